@@ -1,5 +1,19 @@
 //! Named objects on any store, and the network. Knows nobody else in the house.
+//!
+//! Start at [`port`] (the verbs) and [`open()`] (from a URL to a store). One adapter each: [`dir`],
+//! [`memory`]. One decorator each: [`retry`], [`limit`], [`meter`], [`timeout`].
+//! [`suite`] is what all of them must show.
 
+pub mod dir;
+pub mod human;
+pub mod limit;
+pub mod memory;
+pub mod meter;
+pub mod open;
 pub mod port;
+pub mod retry;
+pub mod suite;
+pub mod timeout;
 
+pub use open::{OpenError, Stack, StoreOptions, open, open_bare, open_stack};
 pub use port::{Advice, DynStore, InvalidName, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError};

@@ -26,11 +26,7 @@ impl ObjectName {
         let name = name.into();
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
         let segments = name.split('/').all(|s| !s.is_empty() && s != "." && s != "..");
-        if name.len() <= 200 && segments && name.bytes().all(plain) {
-            Ok(Self(name))
-        } else {
-            Err(InvalidName(name))
-        }
+        if name.len() <= 200 && segments && name.bytes().all(plain) { Ok(Self(name)) } else { Err(InvalidName(name)) }
     }
 
     pub fn as_str(&self) -> &str {

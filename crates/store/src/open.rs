@@ -1,0 +1,165 @@
+//! From a URL and settings to a store.
+//!
+//! | URL | store |
+//! |---|---|
+//! | `/path`, `./path`, `file:///path` | a directory ([`crate::dir`]) |
+//! | `memory:name` | in this process's memory, shared by name ([`crate::memory`]) |
+//!
+//! What [`open`] returns is decorated: `retry(limit(meter(timeout(store))))`. Who wants the handles
+//! of the decorators asks for the [`Stack`]; who wants the store alone, [`open_bare`].
+
+use std::{path::Path, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    dir::Dir,
+    limit::{Limit, LimitConfig, LimitHandle},
+    memory::Memory,
+    meter::{Meter, MeterReader},
+    port::{DynStore, StoreError},
+    retry::{Retry, RetryConfig, Trouble},
+    timeout::{Timeout, TimeoutConfig},
+};
+
+/// The settings of a store: the table `[store]` of haven.toml.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreOptions {
+    /// How long one request may take.
+    pub timeout: TimeoutConfig,
+    /// How to ask again.
+    pub retry: RetryConfig,
+    /// How much may go on at once, and how fast.
+    pub limit: LimitConfig,
+    /// Make the directory of a directory store if it is missing (for `init`); no setting.
+    #[serde(skip)]
+    pub create: bool,
+}
+
+/// A decorated store with the handles of its decorators.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    pub store: DynStore,
+    pub meter: MeterReader,
+    pub limits: LimitHandle,
+    /// `None` while the store answers.
+    pub trouble: watch::Receiver<Option<Trouble>>,
+}
+
+impl Stack {
+    /// Decorates `bare` as `options` say.
+    pub fn over(bare: DynStore, options: &StoreOptions) -> Self {
+        let timed = Timeout::new(bare, options.timeout.clone());
+        let (metered, meter) = Meter::new(Arc::new(timed));
+        let (limited, limits) = Limit::new(Arc::new(metered), &options.limit);
+        let retried = Retry::new(Arc::new(limited), options.retry.clone());
+        let trouble = retried.trouble();
+        Self { store: Arc::new(retried), meter, limits, trouble }
+    }
+}
+
+/// Opens a decorated store. Touches no network: what is wrong with a bucket shows at the first verb.
+pub fn open(url: &str, options: &StoreOptions) -> Result<DynStore, OpenError> {
+    Ok(open_stack(url, options)?.store)
+}
+
+/// Opens a decorated store together with the handles of its decorators.
+pub fn open_stack(url: &str, options: &StoreOptions) -> Result<Stack, OpenError> {
+    Ok(Stack::over(open_bare(url, options)?, options))
+}
+
+/// Opens a store without decorators.
+pub fn open_bare(url: &str, options: &StoreOptions) -> Result<DynStore, OpenError> {
+    match Place::parse(url)? {
+        Place::Dir(path) => {
+            let path = Path::new(path);
+            let opened = if options.create { Dir::create(path) } else { Dir::open(path) };
+            let dir = opened.map_err(|source| OpenError::Store { url: url.to_owned(), source })?;
+            Ok(Arc::new(dir))
+        }
+        Place::Memory(name) => Ok(Memory::shared(name)),
+    }
+}
+
+/// What a URL says, taken apart.
+enum Place<'a> {
+    Dir(&'a str),
+    Memory(&'a str),
+}
+
+impl<'a> Place<'a> {
+    fn parse(url: &'a str) -> Result<Self, OpenError> {
+        if let Some(path) = url.strip_prefix("file://") {
+            if !path.starts_with('/') {
+                return Err(OpenError::Url {
+                    url: url.to_owned(),
+                    why: "a file URL has three slashes and an absolute path".into(),
+                });
+            }
+            return Ok(Self::Dir(path));
+        }
+        if url.starts_with('/') || url.starts_with("./") || url.starts_with("../") || url == "." {
+            return Ok(Self::Dir(url));
+        }
+        if let Some(name) = url.strip_prefix("memory:") {
+            return Ok(Self::Memory(name.trim_start_matches('/')));
+        }
+        match url.split_once("://") {
+            Some((scheme, _)) => Err(OpenError::Scheme { scheme: scheme.to_owned() }),
+            None => Err(OpenError::Url {
+                url: url.to_owned(),
+                why: "it has no scheme, and a path begins with / or ./".into(),
+            }),
+        }
+    }
+}
+
+/// Why a store could not be opened. Its text says what happened; [`OpenError::meaning`] and
+/// [`OpenError::next`] the rest.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    #[error("{url:?} does not name a store: {why}")]
+    Url { url: String, why: String },
+    #[error("stores of the kind \"{scheme}://\" are not known")]
+    Scheme { scheme: String },
+    #[error("the setting {setting} of the store is not usable: {why}")]
+    Setting { setting: String, why: String },
+    #[error("{url} can't be opened: {source}")]
+    Store { url: String, source: StoreError },
+}
+
+impl OpenError {
+    /// What it means for the library.
+    pub fn meaning(&self) -> &'static str {
+        match self {
+            Self::Url { .. } | Self::Scheme { .. } | Self::Setting { .. } => {
+                "nothing was opened and nothing was changed"
+            }
+            Self::Store { source: StoreError::NoBucket { .. }, .. } => {
+                "nothing was changed; if the directory is on a disk or share of its own, that is probably not mounted"
+            }
+            Self::Store { .. } => "nothing was changed; what the store holds could not be looked at",
+        }
+    }
+
+    /// What to do now.
+    pub fn next(&self) -> String {
+        match self {
+            Self::Url { .. } | Self::Scheme { .. } => {
+                "write s3://bucket/prefix?endpoint=https://host, or file:///path".into()
+            }
+            Self::Setting { setting, .. } => {
+                format!("correct {setting} (in the URL, the environment or haven.toml)")
+            }
+            Self::Store { source: StoreError::NoBucket { location }, .. } => {
+                format!("mount what belongs at {location}, or correct the path")
+            }
+            Self::Store { source: StoreError::Denied { .. }, .. } => {
+                "give this user the right to read and write there, or run as one who has it".into()
+            }
+            Self::Store { .. } => "mend what the message names, then try again".into(),
+        }
+    }
+}
