@@ -1,6 +1,7 @@
 //! The tests of the store crate, one binary. `every_file_here_is_part_of_this_binary` guards the list.
 
 mod conformance;
+mod decorators;
 mod dir;
 mod open;
 
