@@ -1,0 +1,101 @@
+//! Why a call failed, and the one number the kernel may be told of it.
+
+use haven_vault::{Need, VaultError};
+
+/// Why a call on the file system did not succeed.
+///
+/// [`FsError::Need`] is not a failure: nothing was changed, the caller awaits [`crate::Fs::settle`] and calls again
+/// with the same arguments. Everything else is final for this call.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FsError {
+    #[error("not yet: {0:?}")]
+    Need(Need),
+    #[error("no such file or directory")]
+    NotFound,
+    #[error("the name is taken")]
+    Exists,
+    #[error("not a directory")]
+    NotDirectory,
+    #[error("a directory")]
+    IsDirectory,
+    #[error("the directory is not empty")]
+    NotEmpty,
+    #[error("a name has at most 255 bytes")]
+    NameTooLong,
+    #[error("{0}")]
+    Invalid(&'static str),
+    #[error("files end at 16 TiB")]
+    TooLarge,
+    #[error("too many links")]
+    TooManyLinks,
+    #[error("not allowed: {0}")]
+    NotPermitted(&'static str),
+    #[error("no such handle")]
+    BadHandle,
+    #[error("no data or hole at or after this offset")]
+    NoSuchOffset,
+    #[error("no such extended attribute")]
+    NoAttribute,
+    #[error("extended attributes have at most 64 KiB, their names at most 255 bytes")]
+    AttributeTooLarge,
+    #[error("the names of the extended attributes have at most 64 KiB together")]
+    TooManyAttributes,
+    #[error("not supported: {0}")]
+    Unsupported(&'static str),
+    /// Mounted for reading, or fenced by another writer.
+    #[error("read-only: {why}")]
+    ReadOnly { why: String },
+    /// A record of the library can't be read, or contradicts another.
+    #[error("the library's records are broken: {0}")]
+    Broken(String),
+    #[error(transparent)]
+    Vault(VaultError),
+}
+
+pub type Result<T, E = FsError> = std::result::Result<T, E>;
+
+impl FsError {
+    /// What must be settled before the same call can go on, if that is all there is to it.
+    pub fn need(&self) -> Option<&Need> {
+        match self {
+            Self::Need(need) => Some(need),
+            _ => None,
+        }
+    }
+
+    /// The number to tell the kernel (a positive `errno`). For [`FsError::Need`] it is `EAGAIN`, which no program
+    /// should ever see: settle the need and call again instead.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Need(_) => libc::EAGAIN,
+            Self::NotFound => libc::ENOENT,
+            Self::Exists => libc::EEXIST,
+            Self::NotDirectory => libc::ENOTDIR,
+            Self::IsDirectory => libc::EISDIR,
+            Self::NotEmpty => libc::ENOTEMPTY,
+            Self::NameTooLong => libc::ENAMETOOLONG,
+            Self::Invalid(_) => libc::EINVAL,
+            Self::TooLarge => libc::EFBIG,
+            Self::TooManyLinks => libc::EMLINK,
+            Self::NotPermitted(_) => libc::EPERM,
+            Self::BadHandle => libc::EBADF,
+            Self::NoSuchOffset => libc::ENXIO,
+            Self::NoAttribute => libc::ENODATA,
+            Self::AttributeTooLarge => libc::E2BIG,
+            Self::TooManyAttributes => libc::ENOSPC,
+            Self::Unsupported(_) => libc::EOPNOTSUPP,
+            Self::ReadOnly { .. } => libc::EROFS,
+            Self::Broken(_) | Self::Vault(_) => libc::EIO,
+        }
+    }
+}
+
+impl From<VaultError> for FsError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Need(need) => Self::Need(need),
+            VaultError::ReadOnly { why } => Self::ReadOnly { why },
+            other => Self::Vault(other),
+        }
+    }
+}
