@@ -6,10 +6,12 @@
 pub mod chunk;
 pub mod claim;
 pub mod codec;
+pub mod config;
 pub mod container;
 pub mod crypto;
 pub mod envelope;
 pub mod id;
+pub mod keys;
 pub mod layout;
 pub mod pack;
 pub mod record;
