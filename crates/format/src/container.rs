@@ -45,6 +45,11 @@ impl Sealer {
         (Self { key: keys.object(name), kind, offset: HEAD_LEN as u32 }, kind.head())
     }
 
+    /// Goes on with an object of which `offset` bytes are written.
+    pub fn resume(keys: &Keys, name: &str, kind: Kind, offset: u32) -> Self {
+        Self { key: keys.object(name), kind, offset }
+    }
+
     /// Bytes written so far, the head included.
     pub fn offset(&self) -> u32 {
         self.offset
