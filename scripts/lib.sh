@@ -81,7 +81,8 @@ new_library() {
 
 # The process behind each mount point, and its log.
 declare -A MOUNT_PID MOUNT_LOG
-mounted() { mountpoint -q "$1"; }
+# By the kernel's list and not by looking at it: a dead mount point answers nothing.
+mounted() { grep -qF " $1 " /proc/self/mountinfo; }
 serves() { mounted "$1" && ls "$1" >/dev/null 2>&1; }
 serves_or_died() { serves "$1" || dead "${MOUNT_PID[$1]}"; }
 
@@ -112,14 +113,12 @@ mount_stop() {
   ! mounted "$point" || die "haven umount $point returned, and it is still mounted"
 }
 
-# mount_kill MOUNTPOINT: SIGKILL, then the dead mount point is taken away.
+# mount_kill MOUNTPOINT: SIGKILL. The dead mount point stays, so that nobody writes below it by mistake.
 mount_kill() {
   kill -KILL "${MOUNT_PID[$1]}" 2>/dev/null || true
   wait "${MOUNT_PID[$1]}" 2>/dev/null || true
-  unmount_lazily "$1"
 }
-unmount_lazily() { while mountpoint -q "$1" || [ "$(stat "$1" 2>&1 | grep -c 'not connected')" != 0 ]; do
-  umount -l "$1" 2>/dev/null || fusermount3 -uz "$1" || break; done; }
+unmount_lazily() { while mounted "$1"; do umount -l "$1" 2>/dev/null || fusermount3 -uz "$1" || break; done; }
 
 # The way out at the end of a script: no promise is asked of it, only that nothing stays behind.
 mount_down() {
