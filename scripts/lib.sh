@@ -127,14 +127,21 @@ mount_down() {
   if [ -n "$pid" ]; then end_process "$pid" 5; fi
 }
 
-# status_get MOUNTPOINT KEY: one value of `haven status --json`; the key may be dotted.
+# status_get MOUNTPOINT KEY: one value of `haven status --json`, wherever in it the key stands.
 status_get() {
   "$HAVEN" status "$1" --json | python3 -c '
 import json, sys
-value = json.load(sys.stdin)
-for part in sys.argv[1].split("."):
-    value = value[part]
-print(json.dumps(value) if isinstance(value, (dict, list)) else value)' "$2"
+def find(value):
+    if isinstance(value, dict):
+        if sys.argv[1] in value:
+            yield value[sys.argv[1]]
+        for inner in value.values():
+            yield from find(inner)
+for value in find(json.load(sys.stdin)):
+    print(json.dumps(value) if isinstance(value, (dict, list, bool)) or value is None else value)
+    break
+else:
+    sys.exit(f"haven status --json has no {sys.argv[1]}")' "$2"
 }
 
 # ---------------------------------------------------------------- stores
@@ -142,25 +149,14 @@ print(json.dumps(value) if isinstance(value, (dict, list)) else value)' "$2"
 # use_dir_store NAME: sets URL to a fresh directory store, and BUCKET_DIR.
 use_dir_store() { BUCKET_DIR=$SCRATCH/$1; URL=file://$BUCKET_DIR; mkdir -p "$BUCKET_DIR"; }
 
-# use_server garage|ceph NAME: starts a server of scripts/servers/, exports what S3 clients read, sets URL
-# (an s3:// one), STORE_PORT. The servers print `endpoint U region R key K secret S` in this or another order.
+# use_server garage|ceph BUCKET: starts one of scripts/servers/, exports the environment it prints for S3 clients,
+# sets URL (an s3:// one) and DIRECT_ENDPOINT.
 use_server() {
-  local kind=$1 bucket=$2 line word previous=
-  STORE_PORT=$(free_port)
+  local kind=$1 bucket=$2 told
   at_exit "$ROOT/scripts/servers/$kind" down "$SCRATCH/$kind"
-  line=$("$ROOT/scripts/servers/$kind" up "$SCRATCH/$kind" "$STORE_PORT" "$bucket" | tail -n 1)
-  export AWS_REGION=us-east-1
-  for word in $line; do
-    case $previous in
-      endpoint) export AWS_ENDPOINT_URL=$word ;;
-      region) export AWS_REGION=$word ;;
-      key) export AWS_ACCESS_KEY_ID=$word ;;
-      secret) export AWS_SECRET_ACCESS_KEY=$word ;;
-    esac
-    previous=$word
-  done
-  [ -n "${AWS_ENDPOINT_URL:-}" ] || die "scripts/servers/$kind printed no endpoint: $line"
-  DIRECT_ENDPOINT=$AWS_ENDPOINT_URL
+  told=$("$ROOT/scripts/servers/$kind" up "$SCRATCH/$kind" "$(free_port)" "$bucket") || die "$kind did not start"
+  eval "$(grep '^export ' <<<"$told")"
+  DIRECT_ENDPOINT=${AWS_ENDPOINT_URL:?$kind printed no endpoint}
   URL=s3://$bucket/library
 }
 
