@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by everything in scripts/: where the binary is, a scratch directory that always goes away,
 # mounts that are started, waited for, killed and taken down. Needs bash, and root only where a caller says so.
 #

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced: installs Debian packages for missing commands, or says exactly what to install.
 
 # need_packages COMMAND:PACKAGE... (a COMMAND with a slash is a file)

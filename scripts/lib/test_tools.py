@@ -12,7 +12,7 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-import story  # noqa: E402
+import story
 
 SHOW = os.path.join(HERE, "..", "show")
 

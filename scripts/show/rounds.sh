@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by the three crash shows: a writer, a random moment, a verdict. Needs lib.sh.
 
 ROUNDS=${ROUNDS:-50} WORKERS=${WORKERS:-2} SEED=${SEED:-1}

@@ -20,7 +20,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-import story  # noqa: E402
+import story
 
 PIECE = 64 * 1024  # as a web server writes an upload
 
