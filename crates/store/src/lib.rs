@@ -1,9 +1,10 @@
 //! Named objects on any store, and the network. Knows nobody else in the house.
 //!
 //! Start at [`port`] (the verbs) and [`open()`] (from a URL to a store). One adapter each: [`dir`],
-//! [`memory`]. One decorator each: [`retry`], [`limit`], [`meter`], [`timeout`].
+//! [`memory`], [`s3`]. One decorator each: [`retry`], [`limit`], [`meter`], [`timeout`].
 //! [`suite`] is what all of them must show.
 
+mod calendar;
 pub mod dir;
 pub mod human;
 pub mod limit;
@@ -12,6 +13,8 @@ pub mod meter;
 pub mod open;
 pub mod port;
 pub mod retry;
+pub mod s3;
+pub mod secret;
 pub mod suite;
 pub mod timeout;
 

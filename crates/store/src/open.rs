@@ -3,6 +3,7 @@
 //! | URL | store |
 //! |---|---|
 //! | `/path`, `./path`, `file:///path` | a directory ([`crate::dir`]) |
+//! | `s3://bucket/prefix?endpoint=https://host&region=…&style=path` | a bucket ([`crate::s3`]) |
 //! | `memory:name` | in this process's memory, shared by name ([`crate::memory`]) |
 //!
 //! What [`open`] returns is decorated: `retry(limit(meter(timeout(store))))`. Who wants the handles
@@ -20,6 +21,7 @@ use crate::{
     meter::{Meter, MeterReader},
     port::{DynStore, StoreError},
     retry::{Retry, RetryConfig, Trouble},
+    s3::{S3, S3Config, S3Url},
     timeout::{Timeout, TimeoutConfig},
 };
 
@@ -27,6 +29,8 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreOptions {
+    /// How to reach and sign for an S3 bucket.
+    pub s3: S3Config,
     /// How long one request may take.
     pub timeout: TimeoutConfig,
     /// How to ask again.
@@ -80,6 +84,7 @@ pub fn open_bare(url: &str, options: &StoreOptions) -> Result<DynStore, OpenErro
             Ok(Arc::new(dir))
         }
         Place::Memory(name) => Ok(Memory::shared(name)),
+        Place::S3(url) => Ok(Arc::new(S3::open(url, &options.s3)?)),
     }
 }
 
@@ -87,6 +92,7 @@ pub fn open_bare(url: &str, options: &StoreOptions) -> Result<DynStore, OpenErro
 enum Place<'a> {
     Dir(&'a str),
     Memory(&'a str),
+    S3(S3Url),
 }
 
 impl<'a> Place<'a> {
@@ -105,6 +111,9 @@ impl<'a> Place<'a> {
         }
         if let Some(name) = url.strip_prefix("memory:") {
             return Ok(Self::Memory(name.trim_start_matches('/')));
+        }
+        if let Some(rest) = url.strip_prefix("s3://") {
+            return Ok(Self::S3(S3Url::parse(url, rest)?));
         }
         match url.split_once("://") {
             Some((scheme, _)) => Err(OpenError::Scheme { scheme: scheme.to_owned() }),

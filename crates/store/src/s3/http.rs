@@ -1,0 +1,248 @@
+//! The HTTP client: TLS, connections, and bodies that arrive whole.
+//!
+//! TCP_NODELAY is set, and TCP_QUICKACK before each wait for bytes: servers that send an answer in
+//! two writes without TCP_NODELAY (Garage does) would otherwise wait for our delayed acknowledgement,
+//! 40 ms for each small GET.
+
+use std::{
+    io,
+    path::Path,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection, HttpConnector},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use crate::port::StoreError;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long bytes may stay unacknowledged before the kernel gives the connection up.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle connections are closed before servers and middle boxes do it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(25);
+/// The longest pause within a body.
+const BODY_PAUSE_MAX: Duration = Duration::from_secs(20);
+/// No answer is longer: packs are a fraction of it.
+const BODY_BYTES_MAX: u64 = 1 << 30;
+
+/// A client that keeps connections.
+#[derive(Debug, Clone)]
+pub(super) struct Http {
+    client: Client<HttpsConnector<Quick>, Full<Bytes>>,
+}
+
+/// An answer with its whole body.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Http {
+    /// Trusts the system's roots and those in `ca_file` (PEM). The error says what is wrong with either.
+    pub(super) fn new(https: bool, ca_file: Option<&Path>) -> Result<Self, String> {
+        let roots = if https { roots(ca_file)? } else { RootCertStore::empty() };
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_keepalive(Some(Duration::from_secs(15)));
+        tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(Quick(tcp));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build(connector);
+        Ok(Self { client })
+    }
+
+    /// Sends `request` and reads the whole answer.
+    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, StoreError> {
+        let no_body = request.method() == http::Method::HEAD;
+        let response = self.client.request(request).await.map_err(|error| unreachable_because(&error))?;
+        let (parts, mut body) = response.into_parts();
+        let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        if !no_body && announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
+            return Err(StoreError::Garbled { detail: format!("an answer of {} bytes", announced.unwrap_or(0)) });
+        }
+        let mut whole = BytesMut::new();
+        let mut first = None;
+        loop {
+            let frame = tokio::time::timeout(BODY_PAUSE_MAX, body.frame()).await;
+            let frame = frame.map_err(|_| StoreError::Unavailable {
+                detail: format!("the answer stopped for {} s in its middle", BODY_PAUSE_MAX.as_secs()),
+                after: None,
+            })?;
+            let Some(frame) = frame else { break };
+            let frame = frame.map_err(|error| StoreError::Unavailable {
+                detail: format!("the answer broke off: {}", causes(&error)),
+                after: None,
+            })?;
+            let Ok(data) = frame.into_data() else { continue };
+            // A body that fits one frame needs no copy.
+            if whole.is_empty() && first.is_none() {
+                first = Some(data);
+                continue;
+            }
+            if let Some(first) = first.take() {
+                let expected = announced.unwrap_or(0).max(first.len() as u64 + data.len() as u64);
+                whole.reserve(expected as usize);
+                whole.extend_from_slice(&first);
+            }
+            whole.extend_from_slice(&data);
+            if whole.len() as u64 > BODY_BYTES_MAX {
+                return Err(StoreError::Garbled { detail: "an answer without end".into() });
+            }
+        }
+        let body = first.unwrap_or_else(|| whole.freeze());
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(system.certs);
+    if let Some(path) = ca_file {
+        let certificates = CertificateDer::pem_file_iter(path)
+            .map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+        let mut found = 0;
+        for certificate in certificates {
+            let certificate = certificate.map_err(|error| format!("{}: {error}", path.display()))?;
+            roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+            found += 1;
+        }
+        if found == 0 {
+            return Err(format!("{} holds no certificate (PEM)", path.display()));
+        }
+    }
+    if roots.is_empty() {
+        return Err("this system has no root certificates (on Debian: apt-get install ca-certificates)".into());
+    }
+    Ok(roots)
+}
+
+fn unreachable_because(error: &hyper_util::client::legacy::Error) -> StoreError {
+    let mut detail = causes(error);
+    if detail.contains("UnknownIssuer") {
+        detail.push_str("; if the store's certificate is signed by a CA of your own, name it with ca_file");
+    }
+    StoreError::Unavailable { detail, after: None }
+}
+
+/// An error with its causes, each said once.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// Makes TCP connections that acknowledge at once.
+#[derive(Debug, Clone)]
+struct Quick(HttpConnector);
+
+impl Service<Uri> for Quick {
+    type Response = QuickStream;
+    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<QuickStream, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move { connecting.await.map(QuickStream) })
+    }
+}
+
+/// A TCP connection that acknowledges at once.
+#[derive(Debug)]
+struct QuickStream(TokioIo<TcpStream>);
+
+impl QuickStream {
+    fn inner(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
+        Pin::new(&mut self.get_mut().0)
+    }
+}
+
+impl Connection for QuickStream {
+    fn connected(&self) -> Connected {
+        self.0.inner().connected()
+    }
+}
+
+impl Read for QuickStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let polled = self.as_mut().inner().poll_read(cx, buffer);
+        if polled.is_pending() {
+            // The kernel forgets this with each sending, so it is said before each wait. Where it is
+            // not known, answers are merely slower.
+            let _ = rustix::net::sockopt::set_tcp_quickack(self.0.inner(), true);
+        }
+        ready!(polled)?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for QuickStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.inner().poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.inner().poll_write_vectored(cx, slices)
+    }
+}

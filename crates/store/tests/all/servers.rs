@@ -1,0 +1,52 @@
+//! Real servers: `scripts/test-stores.sh` starts them and runs these.
+//!
+//! Expects `HAVEN_TEST_S3_URL` (a bucket that may be filled), `HAVEN_TEST_S3_HONOURS` (`all`, `garage`
+//! or `ceph`), and AWS's variables for the key.
+
+use haven_store::{
+    DynStore, StoreOptions, open, open_bare,
+    s3::{Payload, S3Config},
+    suite::{Honours, conformance},
+};
+
+fn url() -> String {
+    std::env::var("HAVEN_TEST_S3_URL").expect("HAVEN_TEST_S3_URL names a bucket; see scripts/test-stores.sh")
+}
+
+fn honours() -> Honours {
+    match std::env::var("HAVEN_TEST_S3_HONOURS").as_deref() {
+        Ok("garage") => Honours::GARAGE,
+        Ok("ceph") => Honours::CEPH,
+        Ok("all") => Honours::ALL,
+        other => panic!("HAVEN_TEST_S3_HONOURS is all, garage or ceph, not {other:?}"),
+    }
+}
+
+fn with_prefix(prefix: &str) -> String {
+    let url = url();
+    let (place, query) = url.split_once('?').unwrap_or((&url, ""));
+    format!("{place}/{prefix}?{query}")
+}
+
+fn bare(url: &str, s3: S3Config) -> DynStore {
+    open_bare(url, &StoreOptions { s3, ..StoreOptions::default() }).expect("the store opens")
+}
+
+#[tokio::test]
+#[ignore = "needs a server: scripts/test-stores.sh"]
+async fn the_server_conforms() {
+    conformance(bare(&url(), S3Config::default()), honours()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a server: scripts/test-stores.sh"]
+async fn the_server_conforms_below_a_prefix_with_signed_bodies_and_small_pages() {
+    let s3 = S3Config { payload: Payload::Signed, list_page_max: Some(7), ..S3Config::default() };
+    conformance(bare(&with_prefix("a b/ü+"), s3), honours()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a server: scripts/test-stores.sh"]
+async fn the_server_conforms_behind_every_decorator() {
+    conformance(open(&with_prefix("stack"), &StoreOptions::default()).expect("the store opens"), honours()).await;
+}
