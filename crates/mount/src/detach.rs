@@ -1,0 +1,74 @@
+//! Detaching: by umount2(2) where that is allowed, through fusermount3 elsewhere; and who is in the way.
+
+use std::{
+    fs, io,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::{
+    error::{Holder, UnmountError},
+    mounts::mounted_at,
+};
+
+/// Takes the topmost mount off `point` (absolute, resolved). With `lazy` it vanishes from the tree at once and ends
+/// when the last open file in it is closed; without, open files make it fail and nothing changes.
+pub fn detach(point: &Path, lazy: bool) -> Result<(), UnmountError> {
+    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    match unmount(point, flags | UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::BUSY) => Err(UnmountError::Busy { point: point.into(), holders: holders(point) }),
+        Err(rustix::io::Errno::INVAL) => Err(UnmountError::NotMounted { point: point.into() }),
+        Err(rustix::io::Errno::PERM) => detach_by_helper(point, lazy),
+        Err(e) => Err(UnmountError::Refused { point: point.into(), source: e.into() }),
+    }
+}
+
+fn detach_by_helper(point: &Path, lazy: bool) -> Result<(), UnmountError> {
+    let done = Command::new("fusermount3")
+        .args(if lazy { &["-u", "-z", "--"][..] } else { &["-u", "--"] })
+        .arg(point)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => UnmountError::NoHelper,
+            _ => UnmountError::Refused { point: point.into(), source: e },
+        })?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let says = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+    match mounted_at(point) {
+        Ok(None) => Err(UnmountError::NotMounted { point: point.into() }),
+        // fusermount3 has one exit code for everything, and translates nothing.
+        _ if says.contains("busy") => Err(UnmountError::Busy { point: point.into(), holders: holders(point) }),
+        _ => Err(UnmountError::HelperRefused { says }),
+    }
+}
+
+/// The processes that have something under `point` open, mapped, or as their working directory, as far as this user
+/// may see.
+pub fn holders(point: &Path) -> Vec<Holder> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .flatten()
+        .filter_map(|p| p.file_name().to_str()?.parse().ok())
+        .filter(|pid| holds(*pid, point))
+        .map(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            Holder { pid, name: name.trim().to_owned() }
+        })
+        .collect()
+}
+
+fn holds(pid: u32, point: &Path) -> bool {
+    let leads_there = |link: &Path| fs::read_link(link).is_ok_and(|to| to.starts_with(point));
+    let within = |dir: &str| {
+        fs::read_dir(format!("/proc/{pid}/{dir}")).is_ok_and(|links| links.flatten().any(|l| leads_there(&l.path())))
+    };
+    ["cwd", "root", "exe"].iter().any(|l| leads_there(Path::new(&format!("/proc/{pid}/{l}"))))
+        || within("fd")
+        || within("map_files")
+}

@@ -1,0 +1,230 @@
+//! The life of the process that serves a mount: signals while it lives, and what must be done when it ends.
+//!
+//! ```text
+//! signal ──▶ unmount ──busy──▶ detach, wait for open files ──patience over──▶ cut them off
+//!               │                        │                                       │
+//!               ▼                        ▼                                       ▼
+//! umount ──▶ ended ──▶ last requests ──▶ hand over, sync to disk ──▶ upload what is left ──▶ done
+//! ```
+//! A second signal leaves out all that waits. Nothing is lost by it: what was accepted is on the local disk, and goes to
+//! the bucket at the next mount.
+
+use std::time::Duration;
+
+use haven_fs::Result;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    error::UnmountError,
+    session::{Ended, Session},
+};
+
+/// How often [`haven_fs::Fs::tick`] is called.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a hurried end waits for the local disk.
+const HURRY: Duration = Duration::from_secs(5);
+
+/// Where a serving process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Serving,
+    Unmounting,
+    /// Detached; programs still have files open.
+    WaitingForOpenFiles,
+    /// The mount is gone; the last changes go to the local disk.
+    Finishing,
+    Draining,
+}
+
+/// What the process that serves knows beyond the mount.
+#[async_trait::async_trait]
+pub trait Host: Send + Sync + 'static {
+    /// SIGHUP came.
+    fn reload(&self) {}
+
+    /// For a service manager, or a terminal.
+    fn state(&self, _state: State) {}
+
+    /// Returns when everything is in the bucket, or with the reason why it cannot be. Dropped when the owner has
+    /// waited long enough.
+    async fn drain(&self) -> Result<(), String>;
+}
+
+/// How serving ended. In every case the mount is gone, or detached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything is in the bucket.
+    Complete,
+    /// As asked, without waiting for uploads: everything is on the local disk.
+    Detached,
+    /// A second signal came: what was accepted is on the local disk.
+    Interrupted,
+    /// What was accepted is on the local disk as far as that could be written; the reason says what is amiss.
+    Failed(String),
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Returns when told to stop; passes reloads on meanwhile.
+    async fn stop_or_reload(&mut self, host: &dyn Host) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => host.reload(),
+            }
+        }
+    }
+}
+
+/// Serves until the mount has ended and all is done that has to be. Takes SIGTERM, SIGINT and SIGHUP.
+pub async fn serve(session: &Session, host: &dyn Host) -> Ending {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(e) => {
+            tracing::error!(error = %e, "signals cannot be taken: unmounting");
+            session.unmount(true).unwrap_or_else(|e| tracing::error!(error = %e, "unmount"));
+            return finish(session, host).await;
+        }
+    };
+    let ticking = tokio::spawn(tick(session.clone()));
+    host.state(State::Serving);
+    let orderly = tokio::select! {
+        _ = session.ended() => true,
+        () = signals.stop_or_reload(host) => {
+            tokio::select! {
+                () = stop(session, host) => true,
+                () = signals.stop() => false,
+            }
+        }
+    };
+    ticking.abort();
+    if !orderly {
+        return hurry(session).await;
+    }
+    tokio::select! {
+        ending = finish(session, host) => ending,
+        () = signals.stop() => hurry(session).await,
+    }
+}
+
+/// Takes the mount off, gently if possible.
+async fn stop(session: &Session, host: &dyn Host) {
+    host.state(State::Unmounting);
+    match session.unmount(false) {
+        Ok(()) | Err(UnmountError::NotMounted { .. }) => {}
+        Err(e) => {
+            tracing::info!(reason = %e, "detaching the mount, and waiting for open files to close");
+            host.state(State::WaitingForOpenFiles);
+            if let Err(e) = session.unmount(true) {
+                tracing::error!(error = %e, "the mount could not be detached");
+            }
+        }
+    }
+    if timeout(session.stop_patience(), session.ended()).await.is_err() {
+        tracing::warn!("files are still open in the mount; cutting them off");
+        if session.abort() {
+            session.ended().await;
+        }
+    }
+}
+
+async fn finish(session: &Session, host: &dyn Host) -> Ending {
+    host.state(State::Finishing);
+    session.desk().close(session.stop_patience()).await;
+    if let Err(e) = to_disk(session).await {
+        tracing::error!(error = %e, "the last changes could not be written to the local disk");
+        return Ending::Failed(e.to_string());
+    }
+    if session.is_alive() {
+        tracing::warn!("files stay open until this process ends; what is written to them now may be lost");
+    }
+    let mut skip = session.drain_skipped();
+    host.state(State::Draining);
+    let drained = tokio::select! {
+        biased;
+        _ = skip.wait_for(|yes| *yes) => return Ending::Detached,
+        drained = host.drain() => drained,
+    };
+    match drained {
+        Err(why) => Ending::Failed(why),
+        Ok(()) if session.is_alive() => Ending::Detached,
+        Ok(()) => match session.ended().await {
+            Ended::Unmounted => Ending::Complete,
+            Ended::Failed(why) => Ending::Failed(why),
+        },
+    }
+}
+
+/// Ends at once: only what the local disk can do is still done.
+async fn hurry(session: &Session) -> Ending {
+    tracing::warn!("told twice to stop: not waiting for open files or uploads");
+    if session.is_alive() {
+        session.unmount(true).unwrap_or_else(|e| tracing::debug!(error = %e, "unmount"));
+    }
+    match timeout(HURRY, to_disk(session)).await {
+        Ok(Ok(())) => Ending::Interrupted,
+        Ok(Err(e)) => Ending::Failed(e.to_string()),
+        Err(_) => Ending::Failed("the local disk did not take the last changes in time".into()),
+    }
+}
+
+/// Hands over what was written and waits for the local disk.
+async fn to_disk(session: &Session) -> Result<()> {
+    loop {
+        let fs = session.fs().clone();
+        let work = move || fs.flush_all().and_then(|()| fs.sync()).map(drop);
+        let done = tokio::task::spawn_blocking(work).await;
+        match done.unwrap_or_else(|e| Err(haven_fs::FsError::Broken(e.to_string()))) {
+            Err(e) => match e.need() {
+                Some(need) => session.fs().settle(need).await?,
+                None => return Err(e),
+            },
+            ok => return ok,
+        }
+    }
+}
+
+async fn tick(session: Session) {
+    let mut every = interval(TICK);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = String::new();
+    loop {
+        every.tick().await;
+        let fs = session.fs().clone();
+        let trouble = match tokio::task::spawn_blocking(move || fs.tick()).await {
+            Ok(Ok(())) => String::new(),
+            Ok(Err(e)) if e.need().is_some() => String::new(),
+            Ok(Err(e)) => e.to_string(),
+            Err(e) => e.to_string(),
+        };
+        // The same trouble every second is worth one line.
+        if trouble != last && !trouble.is_empty() {
+            tracing::warn!(error = trouble, "what was written cannot be handed over; it will be tried again");
+        }
+        last = trouble;
+    }
+}
