@@ -30,16 +30,18 @@ pub enum FsError {
     TooManyLinks,
     #[error("not allowed: {0}")]
     NotPermitted(&'static str),
+    #[error("access denied: {0}")]
+    Denied(&'static str),
     #[error("no such handle")]
     BadHandle,
     #[error("no data or hole at or after this offset")]
     NoSuchOffset,
     #[error("no such extended attribute")]
     NoAttribute,
-    #[error("extended attributes have at most 64 KiB, their names at most 255 bytes")]
+    #[error("the name of an extended attribute has 1 to 255 bytes")]
+    AttributeName,
+    #[error("an extended attribute has at most 64 KiB, and so have all their names together")]
     AttributeTooLarge,
-    #[error("the names of the extended attributes have at most 64 KiB together")]
-    TooManyAttributes,
     #[error("not supported: {0}")]
     Unsupported(&'static str),
     /// Mounted for reading, or fenced by another writer.
@@ -78,11 +80,12 @@ impl FsError {
             Self::TooLarge => libc::EFBIG,
             Self::TooManyLinks => libc::EMLINK,
             Self::NotPermitted(_) => libc::EPERM,
+            Self::Denied(_) => libc::EACCES,
             Self::BadHandle => libc::EBADF,
             Self::NoSuchOffset => libc::ENXIO,
             Self::NoAttribute => libc::ENODATA,
             Self::AttributeTooLarge => libc::E2BIG,
-            Self::TooManyAttributes => libc::ENOSPC,
+            Self::AttributeName => libc::ERANGE,
             Self::Unsupported(_) => libc::EOPNOTSUPP,
             Self::ReadOnly { .. } => libc::EROFS,
             Self::Broken(_) | Self::Vault(_) => libc::EIO,

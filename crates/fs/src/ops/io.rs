@@ -1,0 +1,152 @@
+//! Open files: read, write, close, make durable.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use bytes::Bytes;
+use haven_format::{Ino, TxSeq};
+
+use crate::{
+    Atime, Caller, Fs, FsError, Handle, Result, SIZE_MAX, SetAttr, WriteFlags,
+    content::How,
+    handle::Open,
+    meta::{inode, is_dir},
+};
+
+/// Separate runs of one file in memory, above which they are stored.
+const RUNS_MAX: usize = 2048;
+/// Seconds after which an access is recorded even though nothing changed.
+const ATIME_AGE: i64 = 24 * 60 * 60;
+
+impl Fs {
+    /// `flags` are those of open(2); `O_TRUNC` is honoured, the kernel sees to the others.
+    pub fn open(&self, ino: Ino, flags: i32) -> Result<Handle> {
+        if is_dir(inode(&self.vault.live(), ino)?.mode) {
+            return Err(FsError::IsDirectory);
+        }
+        if flags & libc::O_ACCMODE != libc::O_RDONLY {
+            self.writable()?;
+        }
+        if flags & libc::O_TRUNC != 0 {
+            let set = SetAttr { size: Some(0), kill_privileges: true, ..Default::default() };
+            self.setattr(&Caller::ROOT, ino, &set, None)?;
+        }
+        Ok(self.handles.open(&self.nodes.hold(ino)))
+    }
+
+    /// What `handle` has open, which is `ino`.
+    pub(crate) fn opened(&self, ino: Ino, handle: Handle) -> Result<Arc<Open>> {
+        let open = self.handles.get(handle)?;
+        if open.node.ino == ino { Ok(open) } else { Err(FsError::BadHandle) }
+    }
+
+    /// At most `len` bytes from `offset`; fewer only at the end of the file.
+    pub fn read(&self, ino: Ino, handle: Handle, offset: u64, len: usize) -> Result<Bytes> {
+        let open = self.opened(ino, handle)?;
+        let bytes = self.read_range(&self.vault.live(), &open, offset, len)?;
+        if self.options.atime == Atime::Relative && !self.options.read_only {
+            self.touch(&open)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Notes an access, once a handle.
+    fn touch(&self, open: &Open) -> Result<()> {
+        if std::mem::replace(&mut open.reading.lock().touched, true) {
+            return Ok(());
+        }
+        let attr = self.attr(&self.vault.live(), open.node.ino)?;
+        let now = self.clock.now();
+        let due = attr.atime <= attr.mtime || attr.atime <= attr.ctime || attr.atime.seconds + ATIME_AGE <= now.seconds;
+        if due {
+            self.atimes.lock().insert(open.node.ino, now);
+        }
+        Ok(())
+    }
+
+    /// Takes all of `data`, or nothing.
+    pub fn write(&self, ino: Ino, handle: Handle, offset: u64, data: &[u8], flags: WriteFlags) -> Result<usize> {
+        self.writable()?;
+        let open = self.opened(ino, handle)?;
+        let node = &open.node;
+        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= SIZE_MAX).ok_or(FsError::TooLarge)?;
+        if data.is_empty() {
+            return Ok(0);
+        }
+        self.drop_privileges(node, flags.kill_privileges)?;
+        self.relieve()?;
+        let backlog = {
+            let state = node.state.read();
+            state.runs.bytes() >= 2 * self.options.write_out || state.runs.count() >= RUNS_MAX
+        };
+        if backlog {
+            self.store(node, How::Drop)?;
+        }
+        let (run, length) = {
+            let mut state = node.state.write();
+            let size = match state.size {
+                Some(size) => size,
+                None => inode(&self.vault.live(), ino)?.size,
+            };
+            let written = state.runs.write(offset, data);
+            let now = self.clock.now();
+            state.size = Some(size.max(end));
+            (state.mtime, state.ctime) = (Some(now), Some(now));
+            if !state.changed {
+                state.changed = true;
+                state.since = self.ticks.load(Ordering::Relaxed);
+            }
+            self.count(node, &mut state);
+            written
+        };
+        if length >= self.options.write_out
+            && let Err(error) = self.store(node, How::Ahead(run))
+        {
+            // The bytes are taken. Whoever writes on, closes or syncs meets the same error and is told.
+            tracing::debug!(%ino, %error, "written bytes stay in memory for now");
+        }
+        Ok(data.len())
+    }
+
+    /// One close(2) of the handle: afterwards a killed process loses nothing of the file.
+    pub fn flush(&self, ino: Ino, handle: Handle) -> Result<()> {
+        let open = self.opened(ino, handle)?;
+        let orphan = || self.orphans.lock().contains(&ino);
+        if !open.node.state.read().listed || orphan() {
+            // Nothing in memory, or of a file that is gone with its last handle anyway.
+            return Ok(());
+        }
+        self.store(&open.node, How::Drop)
+    }
+
+    /// The last close. The handle is gone whatever the result.
+    pub fn release(&self, ino: Ino, handle: Handle) -> Result<()> {
+        let (open, last) = self.handles.close(handle)?;
+        let node = self.nodes.of(&open);
+        drop(open);
+        let stored = if !node.state.read().listed {
+            Ok(())
+        } else if self.orphans.lock().contains(&node.ino) {
+            if last {
+                self.discard(&node);
+            }
+            Ok(())
+        } else if last {
+            self.store(&node, How::Drop)
+        } else {
+            Ok(())
+        };
+        drop(node);
+        if last {
+            self.reap_if_unused(Some(ino));
+        }
+        stored
+    }
+
+    /// Afterwards neither a killed process nor a power cut loses anything of the file. Blocks on the local disk.
+    /// For more, hand the result to [`Fs::sync_bucket`].
+    pub fn fsync(&self, ino: Ino, handle: Handle, _datasync: bool) -> Result<TxSeq> {
+        let open = self.opened(ino, handle)?;
+        self.store(&open.node, How::Keep)?;
+        self.sync_head()
+    }
+}

@@ -1,0 +1,52 @@
+//! Another name for a file.
+
+use haven_format::{Ino, record};
+
+use crate::{
+    Attr, Fs, FsError, Result,
+    meta::{Slot, check_name, is_dir, slot},
+};
+
+/// Most names of one file, and most sub-directories of one directory.
+pub const LINK_MAX: u32 = 1 << 31;
+
+impl Fs {
+    /// Gives `ino` the name `name` in `parent` as well. Counts a lookup of it.
+    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
+        self.writable()?;
+        match name {
+            b"." | b".." => return Err(FsError::Exists),
+            _ => check_name(name)?,
+        }
+        let change = self.change.lock();
+        let mut stage = self.stage();
+        let now = stage.now;
+        let inode = stage.inode(ino)?;
+        if is_dir(inode.mode) {
+            return Err(FsError::NotPermitted("a directory has one name"));
+        }
+        if inode.nlink >= LINK_MAX {
+            return Err(FsError::TooManyLinks);
+        }
+        let was_orphan = inode.nlink == 0;
+        inode.nlink += 1;
+        inode.ctime = now;
+        let mode = inode.mode;
+        stage.directory(parent)?.entries += 1;
+        let Slot::Free(cookie) = slot(&self.keys, &stage.view, parent, name)? else {
+            return Err(FsError::Exists);
+        };
+        stage.set_entry(parent, cookie, name, ino, mode);
+        if was_orphan {
+            stage.remove(record::orphan_key(ino));
+        }
+        stage.commit(&self.vault)?;
+        if was_orphan {
+            self.orphans.lock().remove(&ino);
+        }
+        drop(change);
+        let attr = self.attr(&self.vault.live(), ino)?;
+        self.lookups.add(ino);
+        Ok(attr)
+    }
+}

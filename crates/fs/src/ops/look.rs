@@ -1,0 +1,109 @@
+//! Calls that only look.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use haven_format::{Ino, record::Inode};
+use haven_vault::View;
+
+use crate::{
+    Atime, Attr, Fs, FsError, Handle, Result, StatFs,
+    meta::{NAME_MAX, file_type, find_entry, inode, is_dir},
+};
+
+/// What `statfs` counts in, bytes.
+const BLOCK: u32 = 4096;
+/// Bytes and inodes that `statfs` tells of when no quota is set: more than anybody fills, and few enough for every
+/// program's arithmetic.
+const ENDLESS_BYTES: u64 = 1 << 50;
+const ENDLESS_INODES: u64 = 1 << 32;
+
+impl Fs {
+    /// Finds `name` in `parent` and counts a lookup of what it found.
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr> {
+        if name.len() > NAME_MAX {
+            return Err(FsError::NameTooLong);
+        }
+        let view = self.vault.live();
+        let ino = match name {
+            b"." => parent,
+            b".." => Ino(inode(&view, parent)?.parent),
+            _ => match find_entry(&self.keys, &view, parent, name)? {
+                Some((_, entry)) => Ino(entry.ino),
+                None if is_dir(inode(&view, parent)?.mode) => return Err(FsError::NotFound),
+                None => return Err(FsError::NotDirectory),
+            },
+        };
+        let attr = self.attr(&view, ino)?;
+        self.lookups.add(ino);
+        Ok(attr)
+    }
+
+    pub fn getattr(&self, ino: Ino, _handle: Option<Handle>) -> Result<Attr> {
+        self.attr(&self.vault.live(), ino)
+    }
+
+    /// The record, with what is in memory laid over. The caller holds no node's state.
+    pub(crate) fn attr(&self, view: &View, ino: Ino) -> Result<Attr> {
+        let Some(node) = self.nodes.find(ino) else {
+            return Ok(self.with_atime(Attr::new(ino, &inode(view, ino)?)));
+        };
+        let state = node.state.read();
+        let mut attr = Attr::new(ino, &inode(view, ino)?);
+        if let Some(size) = state.size {
+            attr.size = size;
+        }
+        if let Some(mtime) = state.mtime {
+            attr.mtime = mtime;
+        }
+        if let Some(ctime) = state.ctime {
+            attr.ctime = attr.ctime.max(ctime);
+        }
+        attr.blocks += state.runs.unsaved().div_ceil(512);
+        Ok(self.with_atime(attr))
+    }
+
+    fn with_atime(&self, mut attr: Attr) -> Attr {
+        if self.options.atime != Atime::Off
+            && let Some(atime) = self.atimes.lock().get(&attr.ino)
+        {
+            attr.atime = *atime;
+        }
+        attr
+    }
+
+    /// What a new or changed inode looks like, when it is known not to be open.
+    pub(crate) fn fresh(&self, ino: Ino, inode: &Inode) -> Attr {
+        self.lookups.add(ino);
+        Attr::new(ino, inode)
+    }
+
+    pub fn readlink(&self, ino: Ino) -> Result<Bytes> {
+        let inode = inode(&self.vault.live(), ino)?;
+        if file_type(inode.mode) == libc::S_IFLNK {
+            Ok(inode.target)
+        } else {
+            Err(FsError::Invalid("not a symbolic link"))
+        }
+    }
+
+    pub fn statfs(&self) -> Result<StatFs> {
+        let totals = self.vault.totals();
+        let block = u64::from(BLOCK);
+        let memory = self.in_memory.load(Ordering::Relaxed) as u64;
+        let used = (totals.file_bytes + memory).div_ceil(block);
+        let blocks = match self.options.quota {
+            Some(quota) => quota / block,
+            None => (ENDLESS_BYTES / block).max(used * 2),
+        };
+        let inodes = ENDLESS_INODES.max(totals.inodes * 2);
+        Ok(StatFs {
+            block: BLOCK,
+            blocks,
+            blocks_free: blocks.saturating_sub(used),
+            inodes,
+            inodes_free: inodes - totals.inodes,
+            name_max: NAME_MAX as u32,
+        })
+    }
+}
