@@ -2,7 +2,7 @@
 //!
 //! Start at [`port`] (the verbs) and [`open()`] (from a URL to a store). One adapter each: [`dir`],
 //! [`memory`], [`s3`]. One decorator each: [`retry`], [`limit`], [`meter`], [`timeout`].
-//! [`suite`] is what all of them must show.
+//! [`probe`] tells what a store really honours; [`suite`] is what all of them must show.
 
 mod calendar;
 pub mod dir;
@@ -12,6 +12,7 @@ pub mod memory;
 pub mod meter;
 pub mod open;
 pub mod port;
+pub mod probe;
 pub mod retry;
 pub mod s3;
 pub mod secret;

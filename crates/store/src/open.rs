@@ -76,15 +76,38 @@ pub fn open_stack(url: &str, options: &StoreOptions) -> Result<Stack, OpenError>
 
 /// Opens a store without decorators.
 pub fn open_bare(url: &str, options: &StoreOptions) -> Result<DynStore, OpenError> {
-    match Place::parse(url)? {
-        Place::Dir(path) => {
-            let path = Path::new(path);
-            let opened = if options.create { Dir::create(path) } else { Dir::open(path) };
-            let dir = opened.map_err(|source| OpenError::Store { url: url.to_owned(), source })?;
-            Ok(Arc::new(dir))
+    Ok(match Bare::open(url, options)? {
+        Bare::S3(s3) => s3,
+        Bare::Other(store) => store,
+    })
+}
+
+/// A decorated store and, where it is a bucket, its bare self, which can be asked more.
+pub(crate) fn open_probed(url: &str, options: &StoreOptions) -> Result<(DynStore, Option<Arc<S3>>), OpenError> {
+    let (bare, s3): (DynStore, _) = match Bare::open(url, options)? {
+        Bare::S3(s3) => (s3.clone(), Some(s3)),
+        Bare::Other(store) => (store, None),
+    };
+    Ok((Stack::over(bare, options).store, s3))
+}
+
+enum Bare {
+    S3(Arc<S3>),
+    Other(DynStore),
+}
+
+impl Bare {
+    fn open(url: &str, options: &StoreOptions) -> Result<Self, OpenError> {
+        match Place::parse(url)? {
+            Place::Dir(path) => {
+                let path = Path::new(path);
+                let opened = if options.create { Dir::create(path) } else { Dir::open(path) };
+                let dir = opened.map_err(|source| OpenError::Store { url: url.to_owned(), source })?;
+                Ok(Self::Other(Arc::new(dir)))
+            }
+            Place::Memory(name) => Ok(Self::Other(Memory::shared(name))),
+            Place::S3(url) => Ok(Self::S3(Arc::new(S3::open(url, &options.s3)?))),
         }
-        Place::Memory(name) => Ok(Memory::shared(name)),
-        Place::S3(url) => Ok(Arc::new(S3::open(url, &options.s3)?)),
     }
 }
 

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::secret::Secret;
 
-    /// The example "GET Object" of the S3 API Reference, with its published signature.
+    /// The example "GET Bucket Lifecycle" of the S3 API Reference, with its published signature.
     #[test]
     fn the_published_example_has_the_published_signature() {
         let credentials = Credentials {

@@ -4,6 +4,7 @@ mod conformance;
 mod decorators;
 mod dir;
 mod open;
+mod probe;
 mod servers;
 
 use haven_store::ObjectName;

@@ -50,3 +50,18 @@ async fn the_server_conforms_below_a_prefix_with_signed_bodies_and_small_pages()
 async fn the_server_conforms_behind_every_decorator() {
     conformance(open(&with_prefix("stack"), &StoreOptions::default()).expect("the store opens"), honours()).await;
 }
+
+#[tokio::test]
+#[ignore = "needs a server: scripts/test-stores.sh"]
+async fn the_probe_finds_what_the_suite_was_told() {
+    use haven_store::probe::{Finding, Trait, probe_url};
+    let report = probe_url(&with_prefix("probed"), &StoreOptions::default()).await.expect("a report");
+    println!("{report}");
+    let honoured = |t: Trait| report.findings[&t] == Finding::Honoured;
+    assert_eq!(report.missing(), [], "{report}");
+    assert_eq!(report.conditional_create(), honours().if_absent, "{report}");
+    let swaps = honoured(Trait::IfMatchRefusesWrong) && honoured(Trait::IfMatchAcceptsRight);
+    assert_eq!(swaps, honours().if_match, "{report}");
+    let left = bare(&with_prefix("probed"), S3Config::default()).list("", None, 10).await.expect("a listing");
+    assert!(left.objects.is_empty(), "the probe left {left:?}");
+}
