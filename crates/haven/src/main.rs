@@ -1,1 +1,14 @@
-fn main() {}
+//! The one binary: arguments, settings, messages, and the wiring of all rooms. What it decides is how to say things.
+
+mod cli;
+mod config;
+mod library;
+mod report;
+mod secret;
+mod words;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

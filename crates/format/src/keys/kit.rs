@@ -20,7 +20,7 @@ const TITLE: &str = "Haven recovery key";
 
 /// What a finder must know, a paragraph each.
 const ADVICE: [&str; 4] = [
-    "These 24 words open the library below, all of it, without the passphrase. Whoever has them and can reach the \
+    "These 24 words open the library named here, all of it, without the passphrase. Whoever has them and can reach the \
      store sees every photo. Without them and without the passphrase nobody can, not even who made Haven.",
     "Keep this page on paper, away from the computer and from the store: with your papers, at your parents', in a safe.",
     "To use it, write the words into a file, numbered or not, and name that file where a passphrase is asked for:",

@@ -1,0 +1,250 @@
+//! `haven doctor`: is everything here that a library needs? Changes nothing but a probe object that it takes away.
+
+use std::{fs, path::Path, time::Instant};
+
+use bytes::Bytes;
+use haven_store::{DynStore, ObjectName, PutMode};
+use rustix::fs::Access;
+use serde::Serialize;
+
+use super::{Context, UrlArg, wait};
+use crate::{
+    library,
+    report::{self, Code, Trouble},
+    words,
+};
+
+/// Check this machine and the store: FUSE, cache directory, clock, bucket
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  haven doctor                      this machine\n  haven doctor s3://photos/haven    and the bucket")]
+pub struct Args {
+    #[command(flatten)]
+    url: UrlArg,
+    /// Check this cache directory
+    #[arg(long, value_name = "DIR", env = "HAVEN_CACHE", hide_env = true)]
+    cache: Option<std::path::PathBuf>,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Serialize)]
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    says: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    next: String,
+}
+
+impl Finding {
+    fn new(check: &'static str, verdict: Verdict, says: impl Into<String>) -> Self {
+        Self { check, verdict, says: says.into(), next: String::new() }
+    }
+
+    fn ok(check: &'static str, says: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Ok, says)
+    }
+
+    fn next(mut self, text: impl Into<String>) -> Self {
+        self.next = text.into();
+        self
+    }
+
+    /// A trouble as a finding.
+    fn of(check: &'static str, trouble: &Trouble) -> Self {
+        let says = std::iter::once(&trouble.what).chain(&trouble.because).cloned().collect::<Vec<_>>().join(": ");
+        Self::new(check, Verdict::Fail, says).next(trouble.next.join("; "))
+    }
+}
+
+pub fn run(context: Result<Context, Trouble>, args: Args) -> Result<(), Trouble> {
+    let context = context?;
+    let config = &context.config;
+    let mut findings = vec![Finding::ok(
+        "settings",
+        match &config.from {
+            Some(path) => path.display().to_string(),
+            None => "the defaults: there is no haven.toml".into(),
+        },
+    )];
+    findings.extend([device(), helper(), others(config.mount.allow_other)]);
+    if let Some(cache) = args.cache.as_deref().or(config.cache.directory.as_deref()) {
+        findings.push(cache_directory(cache, config.cache.size));
+    }
+    if let Ok(url) = args.url.get(config) {
+        findings.extend(wait(async { Ok(store(&url, config).await) })?);
+    }
+    let text: String = findings.iter().map(line).collect();
+    context.answer(&serde_json::json!({ "findings": findings }), &text)?;
+    let failed = findings.iter().filter(|finding| finding.verdict == Verdict::Fail).count();
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Trouble::new(Code::Local, format!("{} failed", words::count(failed, "check")))
+        .next("mend what the list above says"))
+}
+
+fn line(finding: &Finding) -> String {
+    let colour = report::colour(std::io::IsTerminal::is_terminal(&std::io::stdout()));
+    let (word, paint) = match finding.verdict {
+        Verdict::Ok => ("ok", "\x1b[32m"),
+        Verdict::Warn => ("warn", "\x1b[33m"),
+        Verdict::Fail => ("FAIL", "\x1b[31m"),
+    };
+    let (on, off) = if colour { (paint, "\x1b[0m") } else { ("", "") };
+    let mut out = format!("{on}{word:<5}{off} {:<12} {}\n", finding.check, finding.says);
+    if !finding.next.is_empty() {
+        out += &format!("      {:<12} next: {}\n", "", finding.next);
+    }
+    out
+}
+
+fn device() -> Finding {
+    let opened = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    match opened {
+        Ok(_) => Finding::ok("/dev/fuse", "is there, and this user may open it"),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Finding::new("/dev/fuse", Verdict::Fail, "this user may not open it")
+                .next("chmod 666 /dev/fuse, or run as root")
+        }
+        Err(error) => Finding::new("/dev/fuse", Verdict::Fail, format!("can't be opened: {error}"))
+            .next("modprobe fuse; for a container: --device /dev/fuse --cap-add SYS_ADMIN"),
+    }
+}
+
+fn helper() -> Finding {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|directory| directory.join("fusermount3")).find(|path| path.is_file());
+    match found {
+        Some(path) => Finding::ok("fusermount3", path.display().to_string()),
+        None if rustix::process::geteuid().is_root() => {
+            Finding::new("fusermount3", Verdict::Warn, "is not installed; root can mount without it")
+                .next("install the package fuse3")
+        }
+        None => Finding::new("fusermount3", Verdict::Fail, "is not installed, and only root can mount without it")
+            .next("install the package fuse3"),
+    }
+}
+
+/// Whether other users can be let in.
+fn others(wanted: bool) -> Finding {
+    const CHECK: &str = "allow_other";
+    if rustix::process::geteuid().is_root() {
+        return Finding::ok(CHECK, "root may let other users into its mounts");
+    }
+    let text = fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
+    if text.lines().any(|line| line.trim() == "user_allow_other") {
+        return Finding::ok(CHECK, "/etc/fuse.conf lets users let others into their mounts");
+    }
+    let verdict = if wanted { Verdict::Fail } else { Verdict::Ok };
+    let finding = Finding::new(CHECK, verdict, "/etc/fuse.conf does not let users let others into their mounts");
+    if wanted { finding.next("add the line user_allow_other to /etc/fuse.conf") } else { finding }
+}
+
+fn cache_directory(path: &Path, size: u64) -> Finding {
+    const CHECK: &str = "cache";
+    let shown = path.display();
+    // The nearest part that exists decides whether the rest can be made.
+    let Some(there) = path.ancestors().find(|part| part.exists()) else {
+        return Finding::new(CHECK, Verdict::Fail, format!("{shown} does not exist"));
+    };
+    if !there.is_dir() {
+        return Finding::new(CHECK, Verdict::Fail, format!("{} is not a directory", there.display()))
+            .next("name a directory");
+    }
+    if rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        return Finding::new(CHECK, Verdict::Fail, format!("{} can't be written to by this user", there.display()))
+            .next("change its owner, or name another directory");
+    }
+    let Ok(space) = rustix::fs::statvfs(there) else {
+        return Finding::new(CHECK, Verdict::Warn, format!("{shown}: its free space is not known"));
+    };
+    let free = space.f_bavail * space.f_frsize;
+    if free < size {
+        let says = format!("{shown}: {} are free, its limit is {}", words::bytes(free), words::bytes(size));
+        return Finding::new(CHECK, Verdict::Warn, says).next("make room, or lower cache.size or --cache-size");
+    }
+    Finding::ok(CHECK, format!("{shown}: {} are free, its limit is {}", words::bytes(free), words::bytes(size)))
+}
+
+async fn store(url: &str, config: &crate::config::Config) -> Vec<Finding> {
+    let store = match library::open_store(url, &config.store) {
+        Ok(stack) => stack.store,
+        Err(trouble) => return vec![Finding::of("store", &trouble)],
+    };
+    let mut findings = match round_trip(&store).await {
+        Ok(findings) => findings,
+        Err(error) => {
+            return vec![Finding::of(
+                "store",
+                &library::store_trouble(format!("{} can't be used", store.describe()), &error),
+            )];
+        }
+    };
+    findings.push(match library::find(&store).await {
+        Ok(found) => {
+            let keys = found.locked().content().slots.len();
+            Finding::ok("library", format!("{} with {}", found.locked().library(), words::count(keys, "key")))
+        }
+        Err(trouble) if trouble.code == Code::NoLibrary => {
+            Finding::new("library", Verdict::Warn, trouble.what).next(trouble.next.join("; "))
+        }
+        Err(trouble) => Finding::of("library", &trouble),
+    });
+    findings
+}
+
+/// Writes, reads, lists and deletes one small object, and compares the clocks.
+async fn round_trip(store: &DynStore) -> Result<Vec<Finding>, haven_store::StoreError> {
+    let mut nonce = [0; 8];
+    library::dice(&mut nonce);
+    let name = ObjectName::new(format!("tmp/doctor-{}", haven_format::Nonce(nonce))).expect("plain letters and digits");
+    let body = Bytes::from_static(b"haven doctor was here; this object may be deleted");
+    let started = Instant::now();
+    store.put(&name, body.clone(), PutMode::Always).await?;
+    let put = started.elapsed();
+    let started = Instant::now();
+    let back = store.get(&name).await?;
+    let get = started.elapsed();
+    let about = store.head(&name).await?;
+    let listed = store.list("tmp/", None, 1000).await?.objects.iter().any(|object| object.name == name);
+    store.delete(&name).await?;
+    let mut findings = vec![
+        Finding::ok("store", store.describe()),
+        Finding::ok(
+            "speed",
+            format!("a small write takes {} ms, a small read {} ms", put.as_millis(), get.as_millis()),
+        ),
+    ];
+    if back != body {
+        findings.push(
+            Finding::new("read back", Verdict::Fail, "other bytes came back than were written")
+                .next("do not keep a library there"),
+        );
+    }
+    if !listed {
+        findings.push(
+            Finding::new("list", Verdict::Fail, "what was just written is not in the list")
+                .next("do not keep a library there"),
+        );
+    }
+    if let Some(theirs) = about.modified {
+        let apart = (words::now().seconds - theirs).unsigned_abs();
+        let says = format!("this machine and the store are {apart} s apart");
+        findings.push(match apart {
+            0..=60 => Finding::ok("clock", says),
+            61..=600 => Finding::new("clock", Verdict::Warn, says).next("set the clock (systemd-timesyncd, chrony)"),
+            _ => Finding::new("clock", Verdict::Fail, says)
+                .next("set the clock: S3 refuses requests more than 15 minutes off"),
+        });
+    }
+    Ok(findings)
+}

@@ -1,0 +1,158 @@
+//! The command line: one file a command. The doc comments are the help.
+
+mod claims;
+mod config;
+mod doctor;
+mod init;
+mod key;
+mod manual;
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::{
+    config::Config,
+    report::{Code, EXIT_CODES, Trouble, UNTOUCHED},
+};
+
+/// A photo library's safe haven: a folder whose every byte lives in an S3 bucket, deduplicated, compressed, encrypted.
+#[derive(Debug, Parser)]
+#[command(name = "haven", version, max_term_width = 100, after_help = after_help(), disable_help_subcommand = true)]
+struct Args {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// Read settings from FILE [default: the first of ~/.config/haven/haven.toml and /etc/haven/haven.toml]
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        env = "HAVEN_CONFIG",
+        hide_env = true,
+        help_heading = "Everywhere"
+    )]
+    pub config: Option<PathBuf>,
+    /// Answer in JSON, errors too
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Args),
+    Key(key::Args),
+    Claims(claims::Args),
+    Doctor(doctor::Args),
+    Config(config::Args),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
+}
+
+fn after_help() -> String {
+    let codes: String = EXIT_CODES.iter().map(|(code, meaning)| format!("  {code}  {meaning}\n")).collect();
+    format!(
+        "Examples:\n  \
+         haven init s3://photos/haven --recovery-key-file kit.html\n  \
+         haven doctor s3://photos/haven\n\n\
+         Exit codes:\n{codes}"
+    )
+}
+
+/// Where the library is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct UrlArg {
+    /// s3://bucket/prefix, or file:///path [default: library.url in haven.toml] [env: HAVEN_LIBRARY]
+    #[arg(value_name = "URL", env = "HAVEN_LIBRARY", hide_env = true)]
+    url: Option<String>,
+}
+
+impl UrlArg {
+    pub fn get(&self, config: &Config) -> Result<String, Trouble> {
+        self.url.clone().or_else(|| config.library.url.clone()).map(|url| absolute(&url)).ok_or_else(|| {
+            Trouble::new(Code::Usage, "no library was named")
+                .meaning(UNTOUCHED)
+                .next("name it on the command line, in HAVEN_LIBRARY, or as library.url in haven.toml")
+        })
+    }
+}
+
+/// A relative path would mean another directory to whoever reads it later.
+fn absolute(url: &str) -> String {
+    let relative = url == "." || url.starts_with("./") || url.starts_with("../");
+    let here = std::env::current_dir().ok().filter(|_| relative);
+    let path = here.map(|here| std::path::absolute(here.join(url)).unwrap_or_else(|_| here.join(url)));
+    path.map_or_else(|| url.to_owned(), |path| path.display().to_string())
+}
+
+/// What a command is run with.
+pub struct Context {
+    pub config: Config,
+    pub json: bool,
+}
+
+impl Context {
+    /// Answers: `value` as JSON for scripts, or `text` for people.
+    pub fn answer(&self, value: &impl Serialize, text: &str) -> Result<(), Trouble> {
+        let out = if self.json {
+            serde_json::to_string_pretty(value).expect("answers are plain values") + "\n"
+        } else {
+            text.to_owned()
+        };
+        match std::io::stdout().write_all(out.as_bytes()) {
+            // Nobody listens any more (`haven … | head`): not our trouble.
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Trouble::new(Code::Local, "the answer can't be written").caused_by(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        // Help and version are answers, everything else is trouble; clap's own text has the nearest name in it.
+        Err(error) => {
+            _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Code::Usage.exit() } else { 0 });
+        }
+    };
+    let json = args.global.json;
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            trouble.tell(json);
+            ExitCode::from(trouble.code.exit())
+        }
+    }
+}
+
+fn run(args: Args) -> Result<(), Trouble> {
+    let context = || -> Result<Context, Trouble> {
+        Ok(Context { config: Config::load(args.global.config.clone())?, json: args.global.json })
+    };
+    match args.command {
+        Command::Init(args) => wait(init::run(&context()?, args)),
+        Command::Key(args) => wait(key::run(&context()?, args)),
+        Command::Claims(args) => wait(claims::run(&context()?, args)),
+        Command::Doctor(args) => doctor::run(context(), args),
+        Command::Config(args) => config::run(&context()?, args),
+        Command::Completions(args) => manual::completions(args, Args::command()),
+        Command::Man(args) => manual::man(args, Args::command()),
+    }
+}
+
+/// Runs a command that speaks with a store.
+pub fn wait<T>(work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Trouble::new(Code::Local, "no event loop can be made").caused_by(&error))?;
+    runtime.block_on(work)
+}

@@ -1,0 +1,1 @@
+//! The binary as people meet it: whole commands, whole answers.
