@@ -14,7 +14,7 @@ use std::{
 use haven_format::{Keys, LibraryId, MasterKey, record::Time};
 use haven_fs::{Clock, Fs};
 use haven_mount::{
-    Ending, Host, MountOptions, Session,
+    Ending, Host, MountOptions, Session, Signals,
     background::{self, Background, PidFile, Started},
     control::{Control, Locator, Progress, Refusal, Request, SOCKET, Server},
     mount, serve,
@@ -122,6 +122,10 @@ async fn run(mut arguments: Arguments, word: Option<Background>) -> ExitCode {
         cache: dir.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
     });
+    let signals = match Signals::take() {
+        Ok(signals) => signals,
+        Err(e) => return complain(&e),
+    };
     let keys = Keys::new(LibraryId([0; 16]), &MasterKey([0; 32]));
     let mounted = Fs::start(Vault::in_memory(), keys, Arc::new(SystemClock), haven_fs::Options::default())
         .map_err(|e| Box::new(e) as Box<dyn std::error::Error + Send + Sync>)
@@ -151,7 +155,7 @@ async fn run(mut arguments: Arguments, word: Option<Background>) -> ExitCode {
     {
         return complain(&e);
     }
-    let ending = serve(&session, &Nowhere).await;
+    let ending = serve(&session, &Nowhere, signals).await;
     drop(beside);
     match ending {
         Ending::Complete | Ending::Detached | Ending::Interrupted => ExitCode::SUCCESS,

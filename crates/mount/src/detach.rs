@@ -4,6 +4,8 @@ use std::{
     fs, io,
     path::Path,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use rustix::mount::{UnmountFlags, unmount};
@@ -13,9 +15,22 @@ use crate::{
     mounts::mounted_at,
 };
 
+/// How often to try again where nobody is seen to be in the way: it is a process just starting or ending.
+const PASSING: (u32, Duration) = (10, Duration::from_millis(20));
+
 /// Takes the topmost mount off `point` (absolute, resolved). With `lazy` it vanishes from the tree at once and ends
 /// when the last open file in it is closed; without, open files make it fail and nothing changes.
 pub fn detach(point: &Path, lazy: bool) -> Result<(), UnmountError> {
+    for _ in 0..PASSING.0 {
+        match detach_once(point, lazy) {
+            Err(UnmountError::Busy { holders, .. }) if holders.is_empty() => thread::sleep(PASSING.1),
+            result => return result,
+        }
+    }
+    detach_once(point, lazy)
+}
+
+fn detach_once(point: &Path, lazy: bool) -> Result<(), UnmountError> {
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     match unmount(point, flags | UnmountFlags::NOFOLLOW) {
         Ok(()) => Ok(()),

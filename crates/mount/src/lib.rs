@@ -33,5 +33,5 @@ pub use error::{Holder, MountError, UnmountError};
 pub use metrics::{Metrics, Op, OpStats, Snapshot};
 pub use mounts::{Mounted, mount_of, mounted_at, resolve};
 pub use options::{Fsync, MountOptions};
-pub use serve::{Ending, Host, State, serve};
+pub use serve::{Ending, Host, Signals, State, serve};
 pub use session::{Ended, Session, mount};

@@ -66,14 +66,18 @@ pub enum Ending {
     Failed(String),
 }
 
-struct Signals {
+/// SIGTERM, SIGINT and SIGHUP, taken. To be had before the mount is made: who comes in between is then kept, not
+/// killed by the signal's own way.
+#[derive(Debug)]
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    /// Must be called on a runtime.
+    pub fn take() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -100,16 +104,8 @@ impl Signals {
     }
 }
 
-/// Serves until the mount has ended and all is done that has to be. Takes SIGTERM, SIGINT and SIGHUP.
-pub async fn serve(session: &Session, host: &dyn Host) -> Ending {
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
-        Err(e) => {
-            tracing::error!(error = %e, "signals cannot be taken: unmounting");
-            session.unmount(true).unwrap_or_else(|e| tracing::error!(error = %e, "unmount"));
-            return finish(session, host).await;
-        }
-    };
+/// Serves until the mount has ended and all is done that has to be.
+pub async fn serve(session: &Session, host: &dyn Host, mut signals: Signals) -> Ending {
     let ticking = tokio::spawn(tick(session.clone()));
     host.state(State::Serving);
     let orderly = tokio::select! {
@@ -134,12 +130,12 @@ pub async fn serve(session: &Session, host: &dyn Host) -> Ending {
 /// Takes the mount off, gently if possible.
 async fn stop(session: &Session, host: &dyn Host) {
     host.state(State::Unmounting);
-    match session.unmount(false) {
+    match unmount(session, false).await {
         Ok(()) | Err(UnmountError::NotMounted { .. }) => {}
         Err(e) => {
             tracing::info!(reason = %e, "detaching the mount, and waiting for open files to close");
             host.state(State::WaitingForOpenFiles);
-            if let Err(e) = session.unmount(true) {
+            if let Err(e) = unmount(session, true).await {
                 tracing::error!(error = %e, "the mount could not be detached");
             }
         }
@@ -150,6 +146,13 @@ async fn stop(session: &Session, host: &dyn Host) {
             session.ended().await;
         }
     }
+}
+
+/// As [`Session::unmount`], which looks through /proc and may start a program.
+async fn unmount(session: &Session, lazy: bool) -> std::result::Result<(), UnmountError> {
+    let (session, point) = (session.clone(), session.point().to_path_buf());
+    let done = tokio::task::spawn_blocking(move || session.unmount(lazy)).await;
+    done.unwrap_or_else(|e| Err(UnmountError::Refused { point, source: std::io::Error::other(e) }))
 }
 
 async fn finish(session: &Session, host: &dyn Host) -> Ending {
@@ -183,7 +186,7 @@ async fn finish(session: &Session, host: &dyn Host) -> Ending {
 async fn hurry(session: &Session) -> Ending {
     tracing::warn!("told twice to stop: not waiting for open files or uploads");
     if session.is_alive() {
-        session.unmount(true).unwrap_or_else(|e| tracing::debug!(error = %e, "unmount"));
+        unmount(session, true).await.unwrap_or_else(|e| tracing::debug!(error = %e, "unmount"));
     }
     match timeout(HURRY, to_disk(session)).await {
         Ok(Ok(())) => Ending::Interrupted,
