@@ -16,7 +16,9 @@ use crate::{
 
 /// Check this machine and the store: FUSE, cache directory, clock, bucket
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  haven doctor                      this machine\n  haven doctor s3://photos/haven    and the bucket")]
+#[command(
+    after_help = "Examples:\n  haven doctor                      this machine\n  haven doctor s3://photos/haven    and the bucket"
+)]
 pub struct Args {
     #[command(flatten)]
     url: UrlArg,

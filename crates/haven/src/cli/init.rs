@@ -28,7 +28,9 @@ use crate::{
 /// with --recovery-key-file it is written there, as a page to print (HTML if the name ends in .html); without, it is
 /// printed here. Keep it on paper, away from this machine.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  haven init file:///srv/library --recovery-key-file kit.html\n  haven init s3://photos/haven --passphrase-file /etc/haven/passphrase")]
+#[command(
+    after_help = "Examples:\n  haven init file:///srv/library --recovery-key-file kit.html\n  haven init s3://photos/haven --passphrase-file /etc/haven/passphrase"
+)]
 pub struct Args {
     #[command(flatten)]
     url: UrlArg,

@@ -42,7 +42,7 @@ struct ListArgs {
 
 /// Let another passphrase or key file open the library too
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  haven key add s3://photos/haven --new-key-file /etc/haven/key --label "the NAS"")]
+#[command(after_help = "Example:\n  haven key add s3://photos/haven --new-key-file /etc/haven/key --label nas")]
 struct AddArgs {
     #[command(flatten)]
     url: UrlArg,
