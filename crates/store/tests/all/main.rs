@@ -5,6 +5,7 @@ mod decorators;
 mod dir;
 mod open;
 mod probe;
+mod s3;
 mod servers;
 
 use haven_store::ObjectName;
