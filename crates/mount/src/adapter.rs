@@ -30,12 +30,10 @@ const MAX_IO_BYTES: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 128;
 /// Inode numbers are never used again, so there is only ever one generation.
 const GENERATION: Generation = Generation(0);
-/// Content and names change through this kernel alone, so what it holds stays true over a close.
-const KEEP: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE;
-
 pub(crate) struct Adapter {
     pub desk: Desk,
     pub ttl: Duration,
+    pub changes_elsewhere: bool,
     pub writeback_cache: bool,
     /// The value of [`control::XATTR`] on the root.
     pub locator: Option<Arc<[u8]>>,
@@ -96,6 +94,11 @@ impl Adapter {
         }
     }
 
+    /// Where content and names change through this kernel alone, what it holds stays true over a close.
+    fn keep(&self, flags: FopenFlags) -> FopenFlags {
+        if self.changes_elsewhere { FopenFlags::empty() } else { flags }
+    }
+
     fn opened(reply: ReplyOpen, flags: FopenFlags) -> impl Finish<Handle> {
         move |result| match result {
             Ok(h) => reply.opened(FileHandle(h.0), flags),
@@ -119,6 +122,9 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
             InitFlags::FUSE_ASYNC_DIO,
         ];
+        if self.changes_elsewhere {
+            wanted.push(InitFlags::FUSE_AUTO_INVAL_DATA);
+        }
         if self.writeback_cache {
             wanted.push(InitFlags::FUSE_WRITEBACK_CACHE);
         }
@@ -248,7 +254,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let finish = Self::opened(reply, KEEP);
+        let finish = Self::opened(reply, self.keep(FopenFlags::FOPEN_KEEP_CACHE));
         ask!(self, asked(Op::Open, req, ino), keep(), finish, |fs| fs.open(Ino(ino.0), flags.0));
     }
 
@@ -263,8 +269,9 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let (who, name, ttl) = (Who::of(req, umask), name.as_bytes(), self.ttl);
+        let keep = self.keep(FopenFlags::FOPEN_KEEP_CACHE);
         let finish = move |result: Result<(Attr, Handle), Errno>| match result {
-            Ok((a, h)) => reply.created(&ttl, &file_attr(&a), GENERATION, FileHandle(h.0), KEEP),
+            Ok((a, h)) => reply.created(&ttl, &file_attr(&a), GENERATION, FileHandle(h.0), keep),
             Err(e) => reply.error(e),
         };
         ask!(self, asked(Op::Create, req, parent), keep(name), finish, |fs| {
@@ -345,7 +352,8 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let finish = Self::opened(reply, KEEP | FopenFlags::FOPEN_CACHE_DIR);
+        let keep = self.keep(FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+        let finish = Self::opened(reply, keep);
         ask!(self, asked(Op::Opendir, req, ino), keep(), finish, |fs| fs.opendir(Ino(ino.0)));
     }
 

@@ -29,9 +29,12 @@ pub struct MountOptions {
     pub writeback_cache: bool,
     /// Threads that answer the kernel.
     pub threads: NonZero<usize>,
-    /// How long the kernel may keep entries and attributes. Long: nobody else writes to a library mounted for
-    /// writing. Short where another machine writes and this one follows.
+    /// How long the kernel may keep entries and attributes. Long, since nobody else writes to a library that is
+    /// mounted for writing.
     pub kernel_ttl: Duration,
+    /// Another machine writes to the library and this mount follows: the kernel then asks again before it trusts what
+    /// it has, and `kernel_ttl` should be about as long as the following lags.
+    pub changes_elsewhere: bool,
     /// How far the kernel reads ahead, bytes. More than 128 KiB is granted to root only; 0 leaves it alone.
     pub read_ahead_bytes: u32,
     pub fsync: Fsync,
@@ -53,6 +56,7 @@ impl MountOptions {
             writeback_cache: false,
             threads: default_threads(),
             kernel_ttl: Duration::from_secs(365 * 24 * 3600),
+            changes_elsewhere: false,
             read_ahead_bytes: 1 << 20,
             fsync: Fsync::default(),
             stop_patience: Duration::from_secs(10),

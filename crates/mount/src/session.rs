@@ -5,8 +5,9 @@
 //! what follows an end.
 
 use std::{
-    fs, io,
-    os::fd::OwnedFd,
+    fs,
+    io::{self, Write},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -16,6 +17,10 @@ use std::{
 use fuser::{INodeNo, Notifier, SessionACL};
 use haven_format::Ino;
 use haven_fs::Fs;
+use rustix::{
+    fs::{Mode, OFlags, openat},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
+};
 use tokio::{runtime, sync::watch};
 
 use crate::{
@@ -67,6 +72,7 @@ pub fn mount(
     let adapter = Adapter {
         desk: desk.clone(),
         ttl: options.kernel_ttl,
+        changes_elsewhere: options.changes_elsewhere,
         writeback_cache: options.writeback_cache,
         locator: options.control.as_ref().and_then(|l| serde_json::to_vec(l).ok()).map(Arc::from),
     };
@@ -168,12 +174,12 @@ impl Session {
         detach(&self.0.point, lazy)
     }
 
-    /// Ends a mount whose files do not close: their users get errors from then on. False where the kernel offers no
-    /// way to (fusectl is not mounted, or not ours); then only the end of this process does it.
+    /// Ends a mount whose files do not close: their users get errors from then on. False where this user may not; then
+    /// only the end of this process does it.
     pub fn abort(&self) -> bool {
-        let minor = self.0.device.as_ref().and_then(|d| d.split(':').nth(1));
-        let knob = |minor| fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
-        minor.is_some_and(|minor| knob(minor).is_ok())
+        // The kernel names a connection by the device number, which for these has major 0.
+        let connection = self.0.device.as_ref().and_then(|d| d.strip_prefix("0:"));
+        connection.is_some_and(|connection| abort(connection).is_ok())
     }
 
     /// Returns when nobody can reach the mount any more.
@@ -222,4 +228,17 @@ impl Session {
     pub fn invalidate_entry(&self, parent: Ino, name: &std::ffi::OsStr) -> io::Result<()> {
         self.0.notifier.inval_entry(INodeNo(parent.0), name)
     }
+}
+
+/// Writes to the connection's `abort` file in fusectl, which many containers have not mounted: then in one of our own
+/// that nobody else sees.
+fn abort(connection: &str) -> io::Result<()> {
+    let usual = format!("/sys/fs/fuse/connections/{connection}/abort");
+    fs::write(usual, "1").or_else(|_| {
+        let making = fsopen("fusectl", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(making.as_fd())?;
+        let made = fsmount(making.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+        let knob = openat(made, format!("{connection}/abort"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        fs::File::from(knob).write_all(b"1")
+    })
 }

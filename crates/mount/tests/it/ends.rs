@@ -156,6 +156,21 @@ fn a_second_signal_does_not_wait_for_open_files() {
 }
 
 #[test]
+fn files_that_stay_open_can_be_cut_off() {
+    if !fuse_here() || !is_root() {
+        return;
+    }
+    let m = Mounted::new();
+    let mut file = File::create(m.path("open")).unwrap();
+    file.write_all(b"x").unwrap();
+    m.session.unmount(true).unwrap();
+    assert!(m.session.is_alive());
+    assert!(m.session.abort());
+    assert_eq!(m.session.wait(), Ended::Unmounted);
+    assert_eq!(file.write_all(b"y").unwrap_err().raw_os_error(), Some(libc::ENOTCONN));
+}
+
+#[test]
 fn a_killed_process_leaves_a_dead_mount_that_the_next_one_clears_away() {
     if !fuse_here() {
         return;
