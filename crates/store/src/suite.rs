@@ -9,7 +9,7 @@ use std::{future::Future, pin::Pin};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::port::{DynStore, ListPage, ObjectName, PutMode, StoreError};
+use crate::port::{Advice, DynStore, ListPage, ObjectName, PutMode, StoreError};
 
 /// What a store does beyond the least that Haven needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -412,7 +412,11 @@ async fn readers_never_see_half_an_object(b: Bench) -> Result<(), StoreError> {
     };
     let reads = async {
         for _ in 0..16 {
-            let found = b.get("whole").await?;
+            let found = match b.get("whole").await {
+                // Garage breaks an answer off whose object is replaced meanwhile; that is no half object.
+                Err(error) if error.advice() == Advice::Retry => continue,
+                found => found?,
+            };
             assert!(bodies.contains(&found), "a reader saw {} bytes that nobody wrote", found.len());
         }
         Ok(())

@@ -14,13 +14,13 @@ use crate::{
 /// An answer that is no success.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub status: StatusCode,
-    pub document: Option<ErrorDocument>,
+    status: StatusCode,
+    document: Option<ErrorDocument>,
     /// The first bytes of a body that is not S3's.
     excerpt: String,
     after: Option<Duration>,
     /// The store's clock, seconds since the epoch.
-    pub date: Option<i64>,
+    date: Option<i64>,
     region: Option<String>,
 }
 
@@ -54,8 +54,19 @@ impl Refusal {
         }
     }
 
-    pub(super) fn code(&self) -> &str {
-        self.document.as_ref().map_or("", |d| d.code.as_str())
+    /// S3's code; where a server has only its own words for what S3 has a code for, that code.
+    fn code(&self) -> &str {
+        let Some(document) = &self.document else {
+            return "";
+        };
+        let says = |words: &str| document.message.contains(words);
+        // Garage 2.5's words.
+        match document.code.as_str() {
+            "AccessDenied" if says("Invalid signature") => "SignatureDoesNotMatch",
+            "AccessDenied" if says("No such key") => "InvalidAccessKeyId",
+            "InvalidRequest" if says("Date is too old") => "RequestTimeTooSkewed",
+            code => code,
+        }
     }
 
     /// The region to sign for instead, if that is what is wrong.
@@ -192,6 +203,22 @@ mod tests {
         assert!(matches!(refused(404, "NoSuchKey", Some(&etag)), StoreError::Changed { .. }));
         let duel = refused(409, "ConditionalRequestConflict", Some(&PutMode::IfAbsent));
         assert_eq!(duel.advice(), Advice::Retry);
+    }
+
+    #[test]
+    fn garages_own_words_are_understood() {
+        let words = [
+            ("AccessDenied", "Forbidden: Invalid signature", "not accept the credentials"),
+            ("AccessDenied", "Forbidden: No such key: GK1", "not accept the credentials"),
+            ("InvalidRequest", "Bad request: Date is too old", "this machine's clock"),
+            ("AccessDenied", "Forbidden: Operation is not allowed for this key.", "refuses access"),
+        ];
+        for (code, message, expected) in words {
+            let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
+            let refusal = Refusal::new(StatusCode::FORBIDDEN, &HeaderMap::new(), body.as_bytes());
+            let error = refusal.into_error(About { name: "p/1", bucket: "b", condition: None }, 0).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

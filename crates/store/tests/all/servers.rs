@@ -1,13 +1,16 @@
 //! Real servers: `scripts/test-stores.sh` starts them and runs these.
 //!
 //! Expects `HAVEN_TEST_S3_URL` (a bucket that may be filled), `HAVEN_TEST_S3_HONOURS` (`all`, `garage`
-//! or `ceph`), and AWS's variables for the key.
+//! or `ceph`), AWS's variables for the key, and
+//! `HAVEN_TEST_S3_READER`, the `id secret` of one that may read only.
 
 use haven_store::{
-    DynStore, StoreOptions, open, open_bare,
-    s3::{Payload, S3Config},
+    DynStore, PutMode, StoreError, StoreOptions, open, open_bare,
+    s3::{CredentialConfig, Payload, S3Config},
     suite::{Honours, conformance},
 };
+
+use crate::name;
 
 fn url() -> String {
     std::env::var("HAVEN_TEST_S3_URL").expect("HAVEN_TEST_S3_URL names a bucket; see scripts/test-stores.sh")
@@ -64,4 +67,37 @@ async fn the_probe_finds_what_the_suite_was_told() {
     assert_eq!(swaps, honours().if_match, "{report}");
     let left = bare(&with_prefix("probed"), S3Config::default()).list("", None, 10).await.expect("a listing");
     assert!(left.objects.is_empty(), "the probe left {left:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs a server: scripts/test-stores.sh"]
+async fn a_server_refuses_in_words_that_are_understood() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let with_key = |file: &str, key: &str| {
+        let path = folder.path().join(file);
+        std::fs::write(&path, key).expect("the key is written");
+        let credentials = CredentialConfig { file: Some(path), ..CredentialConfig::default() };
+        S3Config { credentials, ..S3Config::default() }
+    };
+    let owner = bare(&url(), S3Config::default());
+    owner.put(&name("words/kept"), "body".into(), PutMode::Always).await.expect("a put");
+
+    let missing = bare(&url().replace("s3://haven", "s3://nobody-has-made-this"), S3Config::default());
+    let error = missing.get(&name("a")).await.expect_err("no such bucket");
+    assert!(matches!(error, StoreError::NoBucket { .. }), "{error:?}");
+
+    let key = std::env::var("AWS_ACCESS_KEY_ID").expect("a key");
+    for (file, wrong) in [("secret", format!("{key} wrongsecret")), ("id", "GKwrong0000 wrongsecret".to_owned())] {
+        let error = bare(&url(), with_key(file, &wrong)).get(&name("words/kept")).await.expect_err("a wrong key");
+        assert!(matches!(error, StoreError::Unauthorized { .. }), "{file}: {error:?}");
+    }
+
+    let reader = std::env::var("HAVEN_TEST_S3_READER").expect("a key for reading, as `id secret`");
+    let reader = bare(&url(), with_key("reader", &reader));
+    assert_eq!(reader.get(&name("words/kept")).await.expect("it may read"), "body");
+    assert_eq!(reader.list("words/", None, 10).await.expect("and list").objects.len(), 1);
+    let error = reader.put(&name("words/new"), "x".into(), PutMode::Always).await.expect_err("but not write");
+    assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
+    assert!(matches!(reader.get(&name("words/absent")).await, Err(StoreError::NotFound { .. })));
+    owner.delete(&name("words/kept")).await.expect("a delete");
 }
