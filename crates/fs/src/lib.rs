@@ -15,6 +15,7 @@
 
 mod acl;
 mod attr;
+mod check;
 mod content;
 mod errno;
 mod handle;

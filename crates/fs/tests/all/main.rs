@@ -1,0 +1,8 @@
+//! What the file system does, by behaviour.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod data;
+mod names;
+mod rights;
