@@ -127,7 +127,9 @@ async fn run(mut arguments: Arguments, word: Option<Background>) -> ExitCode {
         Err(e) => return complain(&e),
     };
     let keys = Keys::new(LibraryId([0; 16]), &MasterKey([0; 32]));
-    let mounted = Fs::start(Vault::in_memory(), keys, Arc::new(SystemClock), haven_fs::Options::default())
+    let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let options = haven_fs::Options { owner, ..Default::default() };
+    let mounted = Fs::start(Vault::in_memory(), keys, Arc::new(SystemClock), options)
         .map_err(|e| Box::new(e) as Box<dyn std::error::Error + Send + Sync>)
         .and_then(|fs| {
             let runtime = tokio::runtime::Handle::current();

@@ -215,3 +215,106 @@ fn log_trouble(op: Op, e: &FsError) {
         _ => tracing::trace!(error = %e),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        atomic::{AtomicU32, Ordering::SeqCst},
+        mpsc,
+    };
+
+    use haven_format::{Keys, LibraryId, MasterKey, record::Time};
+    use haven_vault::{Need, Vault};
+
+    use super::*;
+
+    struct Stopped;
+
+    impl haven_fs::Clock for Stopped {
+        fn now(&self) -> Time {
+            Time { seconds: 0, nanos: 0 }
+        }
+    }
+
+    fn desk(runtime: &runtime::Runtime, fsync: Fsync) -> Desk {
+        let keys = Keys::new(LibraryId([0; 16]), &MasterKey([0; 32]));
+        let fs = Fs::start(Vault::in_memory(), keys, Arc::new(Stopped), haven_fs::Options::default()).unwrap();
+        Desk::new(fs, runtime.handle().clone(), fsync)
+    }
+
+    fn runtime() -> runtime::Runtime {
+        runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
+    }
+
+    fn asked() -> Asked {
+        Asked::new(Op::Read, 1, 1)
+    }
+
+    fn missing<T>() -> Result<T> {
+        Err(FsError::Need(Need::Space { bytes: 1 }))
+    }
+
+    /// A finish that can be asked what it was given.
+    fn told<T: Send + 'static>() -> (impl Finish<T>, mpsc::Receiver<Result<T, i32>>) {
+        let (sender, receiver) = mpsc::channel();
+        (move |r: Result<T, Errno>| sender.send(r.map_err(Errno::code)).unwrap(), receiver)
+    }
+
+    #[test]
+    fn a_request_that_must_wait_is_asked_again_until_it_has_all_it_needs() {
+        let runtime = runtime();
+        let desk = desk(&runtime, Fsync::Disk);
+        let (finish, answer) = told();
+        let tries = AtomicU32::new(0);
+        let call = move |_: &Fs| if tries.fetch_add(1, SeqCst) < 3 { missing() } else { Ok(7) };
+        desk.later(asked(), missing::<()>().unwrap_err(), call, finish);
+        assert_eq!(answer.recv().unwrap(), Ok(7));
+        runtime.block_on(desk.close(Duration::from_secs(60)));
+        let told = desk.metrics.snapshot();
+        assert_eq!((told.ops[0].count, told.ops[0].deferred, desk.waiting()), (1, 1, 0));
+    }
+
+    #[test]
+    fn what_still_waits_when_the_mount_must_go_is_told_so() {
+        let runtime = runtime();
+        let desk = desk(&runtime, Fsync::Disk);
+        let (finish, answer) = told::<()>();
+        desk.later(asked(), missing::<()>().unwrap_err(), |_: &Fs| missing(), finish);
+        assert_eq!(desk.waiting(), 1);
+        runtime.block_on(desk.close(Duration::ZERO));
+        assert_eq!(answer.recv().unwrap(), Err(libc::EIO));
+        assert_eq!(desk.waiting(), 0);
+    }
+
+    #[test]
+    fn a_sync_that_must_wait_is_answered_once_whatever_it_waits_for() {
+        let runtime = runtime();
+        for fsync in [Fsync::Disk, Fsync::Bucket] {
+            let desk = desk(&runtime, fsync);
+            for (failures, wanted) in [(0, Ok(())), (2, Ok(())), (u32::MAX, Err(libc::EROFS))] {
+                let (finish, answer) = told();
+                let tries = AtomicU32::new(0);
+                let call = move |_: &Fs| match tries.fetch_add(1, SeqCst) {
+                    _ if failures == u32::MAX => Err(FsError::ReadOnly { why: "fenced".into() }),
+                    n if n < failures => missing(),
+                    _ => Ok(TxSeq(0)),
+                };
+                desk.durably(asked(), false, call, finish);
+                assert_eq!(answer.recv().unwrap(), wanted);
+                assert!(answer.recv().is_err(), "answered twice");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bug_below_is_one_requests_trouble() {
+        let runtime = runtime();
+        let desk = desk(&runtime, Fsync::Disk);
+        let (finish, answer) = told::<()>();
+        let asked = asked();
+        let result = desk.attempt(&asked, |_| panic!("on purpose"));
+        desk.done(&asked, result, finish);
+        assert_eq!(answer.recv().unwrap(), Err(libc::EIO));
+        assert_eq!(desk.metrics.snapshot().panics, 1);
+    }
+}
