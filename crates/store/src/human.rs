@@ -4,8 +4,14 @@
 
 use std::time::Duration;
 
-/// Reads `500ms`, `30s`, `10min`, `2h`, `7d`.
+/// What stands for a duration without end ([`Duration::MAX`]).
+const FOREVER: &str = "forever";
+
+/// Reads `500ms`, `30s`, `10min`, `2h`, `7d`, `forever`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    if text.trim() == FOREVER {
+        return Ok(Duration::MAX);
+    }
     let (number, unit) = split(text)?;
     let seconds = match unit {
         "ms" => number / 1000.0,
@@ -43,6 +49,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 
 /// Writes a duration in its largest unit that divides it.
 pub fn show_duration(duration: Duration) -> String {
+    if duration == Duration::MAX {
+        return FOREVER.into();
+    }
     let millis = duration.as_millis();
     for (unit, factor) in [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)] {
         if millis >= factor && millis.is_multiple_of(factor) {
@@ -128,6 +137,7 @@ mod tests {
             let duration = Duration::from_millis(millis);
             assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
         }
+        assert_eq!(parse_duration(&show_duration(Duration::MAX)), Ok(Duration::MAX));
         for bytes in [0, 1, 1000, 1024, 65_536, 30_000_000_000, 1 << 40, 12_345] {
             assert_eq!(parse_bytes(&show_bytes(bytes)), Ok(bytes));
         }

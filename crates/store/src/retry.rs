@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryConfig {
-    /// For how long after its first try a request may be tried again.
+    /// For how long after its first try a request may be tried again; `forever` has no end.
     #[serde(with = "human::duration")]
     pub patience: Duration,
     /// The first pause is a random part of this; each further one of twice as much.

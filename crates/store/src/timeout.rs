@@ -86,8 +86,7 @@ impl Store for Timeout {
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, StoreError> {
         // A listing is several requests when the server's pages are small.
-        let pages = limit as u64 * 256;
-        let bytes = pages.min(self.config.whole_bytes);
+        let bytes = (limit as u64).saturating_mul(256).min(self.config.whole_bytes);
         self.within(bytes, self.inner.list(prefix, after, limit)).await
     }
 

@@ -5,6 +5,10 @@
 //! No default checksum headers, which older Ceph refuses. What one provider does differently is met
 //! here and told in a comment, so that no other room knows of providers.
 //!
+//! Own requests over hyper rather than a client library: an error keeps the store's code and words,
+//! the answer's date is seen, a wrong digest can be sent, and the socket can be told to acknowledge at
+//! once, which takes a small GET from Garage from 42 ms to 0.7 ms.
+//!
 //! Within one verb a request is repeated only for two reasons, each once: the store named another
 //! region to sign for, or the credentials were refused and have changed since.
 
