@@ -26,6 +26,9 @@ pub enum VaultError {
     /// The local directory can't be written or read.
     #[error("the cache directory fails: {detail}")]
     Local { detail: String, full: bool },
+    /// The library can't be opened so; the text says what was found and what can be done.
+    #[error("{0}")]
+    Refused(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -1,0 +1,255 @@
+//! Checkpoints: what changed since the last root becomes a run of shards, and a new root names all runs.
+//!
+//! Promises: a root only ever describes what the bucket has acknowledged in the log; its shards are in the bucket
+//! before it is. Nobody waits for a checkpoint but those whom the memory limit stops.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use haven_format::{
+    Lsn, RootSeq, ShardId, TxSeq,
+    record::{Key, Totals},
+    root::{Root, Run, ShardRef},
+    shard::{FinishedShard, ShardWriter, Value},
+};
+
+use crate::{
+    Result, Vault, VaultError,
+    table::{Frozen, MergeRuns, Merged},
+    vault::Sent,
+};
+
+/// A run is merged into the next older one when it is at least this share of it.
+const MERGE_RATIO: u64 = 4;
+/// Shards in flight at once.
+const PUTS_MAX: usize = 3;
+
+/// What a checkpoint describes.
+struct Position {
+    seq: TxSeq,
+    next_ino: u64,
+    totals: Totals,
+    /// Newest first.
+    frozen: Vec<Frozen>,
+}
+
+impl Vault {
+    /// Makes checkpoints when it is time.
+    pub(crate) async fn checkpoint_task(self: Arc<Self>) {
+        loop {
+            let wanted = tokio::time::timeout(self.options.checkpoint_after, self.checkpoint_wanted.notified());
+            let _ = wanted.await;
+            if self.stopped.read().is_some() {
+                return;
+            }
+            if let Err(error) = self.checkpoint().await {
+                if self.stopped.read().is_some() {
+                    return;
+                }
+                self.counters.note(format!("a checkpoint failed: {error}"));
+                tracing::error!(%error, "a checkpoint failed; trying again");
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                self.checkpoint_wanted.notify_one();
+            }
+        }
+    }
+
+    /// Writes a root for everything committed so far. Does nothing when nothing has changed since the last.
+    pub async fn checkpoint(self: &Arc<Self>) -> Result<()> {
+        let _one_at_a_time = self.checkpointing.lock().await;
+        self.writable()?;
+        let Some(position) = self.freeze() else { return Ok(()) };
+        let sent = self.sent_exactly(position.seq).await?;
+        let mut runs = self.table.layers().runs.to_vec();
+        let newest = self.write_frozen(&position.frozen, runs.is_empty()).await?;
+        if !newest.shards.is_empty() {
+            runs.insert(0, newest);
+        }
+        let runs = self.merge_where_due(runs).await?;
+        let root = self.put_root(&position, sent, runs).await?;
+        self.table.replace(position.seq, root.runs.clone());
+        *self.root.lock() = Some(Arc::new(root));
+        self.checkpoints.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    fn freeze(&self) -> Option<Position> {
+        let mut head = self.head.lock();
+        let seq = head.seq;
+        self.table.freeze(seq);
+        let frozen: Vec<Frozen> = self.table.layers().frozen.into_iter().map(|(_, frozen)| frozen).collect();
+        if frozen.is_empty() {
+            return None;
+        }
+        let sent = self.sent.borrow().clone();
+        if sent.seq >= seq {
+            head.marks.insert(seq, sent);
+        } else {
+            head.cuts.push_back(seq);
+        }
+        Some(Position { seq, next_ino: self.next_ino.load(Ordering::Relaxed), totals: head.totals, frozen })
+    }
+
+    /// The state of the log when exactly everything up to `seq` was in it.
+    async fn sent_exactly(&self, seq: TxSeq) -> Result<Sent> {
+        self.sync_bucket(seq).await?;
+        let mark = self.head.lock().marks.remove(&seq);
+        mark.ok_or_else(|| VaultError::Refused("a segment has run past the end of a checkpoint".into()))
+    }
+
+    async fn write_frozen(&self, frozen: &[Frozen], drop_removed: bool) -> Result<Run> {
+        let merged;
+        let records = match frozen {
+            [only] => only.records(),
+            _ => {
+                merged = newest_of(frozen);
+                &merged
+            }
+        };
+        let mut out = RunWriter::new(self);
+        for (key, value) in records {
+            if value.is_some() || !drop_removed {
+                out.push(key, value).await?;
+            }
+        }
+        out.finish().await
+    }
+
+    /// Keeps the runs few: small ones are merged with the next older as long as they are not much smaller.
+    async fn merge_where_due(self: &Arc<Self>, mut runs: Vec<Run>) -> Result<Vec<Run>> {
+        let size = |run: &Run| run.shards.iter().map(|shard| shard.bytes).sum::<u64>();
+        let mut count = 1;
+        let mut sum = runs.first().map_or(0, size);
+        while count < runs.len() && sum * MERGE_RATIO >= size(&runs[count]) {
+            sum += size(&runs[count]);
+            count += 1;
+        }
+        if count < 2 {
+            return Ok(runs);
+        }
+        let drop_removed = count == runs.len();
+        let merged = self.merge(&runs[..count], drop_removed).await?;
+        runs.splice(..count, (!merged.shards.is_empty()).then_some(merged));
+        Ok(runs)
+    }
+
+    async fn merge(self: &Arc<Self>, runs: &[Run], drop_removed: bool) -> Result<Run> {
+        let mut merge = MergeRuns::new(runs, drop_removed);
+        let mut out = RunWriter::new(self);
+        loop {
+            match merge.next(self.shards()) {
+                Ok(Merged::Record(key, value)) => out.push(&key, &value).await?,
+                Ok(Merged::Shard(shard)) => out.reuse(shard).await?,
+                Ok(Merged::End) => return out.finish().await,
+                Err(VaultError::Need(need)) => self.settle(&need).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn put_root(&self, position: &Position, sent: Sent, runs: Vec<Run>) -> Result<Root> {
+        let turn = self.turn.expect("only a writer makes checkpoints");
+        let Lsn(lsn) = sent.lsn;
+        let root = Root {
+            seq: RootSeq(self.next_root.fetch_add(1, Ordering::Relaxed)).0,
+            epoch: turn.epoch.0,
+            nonce: turn.nonce.0.to_vec(),
+            lsn,
+            segment: sent.segment,
+            segment_hash: sent.hash,
+            tx: position.seq.0,
+            made: self.world.clock.now(),
+            runs,
+            next_ino: position.next_ino,
+            totals: position.totals,
+        };
+        let name = root.name().expect("the nonce has its length");
+        let body = root.seal(&self.keys, self.world.dice.roll()).expect("the nonce has its length");
+        self.put_patiently(&name, body.into()).await?;
+        Ok(root)
+    }
+}
+
+fn newest_of(frozen: &[Frozen]) -> BTreeMap<Key, Value> {
+    let mut merged = BTreeMap::new();
+    for layer in frozen.iter().rev() {
+        merged.extend(layer.records().iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+    merged
+}
+
+/// Turns sorted records into shards in the bucket and in the cache.
+struct RunWriter<'a> {
+    vault: &'a Vault,
+    writer: Option<ShardWriter>,
+    space: u8,
+    run: Run,
+    puts: FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>>,
+}
+
+impl<'a> RunWriter<'a> {
+    fn new(vault: &'a Vault) -> Self {
+        Self { vault, writer: None, space: 0, run: Run::default(), puts: FuturesUnordered::new() }
+    }
+
+    async fn push(&mut self, key: &Key, value: &Value) -> Result<()> {
+        // Inodes, chunks and packs change at different paces: no shard holds two kinds.
+        let full = self.writer.as_ref().is_some_and(ShardWriter::is_full) || self.space != key[0];
+        if full {
+            self.close().await?;
+        }
+        self.space = key[0];
+        let dice = &self.vault.world.dice;
+        let new = || ShardWriter::new(&self.vault.keys, ShardId(dice.roll()));
+        self.writer.get_or_insert_with(new).push(key, value, || dice.roll());
+        Ok(())
+    }
+
+    async fn reuse(&mut self, shard: ShardRef) -> Result<()> {
+        self.close().await?;
+        self.run.shards.push(shard);
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let Some(shard) = writer.finish(|| self.vault.world.dice.roll()) else { return Ok(()) };
+        self.run.shards.push(reference(&shard));
+        while self.puts.len() >= PUTS_MAX {
+            self.puts.next().await.transpose()?;
+        }
+        let vault = self.vault;
+        self.puts.push(Box::pin(async move {
+            vault.put_patiently(&haven_format::layout::shard(shard.id), shard.object.clone()).await?;
+            // Without room it will be fetched when it is read.
+            vault.shards().keep_own(&shard)?;
+            Ok(())
+        }));
+        // Long work on an async thread: let others have a turn.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Run> {
+        self.close().await?;
+        while let Some(done) = self.puts.next().await {
+            done?;
+        }
+        Ok(self.run)
+    }
+}
+
+fn reference(shard: &FinishedShard) -> ShardRef {
+    ShardRef {
+        id: shard.id.0.to_vec(),
+        bytes: shard.object.len() as u64,
+        first: shard.first.clone(),
+        last: shard.last.clone(),
+        records: shard.records,
+        hash: blake3::hash(&shard.object).as_bytes().to_vec(),
+    }
+}

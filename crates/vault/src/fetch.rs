@@ -1,0 +1,256 @@
+//! Bringing bytes from the bucket: what a [`Need`] asks for, and what will be asked for soon.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
+
+use haven_format::{ChunkId, PackId, container::Part, layout, record::ChunkPlace};
+use haven_store::{Advice, StoreError};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{Need, Result, Vault, VaultError, claim::object};
+
+/// A small read brings its surroundings, in aligned windows of this many bytes: thumbnails lie together.
+const WINDOW: u64 = 1 << 20;
+/// Reads below this are small.
+const SMALL: u64 = 256 << 10;
+/// One request brings at most this.
+const REQUEST_MAX: u64 = 4 << 20;
+/// Prefetches in flight at once.
+const AHEAD_MAX: usize = 16;
+
+type Flight = (String, Range<u64>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Fetches {
+    flights: Mutex<HashMap<Flight, watch::Receiver<bool>>>,
+    /// Parts that did not open; a second failure after a fresh fetch is the bucket's.
+    suspects: Mutex<HashMap<(PackId, Part), Suspicion>>,
+    /// Packs that are not in the bucket any more: their chunks are looked up anew.
+    gone: Mutex<HashSet<PackId>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Suspicion {
+    Asked,
+    Fetched,
+}
+
+impl Fetches {
+    /// The part opened.
+    pub(crate) fn sound(&self, pack: PackId, part: Part) {
+        let mut suspects = self.suspects.lock();
+        if !suspects.is_empty() {
+            suspects.remove(&(pack, part));
+        }
+    }
+
+    /// Notes that the part is wanted; true if it has been fetched since it was first wanted and still is.
+    pub(crate) fn was_bad(&self, pack: PackId, part: Part) -> bool {
+        let mut suspects = self.suspects.lock();
+        let entry = suspects.entry((pack, part)).or_insert(Suspicion::Asked);
+        if *entry == Suspicion::Fetched {
+            suspects.remove(&(pack, part));
+            return true;
+        }
+        false
+    }
+
+    fn fetched(&self, pack: PackId, range: &Range<u64>) {
+        for ((suspect, part), state) in self.suspects.lock().iter_mut() {
+            let wanted = part.range();
+            if *suspect == pack && range.start <= wanted.start && wanted.end <= range.end {
+                *state = Suspicion::Fetched;
+            }
+        }
+    }
+
+    pub(crate) fn is_gone(&self, place: &ChunkPlace) -> bool {
+        let gone = self.gone.lock();
+        !gone.is_empty() && place.pack_id().is_ok_and(|pack| gone.contains(&pack))
+    }
+}
+
+/// The window around a range, for small reads of packs.
+fn widen(range: Range<u64>) -> Range<u64> {
+    if range.end - range.start >= SMALL {
+        return range;
+    }
+    range.start / WINDOW * WINDOW..range.end.div_ceil(WINDOW) * WINDOW
+}
+
+impl Vault {
+    /// Returns when `need` is met, or with the error that says why it never will be.
+    pub async fn settle(self: &Arc<Self>, need: &Need) -> Result<()> {
+        match need {
+            Need::Fetch { object, from, to, .. } => self.fetch(object, *from..*to).await,
+            Need::Space { bytes } => self.wait_for_space(*bytes).await,
+            Need::Log => self.wait_for_log().await,
+        }
+    }
+
+    async fn wait_for_space(&self, bytes: u64) -> Result<()> {
+        self.hurry.notify_one();
+        loop {
+            let done = self.upload_done.notified();
+            self.writable()?;
+            // Open packs are only uploaded when the log wants them: make it want them now.
+            self.hurried.fetch_max(self.head().0, std::sync::atomic::Ordering::Relaxed);
+            let (used, clean) = self.budget.used();
+            if used - clean + bytes + self.budget.reserved_for_metadata() <= self.budget.limit() {
+                return Ok(());
+            }
+            if self.uploading.lock().is_empty() && self.uploaded() >= self.head() {
+                // Everything is in the bucket and still there is no room: finish what is open, else it never ends.
+                self.offer_uploads(&mut self.head.lock(), true)?;
+            }
+            self.hurry.notify_one();
+            let _ = tokio::time::timeout(Duration::from_millis(200), done).await;
+        }
+    }
+
+    async fn wait_for_log(&self) -> Result<()> {
+        let mut sent = self.sent.subscribe();
+        let mut checkpoints = self.checkpoints.subscribe();
+        self.writable()?;
+        self.checkpoint_wanted.notify_one();
+        self.hurry.notify_one();
+        let change = futures::future::select(Box::pin(sent.changed()), Box::pin(checkpoints.changed()));
+        let _ = tokio::time::timeout(Duration::from_secs(1), change).await;
+        self.writable()
+    }
+
+    async fn fetch(self: &Arc<Self>, name: &str, range: Range<u64>) -> Result<()> {
+        match (layout::parse_pack(name), layout::parse_shard(name)) {
+            (Some(pack), _) => self.fetch_range(pack, widen(range)).await,
+            (_, Some(_)) => self.fly((name.to_owned(), range), |vault, flight| vault.fetch_shard(flight.0)).await,
+            _ => Err(VaultError::Damaged { object: name.to_owned(), detail: "nothing is fetched from there".into() }),
+        }
+    }
+
+    async fn fetch_range(self: &Arc<Self>, pack: PackId, range: Range<u64>) -> Result<()> {
+        let gaps = self.packs.gaps(pack, &range);
+        let flights = gaps
+            .into_iter()
+            .map(|gap| self.fly((layout::pack(pack), gap), move |vault, flight| vault.fetch_pack(pack, flight.1)));
+        futures::future::try_join_all(flights).await?;
+        Ok(())
+    }
+
+    /// Runs one fetch, or waits for the same one that somebody else has begun.
+    async fn fly<F: Future<Output = Result<()>>>(
+        self: &Arc<Self>,
+        flight: Flight,
+        work: impl Fn(Arc<Self>, Flight) -> F,
+    ) -> Result<()> {
+        loop {
+            let other = self.fetches.flights.lock().get(&flight).cloned();
+            let Some(mut other) = other else { break };
+            // Failed or not, it is over: see for ourselves.
+            let _ = other.changed().await;
+            if self.fetches.flights.lock().get(&flight).is_none() {
+                return Ok(());
+            }
+        }
+        let (_landing, landed) = watch::channel(false);
+        self.fetches.flights.lock().insert(flight.clone(), landed);
+        let _done = Landing { vault: self, flight: flight.clone() };
+        work(self.clone(), flight).await
+    }
+
+    async fn fetch_shard(self: Arc<Self>, name: String) -> Result<()> {
+        let id = layout::parse_shard(&name).expect("the caller has parsed it");
+        let object_name = object(&name);
+        let body = self.patiently(|| self.world.store.get(&object_name)).await.map_err(|e| self.lost(&name, e))?;
+        if self.shards().keep(id, &body)? {
+            Ok(())
+        } else {
+            Err(VaultError::Local { detail: "the cache limit leaves no room for metadata".into(), full: true })
+        }
+    }
+
+    async fn fetch_pack(self: Arc<Self>, pack: PackId, range: Range<u64>) -> Result<()> {
+        let name = layout::pack(pack);
+        let object_name = object(&name);
+        let got = self.patiently(|| self.world.store.get_range(&object_name, range.clone())).await;
+        let body = match got {
+            Err(StoreError::NotFound { .. }) if self.fetches.gone.lock().insert(pack) => return Ok(()),
+            other => other.map_err(|error| self.lost(&name, error))?,
+        };
+        let end = range.start + body.len() as u64;
+        self.packs.keep(pack, range.start, body)?;
+        self.fetches.fetched(pack, &(range.start..end.max(range.start)));
+        // A part that lies past the end of a cut object must not be asked for for ever.
+        if end < range.end {
+            self.fetches.fetched(pack, &range);
+        }
+        Ok(())
+    }
+
+    /// Tries until it works or the answer is final. The store retries by itself too; this is for long outages.
+    async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, StoreError> {
+        let mut wait = Duration::from_millis(500);
+        loop {
+            match attempt().await {
+                Err(error) if error.advice() != Advice::Answer && self.stopped.read().is_none() => {
+                    self.counters.trouble(&error);
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(20));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn lost(&self, name: &str, error: StoreError) -> VaultError {
+        match error {
+            StoreError::NotFound { .. } => self.damaged(name.to_owned(), "it is not in the bucket any more"),
+            other => VaultError::Store(other),
+        }
+    }
+
+    /// Begins to fetch chunks that will soon be read. Never fails, never waits.
+    pub fn prefetch(self: &Arc<Self>, wanted: &[(ChunkId, ChunkPlace)]) {
+        let mut ranges: Vec<(PackId, Range<u64>)> = Vec::new();
+        for (_, place) in wanted {
+            let Ok(pack) = place.pack_id() else { continue };
+            let range = place.part().range();
+            if self.packs.gaps(pack, &range).is_empty() {
+                continue;
+            }
+            match ranges.last_mut() {
+                Some((last, open))
+                    if *last == pack && open.end == range.start && range.end - open.start <= REQUEST_MAX =>
+                {
+                    open.end = range.end;
+                }
+                _ => ranges.push((pack, range)),
+            }
+        }
+        let flying = self.fetches.flights.lock().len();
+        for (pack, range) in ranges.into_iter().take(AHEAD_MAX.saturating_sub(flying)) {
+            let vault = self.clone();
+            // A failure shows again, and is told, when the bytes are really read.
+            self.spawn(async move { drop(vault.fetch_range(pack, widen(range)).await) });
+        }
+    }
+}
+
+/// Takes a flight off the board, also when its task is dropped.
+struct Landing<'a> {
+    vault: &'a Vault,
+    flight: Flight,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.vault.fetches.flights.lock().remove(&self.flight);
+    }
+}

@@ -1,0 +1,186 @@
+//! What state the bucket holds: the newest root, and the log from there.
+//!
+//! A copy of the bucket made while it was written may miss any of the newest objects, so only what hangs together is
+//! taken: segments that follow, one the other, from the root on. Of several ends the one with the highest epoch is
+//! history, and of that epoch the longest.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use haven_format::{
+    Epoch, Keys, Lsn, RootSeq, TxSeq, layout,
+    record::{Totals, Tx},
+    root::Root,
+    segment::Segment,
+};
+use haven_store::{Store, StoreError};
+
+use crate::{
+    Result, VaultError,
+    claim::{list_all, object},
+    vault::Sent,
+};
+
+/// Requests in flight at once.
+const GETS: usize = 16;
+/// How many roots are looked at before giving up.
+const ROOTS: usize = 16;
+
+/// A state of the library.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) root: Option<Root>,
+    /// After the root, in order.
+    pub(crate) txs: Vec<Tx>,
+    pub(crate) head: Sent,
+    pub(crate) next_ino: u64,
+    pub(crate) totals: Totals,
+    pub(crate) next_root: RootSeq,
+    /// Segments that are in the bucket but do not hang together with the rest.
+    pub(crate) loose_ends: Vec<String>,
+    /// Damaged roots that were passed over.
+    pub(crate) passed_over: Vec<(String, String)>,
+}
+
+pub(crate) fn damaged(name: &str, detail: impl ToString) -> VaultError {
+    VaultError::Damaged { object: name.to_owned(), detail: detail.to_string() }
+}
+
+/// The newest state.
+pub(crate) async fn newest(store: &dyn Store, keys: &Keys) -> Result<Loaded> {
+    let (root, passed_over, next_root) = newest_root(store, keys).await?;
+    let base = root.as_ref().map_or(Sent::default(), |root| Sent {
+        lsn: Lsn(root.lsn),
+        segment: root.segment.clone(),
+        hash: root.segment_hash.clone(),
+        seq: TxSeq(root.tx),
+        behind_since: 0,
+    });
+    let (segments, loose_ends) = chain(store, keys, &base).await?;
+    let mut loaded = Loaded {
+        next_ino: root.as_ref().map_or(haven_format::Ino::FIRST.0, |root| root.next_ino),
+        totals: root.as_ref().map_or(Totals::default(), |root| root.totals),
+        root,
+        txs: Vec::new(),
+        head: base,
+        next_root,
+        loose_ends,
+        passed_over,
+    };
+    for (name, segment, hash) in segments {
+        loaded.follow(name, segment, hash)?;
+    }
+    Ok(loaded)
+}
+
+impl Loaded {
+    pub(crate) fn follow(&mut self, name: String, segment: Segment, hash: Vec<u8>) -> Result<()> {
+        for tx in segment.txs {
+            if tx.seq != self.head.seq.next().0 {
+                return Err(damaged(&name, format!("change {} follows change {}", tx.seq, self.head.seq)));
+            }
+            self.head.seq = TxSeq(tx.seq);
+            self.next_ino = self.next_ino.max(tx.next_ino);
+            self.totals = tx.totals;
+            self.txs.push(tx);
+        }
+        self.head = Sent { lsn: Lsn(segment.lsn), segment: name, hash, ..self.head.clone() };
+        Ok(())
+    }
+}
+
+/// The newest root that opens; what did not; and the number of the next.
+async fn newest_root(store: &dyn Store, keys: &Keys) -> Result<(Option<Root>, Vec<(String, String)>, RootSeq)> {
+    let page = store.list(layout::ROOTS, None, ROOTS).await?;
+    let mut names: Vec<_> = page
+        .objects
+        .iter()
+        .filter_map(|found| layout::parse_root(found.name.as_str()).map(|id| (id, found.name.as_str().to_owned())))
+        .collect();
+    names.sort_by(|a, b| b.0.cmp(&a.0));
+    let next = names.first().map_or(RootSeq(1), |((seq, ..), _)| seq.next());
+    let mut passed_over = Vec::new();
+    for (_, name) in names {
+        let opened = match store.get(&object(&name)).await {
+            Ok(body) => Root::open(keys, &name, &body).map_err(|error| (error.to_string(), Some(error))),
+            Err(error @ StoreError::NotFound { .. }) => Err((error.to_string(), None)),
+            Err(error) => return Err(error.into()),
+        };
+        match opened {
+            Ok(root) => return Ok((Some(root), passed_over, next)),
+            Err((_, Some(error @ haven_format::FormatError::Newer { .. }))) => return Err(damaged(&name, error)),
+            Err((detail, _)) => passed_over.push((name, detail)),
+        }
+    }
+    match passed_over.first() {
+        None => Ok((None, passed_over, next)),
+        Some((name, detail)) => Err(damaged(name, format!("no root can be read: {detail}"))),
+    }
+}
+
+type Link = (String, Segment, Vec<u8>);
+
+/// Reads the segments that follow `base`, and names those that do not hang together with it.
+pub(crate) async fn chain(store: &dyn Store, keys: &Keys, base: &Sent) -> Result<(Vec<Link>, Vec<String>)> {
+    let from = layout::segments_from(base.lsn.next());
+    let names = list_all(store, layout::SEGMENTS, Some(&from)).await?;
+    let wanted = names.into_iter().filter(|name| layout::parse_segment(name).is_some());
+    let bodies: Vec<(String, Bytes)> = stream::iter(wanted)
+        .map(|name| async move {
+            match store.get(&object(&name)).await {
+                Ok(body) => Ok(Some((name, body))),
+                Err(StoreError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .buffered(GETS)
+        .try_filter_map(|found| async { Ok(found) })
+        .try_collect()
+        .await?;
+    link(keys, base, bodies)
+}
+
+fn link(keys: &Keys, base: &Sent, bodies: Vec<(String, Bytes)>) -> Result<(Vec<Link>, Vec<String>)> {
+    let mut found: HashMap<String, Link> = HashMap::new();
+    let mut children: HashMap<String, Vec<String>> = HashMap::new();
+    for (name, body) in bodies {
+        let segment = Segment::open(keys, &name, &body).map_err(|error| damaged(&name, error))?;
+        children.entry(segment.previous.clone()).or_default().push(name.clone());
+        found.insert(name.clone(), (name, segment, blake3::hash(&body).as_bytes().to_vec()));
+    }
+    // What can be reached from the base, forwards.
+    let mut reached = Vec::new();
+    let mut open = vec![(base.segment.clone(), base.hash.clone())];
+    while let Some((name, hash)) = open.pop() {
+        for child in children.remove(&name).unwrap_or_default() {
+            let (_, segment, own) = &found[&child];
+            if segment.previous_hash != hash {
+                return Err(damaged(&child, "the segment it follows has another content than when it was written"));
+            }
+            open.push((child.clone(), own.clone()));
+            reached.push(child);
+        }
+    }
+    let rank = |name: &String| {
+        let (lsn, epoch, nonce) =
+            layout::parse_segment(name).unwrap_or((Lsn(0), Epoch(0), haven_format::Nonce([0; 8])));
+        (epoch, lsn, nonce)
+    };
+    let mut history = Vec::new();
+    let mut next = reached.iter().max_by_key(|name| rank(name)).cloned();
+    while let Some(name) = next.take() {
+        let link = found.remove(&name).expect("reached names were found");
+        if link.1.previous != base.segment {
+            next = Some(link.1.previous.clone());
+        }
+        history.push(link);
+    }
+    history.reverse();
+    let newest = history.last().map(|(name, ..)| rank(name));
+    // Side branches of older turns are no loss; anything newer that can't be reached is.
+    let mut loose: Vec<String> =
+        found.into_keys().filter(|name| newest.is_none_or(|newest| rank(name) > newest)).collect();
+    loose.sort();
+    Ok((history, loose))
+}

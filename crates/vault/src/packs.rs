@@ -1,0 +1,549 @@
+//! Packs on this machine: those being filled or waiting for upload (`staging/`), and copies of what the bucket has
+//! (`packs/`, often with holes where nothing was fetched).
+//! ```text
+//!     put ──▶ open pack ──full, or the log wants it──▶ finished ──uploaded──▶ clean copy ──▶ evicted
+//! ```
+//! A file under `staging/` is never removed before the bucket has it. A clean copy may go at any time.
+
+use std::{collections::HashMap, io, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use haven_format::{
+    ChunkId, FormatError, Keys, PackId,
+    container::{Opener, Part, Sealer},
+    layout,
+    pack::{self, PackFooter, PackedChunk},
+    record::{ChunkPlace, PackInfo},
+};
+use parking_lot::Mutex;
+use prost::Message;
+
+use crate::{
+    Need, Result, VaultError,
+    budget::{Budget, Clean, Use, on_disk},
+    disk::DynFile,
+    journal::{Covered, Record, Tail, What},
+    local,
+    ranges::Ranges,
+    world::World,
+};
+
+/// A pack is finished when it is this long.
+pub(crate) const PACK_BYTES: u32 = 16 << 20;
+/// Chunks below this go to packs of their own, so that thumbnails lie together.
+const SMALL_CHUNK: usize = 256 << 10;
+/// Space is reserved in steps of this.
+const GRANT: u64 = 1 << 20;
+/// An unsynced tail up to this long goes to the journal instead of having the pack's file synced.
+const TAIL_MAX: u64 = 128 << 10;
+/// A pack's file is synced for itself after this much of it went to the journal.
+const TAILS_MAX: u64 = 2 << 20;
+
+/// A pack file that may have unsynced bytes. Shared by the writer and whoever syncs.
+#[derive(Debug)]
+struct StagedFile {
+    id: PackId,
+    file: DynFile,
+    marks: Mutex<Marks>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks {
+    written: u64,
+    /// Bytes below this survive a power cut, in the file or through the journal.
+    covered: u64,
+    /// How much of it only the journal has.
+    tails: u64,
+    /// Whether the file's name survives a power cut.
+    named: bool,
+}
+
+/// A pack being filled.
+#[derive(Debug)]
+struct OpenPack {
+    staged: Arc<StagedFile>,
+    sealer: Sealer,
+    footer: PackFooter,
+    granted: u64,
+}
+
+/// A finished pack that the bucket does not have yet.
+#[derive(Debug, Clone)]
+pub(crate) struct FinishedPack {
+    pub(crate) id: PackId,
+    pub(crate) bytes: u64,
+    pub(crate) chunks: u32,
+}
+
+/// Any pack with bytes on this machine.
+#[derive(Debug)]
+struct LocalPack {
+    file: DynFile,
+    opener: Opener,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    present: Ranges,
+    /// Whether the bucket has it too.
+    clean: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Packs {
+    world: World,
+    keys: Keys,
+    budget: Arc<Budget>,
+    small: Mutex<Option<OpenPack>>,
+    large: Mutex<Option<OpenPack>>,
+    local: Mutex<HashMap<PackId, Arc<LocalPack>>>,
+    /// Files that may have something to sync.
+    unsynced: Mutex<Vec<Arc<StagedFile>>>,
+    /// Finished, in order, not yet handed to the uploader.
+    finished: Mutex<Vec<FinishedPack>>,
+    /// Fetched while the cache had no room: kept in memory for the call that wanted it.
+    guests: Mutex<Vec<(PackId, u64, Bytes)>>,
+}
+
+/// How many bytes of guests are kept.
+const GUESTS_MAX: usize = 16 << 20;
+
+fn staging_name(id: PackId) -> String {
+    format!("staging/{id}")
+}
+
+fn clean_name(id: PackId) -> String {
+    format!("packs/{id}")
+}
+
+/// What a recovered journal knows of a staged pack.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    pub(crate) chunks: Vec<PackedChunk>,
+    pub(crate) covered: u64,
+    pub(crate) tails: Vec<Tail>,
+}
+
+impl Packs {
+    pub(crate) fn new(world: World, keys: Keys, budget: Arc<Budget>) -> Self {
+        Self {
+            world,
+            keys,
+            budget,
+            small: Mutex::default(),
+            large: Mutex::default(),
+            local: Mutex::default(),
+            unsynced: Mutex::default(),
+            finished: Mutex::default(),
+            guests: Mutex::default(),
+        }
+    }
+
+    /// Takes account of the clean copies an earlier run left. Which parts are there is found out as they are read:
+    /// a hole does not open.
+    pub(crate) fn adopt_clean(&self) -> Result<()> {
+        for name in self.world.disk.list("packs").map_err(local)? {
+            let path = format!("packs/{name}");
+            let opened = PackId::from_hex(&name).zip(self.world.disk.open(&path).ok());
+            let Some((id, file)) = opened else {
+                self.world.disk.remove(&path).map_err(local)?;
+                continue;
+            };
+            let bytes = file.allocated().map_err(local)?;
+            if !self.budget.make_room(bytes, Use::Data) {
+                self.world.disk.remove(&path).map_err(local)?;
+                continue;
+            }
+            let mut present = Ranges::default();
+            present.add(0..file.len().map_err(local)?);
+            self.budget.clean(Clean::Pack(id), bytes);
+            self.insert(id, file, present, true);
+        }
+        Ok(())
+    }
+
+    fn insert(&self, id: PackId, file: DynFile, present: Ranges, clean: bool) -> Arc<LocalPack> {
+        let held = Mutex::new(Held { present, clean });
+        let pack = Arc::new(LocalPack { file, opener: pack::opener(&self.keys, id), held });
+        self.local.lock().insert(id, pack.clone());
+        pack
+    }
+
+    /// Names of staged packs an earlier run left.
+    pub(crate) fn staged(&self) -> Result<Vec<PackId>> {
+        let names = self.world.disk.list("staging").map_err(local)?;
+        Ok(names.iter().filter_map(|name| PackId::from_hex(name)).collect())
+    }
+
+    /// Removes a staged pack left by an earlier run that the bucket has.
+    pub(crate) fn discard_staged(&self, id: PackId) -> Result<()> {
+        self.world.disk.remove(&staging_name(id)).map_err(local)
+    }
+
+    /// Opens a staged pack left by an earlier run: puts back what the journal kept of it and says from which of
+    /// the remembered chunks on (in the order given) bytes are missing. `None`: all are there.
+    pub(crate) fn recover(&self, id: PackId, known: &Remembered) -> Result<Option<usize>> {
+        let name = staging_name(id);
+        let file = match self.world.disk.open(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.world.disk.create(&name),
+            other => other,
+        };
+        let file = file.map_err(local)?;
+        for tail in &known.tails {
+            file.write_at(tail.offset, &tail.bytes).map_err(local)?;
+        }
+        let bytes = on_disk(file.len().map_err(local)?);
+        self.reserve_anyway(bytes)?;
+        let opener = pack::opener(&self.keys, id);
+        let whole = |chunk: &PackedChunk| {
+            let part = chunk.part();
+            part.range().end <= known.covered
+                || file
+                    .read_at(u64::from(part.offset), part.len as usize)
+                    .is_ok_and(|sealed| opener.part(part, &sealed).is_ok())
+        };
+        Ok(known.chunks.iter().position(|chunk| !whole(chunk)))
+    }
+
+    /// What is on the disk already counts, whatever the limit says now.
+    fn reserve_anyway(&self, bytes: u64) -> Result<()> {
+        if self.budget.make_room(bytes, Use::Metadata) {
+            Ok(())
+        } else {
+            Err(VaultError::Local { detail: "unsent data is larger than the cache limit".into(), full: true })
+        }
+    }
+
+    /// Finishes a recovered pack with the chunks that count. Nothing counts: the file is removed.
+    pub(crate) fn finish_recovered(&self, id: PackId, chunks: Vec<PackedChunk>) -> Result<()> {
+        let name = staging_name(id);
+        let file = self.world.disk.open(&name).map_err(local)?;
+        let before = on_disk(file.len().map_err(local)?);
+        if chunks.is_empty() {
+            self.world.disk.remove(&name).map_err(local)?;
+            self.budget.release(before);
+            return Ok(());
+        }
+        let end = chunks.iter().map(|chunk| chunk.offset + chunk.len).max().unwrap_or_default();
+        let count = chunks.len() as u32;
+        let sealer = Sealer::resume(&self.keys, &layout::pack(id), haven_format::envelope::Kind::Pack, end);
+        let mut out = Vec::new();
+        let bytes = sealer.finish(self.world.dice.roll(), &PackFooter { chunks }.encode_to_vec(), &mut out);
+        if on_disk(bytes) > before {
+            self.reserve_anyway(on_disk(bytes) - before)?;
+        } else {
+            self.budget.release(before - on_disk(bytes));
+        }
+        let head = haven_format::envelope::Kind::Pack.head();
+        file.write_at(0, &head)
+            .and_then(|()| file.truncate(u64::from(end)))
+            .and_then(|()| file.write_at(u64::from(end), &out))
+            .and_then(|()| file.sync())
+            .map_err(local)?;
+        let mut present = Ranges::default();
+        present.add(0..bytes);
+        self.insert(id, file, present, false);
+        self.finished.lock().push(FinishedPack { id, bytes, chunks: count });
+        Ok(())
+    }
+
+    /// Appends a chunk to the open pack of its kind.
+    pub(crate) fn append(&self, id: ChunkId, plain_len: usize, payload: &[u8]) -> Result<ChunkPlace> {
+        let slot = if plain_len < SMALL_CHUNK { &self.small } else { &self.large };
+        let mut slot = slot.lock();
+        if slot.is_none() {
+            *slot = Some(self.begin()?);
+        }
+        let open = slot.as_mut().expect("just begun");
+        // The seal, and this chunk's line in the footer.
+        let needed =
+            u64::from(open.sealer.offset()) + payload.len() as u64 + (open.footer.chunks.len() as u64 + 4) * 64;
+        while needed > open.granted {
+            let grant = (needed - open.granted).div_ceil(GRANT) * GRANT;
+            self.reserve(grant)?;
+            open.granted += grant;
+        }
+        let mut sealed = Vec::with_capacity(payload.len() + 64);
+        let before = open.sealer.offset();
+        let part = open.sealer.append_payload(self.world.dice.roll(), payload, &mut sealed);
+        if let Err(error) = open.staged.file.write_at(u64::from(before), &sealed) {
+            // The sealer has moved on: end this pack here, with what is whole in it.
+            let broken = slot.take().expect("still there");
+            self.finish_at(broken, before)?;
+            return Err(local(error));
+        }
+        open.staged.marks.lock().written = part.range().end;
+        let chunk = PackedChunk { id: id.0.to_vec(), offset: part.offset, len: part.len, plain_len: plain_len as u32 };
+        open.footer.chunks.push(chunk);
+        if let Some(local) = self.local.lock().get(&open.staged.id) {
+            local.held.lock().present.add(part.range());
+        }
+        let place = ChunkPlace::new(open.staged.id, part, plain_len as u32);
+        if open.sealer.offset() >= PACK_BYTES {
+            let full = slot.take().expect("still there");
+            self.finish(full)?;
+        }
+        Ok(place)
+    }
+
+    fn begin(&self) -> Result<OpenPack> {
+        self.reserve(GRANT)?;
+        let id = PackId(self.world.dice.roll());
+        let (sealer, head) = pack::begin(&self.keys, id);
+        let made = self.world.disk.create(&staging_name(id)).and_then(|file| file.write_at(0, &head).map(|()| file));
+        let file = made.map_err(|error| {
+            self.budget.release(GRANT);
+            local(error)
+        })?;
+        let marks = Mutex::new(Marks { written: head.len() as u64, ..Marks::default() });
+        let staged = Arc::new(StagedFile { id, file: file.clone(), marks });
+        self.unsynced.lock().push(staged.clone());
+        self.insert(id, file, Ranges::default(), false);
+        Ok(OpenPack { staged, sealer, footer: PackFooter::default(), granted: GRANT })
+    }
+
+    fn finish(&self, open: OpenPack) -> Result<()> {
+        let end = open.sealer.offset();
+        self.finish_at(open, end)
+    }
+
+    fn finish_at(&self, open: OpenPack, end: u32) -> Result<()> {
+        let OpenPack { staged, footer, granted, .. } = open;
+        if footer.chunks.is_empty() {
+            self.local.lock().remove(&staged.id);
+            self.unsynced.lock().retain(|other| other.id != staged.id);
+            self.world.disk.remove(&staging_name(staged.id)).map_err(local)?;
+            self.budget.release(granted);
+            return Ok(());
+        }
+        let chunks = footer.chunks.len() as u32;
+        let sealer = Sealer::resume(&self.keys, &layout::pack(staged.id), haven_format::envelope::Kind::Pack, end);
+        let mut out = Vec::new();
+        let bytes = sealer.finish(self.world.dice.roll(), &footer.encode_to_vec(), &mut out);
+        staged.file.write_at(u64::from(end), &out).map_err(local)?;
+        staged.marks.lock().written = bytes;
+        let kept = on_disk(bytes);
+        if kept > granted {
+            self.reserve_anyway(kept - granted)?;
+        } else {
+            self.budget.release(granted - kept);
+        }
+        self.finished.lock().push(FinishedPack { id: staged.id, bytes, chunks });
+        Ok(())
+    }
+
+    /// Finishes the open packs and takes all finished ones, for upload.
+    pub(crate) fn take_finished(&self, close_open: bool) -> Result<Vec<FinishedPack>> {
+        if close_open {
+            for slot in [&self.small, &self.large] {
+                if let Some(open) = slot.lock().take() {
+                    self.finish(open)?;
+                }
+            }
+        }
+        Ok(std::mem::take(&mut *self.finished.lock()))
+    }
+
+    pub(crate) fn has_finished(&self) -> bool {
+        !self.finished.lock().is_empty()
+    }
+
+    /// They could not be handed on after all.
+    pub(crate) fn put_back(&self, packs: Vec<FinishedPack>) {
+        self.finished.lock().splice(0..0, packs);
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<()> {
+        if self.budget.make_room(bytes, Use::Data) { Ok(()) } else { Err(Need::Space { bytes }.into()) }
+    }
+
+    /// Removes a clean copy's file.
+    pub(crate) fn drop_clean(&self, id: PackId) {
+        self.local.lock().remove(&id);
+        let _ = self.world.disk.remove(&clean_name(id));
+        self.budget.gone(Clean::Pack(id));
+    }
+
+    /// The bucket has it: the file becomes a clean copy.
+    pub(crate) fn uploaded(&self, pack: &FinishedPack) -> Result<()> {
+        let id = pack.id;
+        self.world.disk.rename(&staging_name(id), &clean_name(id)).map_err(local)?;
+        if let Some(local) = self.local.lock().get(&id) {
+            let mut held = local.held.lock();
+            held.clean = true;
+            held.present.add(0..pack.bytes);
+        }
+        self.unsynced.lock().retain(|staged| staged.id != id);
+        self.budget.clean(Clean::Pack(id), on_disk(pack.bytes));
+        Ok(())
+    }
+
+    /// The whole of a finished pack, to be uploaded.
+    pub(crate) fn read_staged(&self, pack: &FinishedPack) -> Result<Bytes> {
+        let file = self.world.disk.open(&staging_name(pack.id)).map_err(local)?;
+        Ok(file.read_at(0, pack.bytes as usize).map_err(local)?.into())
+    }
+
+    /// Makes staged bytes survive a power cut: syncs files, or returns records for the journal that hold the bytes.
+    pub(crate) fn secure(&self) -> Result<Vec<Record>> {
+        let files = self.unsynced.lock().clone();
+        let mut records = Vec::new();
+        let mut name_needed = false;
+        let mut done = Vec::new();
+        for staged in &files {
+            let marks = *staged.marks.lock();
+            let tail = marks.written - marks.covered;
+            if tail == 0 && marks.tails == 0 {
+                continue;
+            }
+            let by_journal = marks.named && tail <= TAIL_MAX && marks.tails + tail <= TAILS_MAX;
+            let mut next = Marks { covered: marks.written, named: true, ..marks };
+            if by_journal && tail > 0 {
+                let bytes = staged.file.read_at(marks.covered, tail as usize).map_err(local)?.into();
+                records.push(What::Tail(Tail { pack: staged.id.0.to_vec(), offset: marks.covered, bytes }).into());
+                next.tails += tail;
+            } else if !by_journal {
+                staged.file.sync().map_err(local)?;
+                name_needed |= !marks.named;
+                next.tails = 0;
+                records.push(What::Covered(Covered { pack: staged.id.0.to_vec(), until: marks.written }).into());
+            }
+            done.push((staged, next));
+        }
+        if name_needed {
+            self.world.disk.sync_folder("staging").map_err(local)?;
+        }
+        for (staged, next) in done {
+            let mut marks = staged.marks.lock();
+            *marks = Marks { written: marks.written, ..next };
+        }
+        Ok(records)
+    }
+
+    /// Syncs every staged file, so that the journal need not hold any of their bytes.
+    pub(crate) fn secure_files(&self) -> Result<()> {
+        let files = self.unsynced.lock().clone();
+        for staged in &files {
+            let written = staged.marks.lock().written;
+            staged.file.sync().map_err(local)?;
+            let mut marks = staged.marks.lock();
+            *marks = Marks { written: marks.written, covered: written, tails: 0, named: true };
+        }
+        if files.is_empty() { Ok(()) } else { self.world.disk.sync_folder("staging").map_err(local) }
+    }
+
+    /// The plain bytes of the part of pack `id`, if they are on this machine and sound.
+    pub(crate) fn read(&self, id: PackId, part: Part) -> Result<Bytes, Miss> {
+        let local = self.local.lock().get(&id).cloned();
+        let Some(local) = local else { return self.read_guest(id, part) };
+        let clean = {
+            let held = local.held.lock();
+            if !held.present.covers(&part.range()) {
+                drop(held);
+                return self.read_guest(id, part);
+            }
+            held.clean
+        };
+        let sealed = local.file.read_at(u64::from(part.offset), part.len as usize);
+        let opened = sealed.map_err(|_| FormatError::Seal).and_then(|sealed| local.opener.part(part, &sealed));
+        match opened {
+            Ok(plain) => {
+                if clean {
+                    self.budget.touch(Clean::Pack(id));
+                }
+                Ok(plain)
+            }
+            Err(error) if clean => {
+                local.held.lock().present.remove(&part.range());
+                let _ = error;
+                Err(Miss::Absent)
+            }
+            Err(error) => Err(Miss::Damaged(error)),
+        }
+    }
+
+    fn read_guest(&self, id: PackId, part: Part) -> Result<Bytes, Miss> {
+        let range = part.range();
+        let guests = self.guests.lock();
+        let holds = |(pack, at, bytes): &&(PackId, u64, Bytes)| {
+            *pack == id && *at <= range.start && at + bytes.len() as u64 >= range.end
+        };
+        let Some((_, at, bytes)) = guests.iter().find(holds) else { return Err(Miss::Absent) };
+        let sealed = bytes.slice((range.start - at) as usize..(range.end - at) as usize);
+        drop(guests);
+        pack::opener(&self.keys, id).part(part, &sealed).map_err(|_| Miss::Absent)
+    }
+
+    /// Which parts of the range are not on this machine.
+    pub(crate) fn gaps(&self, id: PackId, range: &Range<u64>) -> Vec<Range<u64>> {
+        match self.local.lock().get(&id) {
+            Some(local) => local.held.lock().present.gaps(range),
+            None => vec![range.clone()],
+        }
+    }
+
+    /// Keeps bytes fetched from the bucket: on disk where there is room, else in memory for a while.
+    pub(crate) fn keep(&self, id: PackId, offset: u64, bytes: Bytes) -> Result<()> {
+        let range = offset..offset + bytes.len() as u64;
+        // Whole blocks at both ends.
+        let space = on_disk(range.end) - range.start / 4096 * 4096;
+        if self.reserve(space).is_err() {
+            self.keep_guest(id, offset, bytes);
+            return Ok(());
+        }
+        let kept = self.write_clean(id, offset, &bytes);
+        match kept {
+            Ok(true) => self.budget.clean(Clean::Pack(id), space),
+            Ok(false) => self.budget.release(space),
+            Err(error) => {
+                self.budget.release(space);
+                self.keep_guest(id, offset, bytes);
+                tracing::warn!(%error, "fetched bytes could not be kept in the cache");
+            }
+        }
+        Ok(())
+    }
+
+    /// `false`: the pack is a staged one, nothing to keep.
+    fn write_clean(&self, id: PackId, offset: u64, bytes: &Bytes) -> Result<bool> {
+        let existing = self.local.lock().get(&id).cloned();
+        let pack = match existing {
+            Some(pack) => pack,
+            None => {
+                let file = self.world.disk.create(&clean_name(id)).map_err(local)?;
+                self.insert(id, file, Ranges::default(), true)
+            }
+        };
+        if !pack.held.lock().clean {
+            return Ok(false);
+        }
+        pack.file.write_at(offset, bytes).map_err(local)?;
+        pack.held.lock().present.add(offset..offset + bytes.len() as u64);
+        Ok(true)
+    }
+
+    fn keep_guest(&self, id: PackId, offset: u64, bytes: Bytes) {
+        let mut guests = self.guests.lock();
+        guests.push((id, offset, bytes));
+        let mut total: usize = guests.iter().map(|(_, _, bytes)| bytes.len()).sum();
+        while total > GUESTS_MAX && guests.len() > 1 {
+            total -= guests.remove(0).2.len();
+        }
+    }
+}
+
+/// Why a part could not be read here.
+#[derive(Debug)]
+pub(crate) enum Miss {
+    /// Not here, or the copy here was bad and is forgotten: fetch it.
+    Absent,
+    /// It is only here, and bad.
+    Damaged(FormatError),
+}
+
+impl FinishedPack {
+    pub(crate) fn info(&self, made: i64) -> PackInfo {
+        PackInfo { bytes: self.bytes, chunks: self.chunks, made }
+    }
+}

@@ -1,0 +1,412 @@
+//! Opening a library: the bucket's state, this machine's unsent tail, and the right to write.
+//! ```text
+//!     bucket:  root ── segment ── segment          journal:  … sent │ unsent tail     staging: packs of the tail
+//!                                       └───────────────────────────┘ continues here
+//! ```
+//! The tail is taken as far as its chunks are whole: a prefix of what was committed, and at least all that was synced.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use haven_format::{
+    Keys, LibraryId, PackId, TxSeq,
+    pack::PackedChunk,
+    record::{self, ChunkPlace, Tx},
+};
+use haven_store::StoreError;
+use prost::Message;
+
+use crate::{
+    Result, Vault, VaultError,
+    budget::Budget,
+    claim::{self, object},
+    journal::{Journal, Record, Replay, Session, What},
+    load::{self, Loaded},
+    local,
+    packs::{Packs, Remembered},
+    shards::Shards,
+    table::Table,
+    vault::{Head, Options, Parts, Sent},
+    world::World,
+};
+
+const MARKER: &str = "library";
+
+impl Vault {
+    /// Opens the library in `world.store`. Must be called inside a tokio runtime, which the vault's tasks will use.
+    pub async fn open(world: World, keys: Keys, options: Options) -> Result<Arc<Self>> {
+        if options.cache_limit < Budget::LIMIT_MIN {
+            return Err(VaultError::Refused(format!("the cache needs at least {} MiB", Budget::LIMIT_MIN >> 20)));
+        }
+        check_marker(&world, keys.library())?;
+        let budget = Arc::new(Budget::new(options.cache_limit));
+        let packs = Arc::new(Packs::new(world.clone(), keys.clone(), budget.clone()));
+        let shards = Arc::new(Shards::new(world.clone(), keys.clone(), budget.clone()));
+        let (journal, replay) = if options.read_only {
+            (Journal::empty(world.clone(), keys.clone(), budget.clone()), Replay::default())
+        } else {
+            Journal::open(world.clone(), keys.clone(), budget.clone())?
+        };
+        let loaded = load::newest(&*world.store, &keys).await?;
+        refuse_gaps(&loaded, &options)?;
+        let tail = Tail::of(replay, &loaded, &options)?;
+        let tail = recover_staging(&world, &packs, tail, &options).await?;
+        shards.adopt()?;
+        packs.adopt_clean()?;
+
+        let (turn, loaded) = if options.read_only {
+            (None, loaded)
+        } else {
+            let turn = claim::take(&world, &keys, &loaded.head.segment).await?;
+            (Some(turn), reload_if_moved(&world, &keys, loaded, &tail).await?)
+        };
+        let runs = loaded.root.as_ref().map(|root| root.runs.clone()).unwrap_or_default();
+        let table = Arc::new(Table::new(shards.clone(), runs));
+        loaded.txs.iter().chain(&tail.txs).for_each(|tx| table.apply(&tx.ops));
+
+        let mut head = Head {
+            journal,
+            seq: tail.txs.last().map_or(loaded.head.seq, |tx| TxSeq(tx.seq)),
+            totals: tail.txs.last().map_or(loaded.totals, |tx| tx.totals),
+            unsent_bytes: tail.txs.iter().map(|tx| tx.encoded_len() + 64).sum(),
+            unsent: tail.txs.into(),
+            cuts: Default::default(),
+            marks: Default::default(),
+            packs_due: Vec::new(),
+        };
+        if let Some(turn) = turn {
+            let session = Session {
+                epoch: turn.epoch.0,
+                nonce: turn.nonce.0.to_vec(),
+                segment: loaded.head.segment.clone(),
+                tx: loaded.head.seq.0,
+            };
+            let mut records = vec![Record::from(What::Session(session))];
+            records.extend(head.unsent.iter().cloned().map(|tx| Record::from(What::Tx(tx))));
+            head.journal.restart(&records)?;
+        }
+        let behind_since = head.unsent.front().map_or(0, |tx| crate::world::nanos(tx.time));
+        let next_ino = head.unsent.iter().map(|tx| tx.next_ino).fold(loaded.next_ino, u64::max);
+        let (uploads, packs_to_send) = tokio::sync::mpsc::unbounded_channel();
+        let parts = Parts {
+            world,
+            keys,
+            options,
+            budget,
+            shards,
+            packs,
+            table,
+            head,
+            next_ino,
+            turn,
+            sent: Sent { behind_since, ..loaded.head },
+            root: loaded.root.map(Arc::new),
+            next_root: loaded.next_root,
+        };
+        let vault = Self::assemble(parts, uploads);
+        for (object, detail) in loaded.passed_over {
+            vault.damage.lock().insert(object, detail);
+        }
+        vault.start(packs_to_send);
+        Ok(vault)
+    }
+
+    /// A library in memory that nothing is ever sent from: for tests of what stands above. Needs no runtime.
+    pub fn in_memory() -> Arc<Self> {
+        let world = World {
+            store: Arc::new(haven_store::memory::Memory::new()),
+            disk: crate::disk::MemoryDisk::new(),
+            clock: Arc::new(crate::world::SystemClock),
+            dice: Arc::new(crate::world::Dice::from_seed(0)),
+            host: "memory".into(),
+            threads: false,
+        };
+        let keys = Keys::new(LibraryId([0; 16]), &haven_format::MasterKey([0; 32]));
+        let options = Options { local_only: true, cache_limit: 64 << 30, ..Options::default() };
+        let budget = Arc::new(Budget::new(options.cache_limit));
+        let packs = Arc::new(Packs::new(world.clone(), keys.clone(), budget.clone()));
+        let shards = Arc::new(Shards::new(world.clone(), keys.clone(), budget.clone()));
+        let head = Head {
+            journal: Journal::empty(world.clone(), keys.clone(), budget.clone()),
+            seq: TxSeq(0),
+            totals: Default::default(),
+            unsent: Default::default(),
+            unsent_bytes: 0,
+            cuts: Default::default(),
+            marks: Default::default(),
+            packs_due: Vec::new(),
+        };
+        let parts = Parts {
+            table: Arc::new(Table::new(shards.clone(), Vec::new())),
+            world,
+            keys,
+            options,
+            budget,
+            shards,
+            packs,
+            head,
+            next_ino: haven_format::Ino::FIRST.0,
+            turn: None,
+            sent: Sent::default(),
+            root: None,
+            next_root: haven_format::RootSeq(1),
+        };
+        Self::assemble(parts, tokio::sync::mpsc::unbounded_channel().0)
+    }
+
+    fn start(self: &Arc<Self>, packs: tokio::sync::mpsc::UnboundedReceiver<crate::packs::FinishedPack>) {
+        let mut tasks = self.tasks.lock();
+        if self.options.read_only {
+            tasks.push(self.spawn(self.clone().follow_task()));
+            return;
+        }
+        tasks.push(self.spawn(self.clone().upload_task(packs)));
+        tasks.push(self.spawn(self.clone().log_task()));
+        tasks.push(self.spawn(self.clone().sync_task()));
+        tasks.push(self.spawn(self.clone().checkpoint_task()));
+    }
+
+    /// Ends the tasks. With `drain`, first sees everything into the bucket and leaves a checkpoint when the log has
+    /// grown long; without, what is unsent waits safely on this machine's disk.
+    pub async fn close(self: &Arc<Self>, drain: bool) -> Result<()> {
+        let mut outcome = Ok(());
+        if self.stopped.read().is_none() {
+            if drain {
+                outcome = self.drain().await;
+            }
+            let vault = self.clone();
+            let synced = self.world.blocking(move || vault.sync(vault.head())).await;
+            outcome = outcome.and(synced);
+        }
+        self.stopped
+            .write()
+            .get_or_insert(crate::vault::Stopped { why: "it has been unmounted".into(), fenced: false });
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        outcome
+    }
+
+    async fn drain(self: &Arc<Self>) -> Result<()> {
+        self.sync_bucket(self.head()).await?;
+        let since_root = {
+            let root = self.root.lock().as_ref().map_or(0, |root| root.lsn);
+            self.sent.borrow().lsn.0 - root
+        };
+        // A long log makes the next mount on a fresh machine slow.
+        if since_root > 8 || self.table.memory().0 > 1 << 20 {
+            self.checkpoint().await?;
+        }
+        Ok(())
+    }
+}
+
+/// A cache directory belongs to one library.
+fn check_marker(world: &World, library: LibraryId) -> Result<()> {
+    let text = library.to_string();
+    match world.disk.open(MARKER) {
+        Ok(file) => {
+            let length = file.len().map_err(local)? as usize;
+            let found = file.read_at(0, length).map_err(local)?;
+            // An empty marker is one that a power cut has torn.
+            if found.is_empty() || found == text.as_bytes() || found.iter().all(|byte| *byte == 0) {
+                file.write_at(0, text.as_bytes()).map_err(local)
+            } else {
+                let other = String::from_utf8_lossy(&found).into_owned();
+                Err(VaultError::Refused(format!(
+                    "the cache directory belongs to another library ({other}); choose another directory for this one"
+                )))
+            }
+        }
+        Err(_) => {
+            let file = world.disk.create(MARKER).map_err(local)?;
+            file.write_at(0, text.as_bytes()).map_err(local)?;
+            file.sync().map_err(local)?;
+            world.disk.sync_folder(".").map_err(local)
+        }
+    }
+}
+
+fn refuse_gaps(loaded: &Loaded, options: &Options) -> Result<()> {
+    match loaded.loose_ends.first() {
+        Some(name) if !options.read_only && !options.accept_rollback => Err(VaultError::Refused(format!(
+            "the bucket's log has a gap: {name} is there, but not what leads to it. Writing now would give up what comes \
+             after change {}. Mount read-only to look, or mount with --accept-rollback to go on from there",
+            loaded.head.seq
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What this machine has committed and the bucket does not have.
+#[derive(Debug, Default)]
+struct Tail {
+    txs: Vec<Tx>,
+    /// Staged packs by what the whole journal says of them.
+    packs: HashMap<PackId, Remembered>,
+    /// Which change put which chunk, in order: change, pack, index among the pack's chunks.
+    puts: Vec<(u64, PackId, usize)>,
+}
+
+impl Tail {
+    fn of(replay: Replay, loaded: &Loaded, options: &Options) -> Result<Self> {
+        let mut tail = Self::default();
+        let mut known = Session::default();
+        let mut sessions = HashSet::new();
+        let mut last_sent = 0;
+        let mut all: Vec<Tx> = Vec::new();
+        for record in replay.records {
+            match record {
+                What::Session(session) => {
+                    sessions.insert((session.epoch, session.nonce.clone()));
+                    last_sent = last_sent.max(session.tx);
+                    known = session;
+                }
+                What::Sent(sent) => {
+                    known.segment = sent.segment;
+                    last_sent = last_sent.max(sent.tx);
+                }
+                What::Tx(tx) => {
+                    // A machine that went on after a torn tail writes the same numbers anew: the later ones count.
+                    while all.last().is_some_and(|last| last.seq >= tx.seq) {
+                        all.pop();
+                    }
+                    all.push(tx);
+                }
+                What::Tail(bytes) => {
+                    if let Some(pack) = bytes.pack_id() {
+                        tail.packs.entry(pack).or_default().tails.push(bytes);
+                    }
+                }
+                What::Covered(covered) => {
+                    if let Some(pack) = covered.pack_id() {
+                        let known = &mut tail.packs.entry(pack).or_default().covered;
+                        *known = covered.until.max(*known);
+                    }
+                }
+            }
+        }
+        let head = loaded.head.seq.0;
+        if last_sent > head && !options.accept_rollback {
+            return Err(VaultError::Refused(format!(
+                "the store has gone back in time: this machine has seen change {last_sent} acknowledged, and the bucket ends \
+                 with change {head}. Nothing was changed. Look for a restored or replaced bucket; to go on from the older \
+                 state all the same, mount with --accept-rollback"
+            )));
+        }
+        let fresh: Vec<Tx> = all.iter().filter(|tx| tx.seq > head).cloned().collect();
+        if !fresh.is_empty() {
+            let writer = haven_format::layout::parse_segment(&loaded.head.segment);
+            let ours = writer.is_some_and(|(_, epoch, nonce)| sessions.contains(&(epoch.0, nonce.0.to_vec())));
+            let continues = fresh[0].seq == head + 1 && fresh.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1);
+            if !(ours || known.segment == loaded.head.segment) || !continues {
+                return Err(VaultError::Refused(format!(
+                    "another machine has written to the library since: {} changes made here are not in it and can't be \
+                     joined on. They are safe in this cache directory. Save them with `haven salvage`, or mount with another \
+                     cache directory",
+                    fresh.len()
+                )));
+            }
+        }
+        for tx in &all {
+            tail.remember_puts(tx)?;
+        }
+        tail.txs = fresh;
+        Ok(tail)
+    }
+
+    fn remember_puts(&mut self, tx: &Tx) -> Result<()> {
+        for op in &tx.ops {
+            let Some((chunk, value)) = record::key_chunk(&op.key).zip(op.value.clone()) else { continue };
+            let place = ChunkPlace::decode(value).map_err(|error| load::damaged("the journal", error))?;
+            let pack = place.pack_id().map_err(|error| load::damaged("the journal", error))?;
+            let known = self.packs.entry(pack).or_default();
+            self.puts.push((tx.seq, pack, known.chunks.len()));
+            known.chunks.push(PackedChunk {
+                id: chunk.0.to_vec(),
+                offset: place.offset,
+                len: place.len,
+                plain_len: place.plain_len,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Makes the staged packs whole again, and cuts the tail before the first change whose chunks are not there.
+async fn recover_staging(world: &World, packs: &Packs, mut tail: Tail, options: &Options) -> Result<Tail> {
+    if options.read_only {
+        return Ok(tail);
+    }
+    let staged: HashSet<PackId> = packs.staged()?.into_iter().collect();
+    let clean: HashSet<String> = world.disk.list("packs").map_err(local)?.into_iter().collect();
+    let first_unsent = tail.txs.first().map_or(u64::MAX, |tx| tx.seq);
+    let mut needed: HashMap<PackId, u64> = HashMap::new();
+    for (seq, pack, _) in tail.puts.iter().filter(|(seq, ..)| *seq >= first_unsent) {
+        needed.entry(*pack).or_insert(*seq);
+    }
+    // In a fixed order: a simulation must see the same requests each time.
+    let mut ids: Vec<PackId> = staged.iter().chain(needed.keys()).copied().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.retain(|id| staged.contains(id) || !clean.contains(&id.to_string()));
+    // A pack that the bucket has is never sent again: what is left of it here may be torn.
+    let in_bucket = found_in_bucket(world, &ids).await?;
+    let mut recovered = Vec::new();
+    let mut cut = u64::MAX;
+    for id in ids {
+        if in_bucket.contains(&id) {
+            packs.discard_staged(id)?;
+            continue;
+        }
+        let missing = packs.recover(id, tail.packs.entry(id).or_default())?;
+        recovered.push(id);
+        if let Some(missing) = missing {
+            let bad = tail.puts.iter().filter(|(_, pack, index)| *pack == id && *index >= missing).map(|put| put.0);
+            cut = cut.min(bad.min().unwrap_or(u64::MAX));
+        }
+    }
+    tail.txs.retain(|tx| tx.seq < cut);
+    let counts: HashSet<(PackId, usize)> =
+        tail.puts.iter().filter(|(seq, ..)| *seq < cut).map(|(_, pack, index)| (*pack, *index)).collect();
+    for id in recovered {
+        let known = &tail.packs[&id];
+        let whole = known.chunks.iter().enumerate().filter(|(index, _)| counts.contains(&(id, *index)));
+        let mut chunks: Vec<PackedChunk> = whole.map(|(_, chunk)| chunk.clone()).collect();
+        chunks.sort_by_key(|chunk| chunk.offset);
+        packs.finish_recovered(id, chunks)?;
+    }
+    world.disk.sync_folder("staging").map_err(local)?;
+    Ok(tail)
+}
+
+async fn found_in_bucket(world: &World, ids: &[PackId]) -> Result<HashSet<PackId>> {
+    let look = |id: PackId| async move {
+        match world.store.head(&object(&haven_format::layout::pack(id))).await {
+            Ok(_) => Ok(Some(id)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(VaultError::from(error)),
+        }
+    };
+    let found: Vec<Option<PackId>> = stream::iter(ids.iter().copied().map(look)).buffered(16).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// After our claim the log is listed once more: what the one before us sent meanwhile is part of history.
+async fn reload_if_moved(world: &World, keys: &Keys, mut loaded: Loaded, tail: &Tail) -> Result<Loaded> {
+    let (segments, _) = load::chain(&*world.store, keys, &loaded.head).await?;
+    if !segments.is_empty() && !tail.txs.is_empty() {
+        return Err(VaultError::Refused(
+            "another machine is writing to the library at this moment; try again when it has stopped".into(),
+        ));
+    }
+    for (name, segment, hash) in segments {
+        loaded.follow(name, segment, hash)?;
+    }
+    Ok(loaded)
+}

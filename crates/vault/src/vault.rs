@@ -1,0 +1,517 @@
+//! An open library: the calls of the room above, and the state they share with the tasks behind.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use haven_format::{
+    ChunkId, Ino, Keys, Lsn, PackId, RootSeq, TxSeq, codec,
+    record::{self, ChunkPlace, Op, Totals, Tx},
+    root::Root,
+};
+use haven_store::DynStore;
+use parking_lot::{Mutex, RwLock};
+use prost::Message;
+use quick_cache::{Weighter, sync::Cache};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    Change, Need, Result, VaultError, View,
+    budget::Budget,
+    claim::Turn,
+    fetch::Fetches,
+    journal::{Journal, Record, What},
+    local,
+    packs::{FinishedPack, Miss, Packs},
+    shards::Shards,
+    status::Counters,
+    table::Table,
+    world::World,
+};
+
+/// Unsent changes may take this much memory; then writers wait.
+const UNSENT_MAX: usize = 48 << 20;
+/// Changes since the last checkpoint may take this much memory; then writers wait.
+const TABLE_MAX: usize = 160 << 20;
+/// Memory for chunks that are read piecemeal, in bytes.
+const CHUNK_CACHE_BYTES: u64 = 48 << 20;
+
+/// How a library is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes the cache directory may hold, at least 256 MiB. Never exceeded.
+    pub cache_limit: u64,
+    pub read_only: bool,
+    /// How long changes wait for company before they are sent.
+    pub send_after: Duration,
+    /// How long changes may be on this machine without being synced to its disk.
+    pub sync_after: Duration,
+    /// A checkpoint is made when this much time has passed since the last and something has changed, …
+    pub checkpoint_after: Duration,
+    /// … or when the changes since take this much memory.
+    pub checkpoint_bytes: usize,
+    /// How often a reader looks for what the writer has sent.
+    pub follow_every: Duration,
+    /// Packs in flight at once.
+    pub uploads: usize,
+    /// Accept a store that has gone back to an older state than this machine has seen.
+    pub accept_rollback: bool,
+    /// Nothing is ever sent: for tests of what stands above.
+    pub local_only: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_limit: 10 << 30,
+            read_only: false,
+            send_after: Duration::from_millis(1000),
+            sync_after: Duration::from_millis(1000),
+            checkpoint_after: Duration::from_secs(600),
+            checkpoint_bytes: 32 << 20,
+            follow_every: Duration::from_secs(2),
+            uploads: 4,
+            accept_rollback: false,
+            local_only: false,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct ByLength;
+
+impl Weighter<ChunkId, Bytes> for ByLength {
+    fn weight(&self, _: &ChunkId, chunk: &Bytes) -> u64 {
+        chunk.len() as u64 + 64
+    }
+}
+
+/// The end of the log, guarded by one lock that every commit takes.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) journal: Journal,
+    pub(crate) seq: TxSeq,
+    pub(crate) totals: Totals,
+    /// Committed, not yet in a segment, oldest first.
+    pub(crate) unsent: VecDeque<Tx>,
+    pub(crate) unsent_bytes: usize,
+    /// Segments end at these transactions: checkpoints wait for them.
+    pub(crate) cuts: VecDeque<TxSeq>,
+    /// The log's state at those cuts.
+    pub(crate) marks: BTreeMap<TxSeq, Sent>,
+    /// Packs that must be in the bucket before the next segment is.
+    pub(crate) packs_due: Vec<PackId>,
+}
+
+/// The last segment the bucket has acknowledged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) lsn: Lsn,
+    pub(crate) segment: String,
+    pub(crate) hash: Vec<u8>,
+    pub(crate) seq: TxSeq,
+    /// When the oldest change that is not sent yet was made (nanoseconds since the epoch, 0: none).
+    pub(crate) behind_since: i64,
+}
+
+/// Why and since when nothing can be written.
+#[derive(Debug, Clone)]
+pub(crate) struct Stopped {
+    pub(crate) why: String,
+    pub(crate) fenced: bool,
+}
+
+/// An open library.
+#[derive(Debug)]
+pub struct Vault {
+    pub(crate) world: World,
+    pub(crate) keys: Keys,
+    pub(crate) options: Options,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) packs: Arc<Packs>,
+    pub(crate) head: Mutex<Head>,
+    pub(crate) next_ino: AtomicU64,
+    /// Put, not yet part of a commit.
+    loose: Mutex<HashMap<ChunkId, ChunkPlace>>,
+    chunks: Cache<ChunkId, Bytes, ByLength>,
+    pub(crate) fetches: Fetches,
+    pub(crate) turn: Option<Turn>,
+    pub(crate) stopped: RwLock<Option<Stopped>>,
+    pub(crate) sent: watch::Sender<Sent>,
+    pub(crate) synced: Mutex<TxSeq>,
+    pub(crate) root: Mutex<Option<Arc<Root>>>,
+    pub(crate) next_root: AtomicU64,
+    /// Something was committed.
+    pub(crate) dirty: Notify,
+    /// Somebody waits for the log: don't wait for company.
+    pub(crate) hurry: Notify,
+    pub(crate) hurried: AtomicU64,
+    /// Packs to upload.
+    pub(crate) uploads: tokio::sync::mpsc::UnboundedSender<FinishedPack>,
+    /// Packs on their way, and how long they are.
+    pub(crate) uploading: Mutex<HashMap<PackId, u64>>,
+    pub(crate) upload_done: Notify,
+    pub(crate) checkpoint_wanted: Notify,
+    pub(crate) checkpoints: watch::Sender<u64>,
+    pub(crate) checkpointing: tokio::sync::Mutex<()>,
+    pub(crate) counters: Counters,
+    /// What was found damaged: object and how.
+    pub(crate) damage: Mutex<BTreeMap<String, String>>,
+    pub(crate) tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+/// What `open` has put together.
+pub(crate) struct Parts {
+    pub(crate) world: World,
+    pub(crate) keys: Keys,
+    pub(crate) options: Options,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) packs: Arc<Packs>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) head: Head,
+    pub(crate) next_ino: u64,
+    pub(crate) turn: Option<Turn>,
+    pub(crate) sent: Sent,
+    pub(crate) root: Option<Arc<Root>>,
+    pub(crate) next_root: RootSeq,
+}
+
+impl Vault {
+    pub(crate) fn assemble(parts: Parts, uploads: tokio::sync::mpsc::UnboundedSender<FinishedPack>) -> Arc<Self> {
+        let seq = parts.head.seq;
+        let stopped = parts.options.read_only.then(|| Stopped { why: "it is mounted read-only".into(), fenced: false });
+        let (packs, shards) = (Arc::downgrade(&parts.packs), Arc::downgrade(&parts.shards));
+        parts.budget.evict_by(move |victim| match victim {
+            crate::budget::Clean::Pack(id) => {
+                if let Some(packs) = packs.upgrade() {
+                    packs.drop_clean(id);
+                }
+            }
+            crate::budget::Clean::Shard(id) => {
+                if let Some(shards) = shards.upgrade() {
+                    shards.drop_local(id);
+                }
+            }
+        });
+        Arc::new(Self {
+            world: parts.world,
+            keys: parts.keys,
+            options: parts.options,
+            budget: parts.budget,
+            table: parts.table,
+            packs: parts.packs,
+            head: Mutex::new(parts.head),
+            next_ino: AtomicU64::new(parts.next_ino),
+            loose: Mutex::default(),
+            chunks: Cache::with_weighter(256, CHUNK_CACHE_BYTES, ByLength),
+            fetches: Fetches::default(),
+            turn: parts.turn,
+            stopped: RwLock::new(stopped),
+            sent: watch::Sender::new(parts.sent),
+            synced: Mutex::new(seq),
+            root: Mutex::new(parts.root),
+            next_root: AtomicU64::new(parts.next_root.0),
+            dirty: Notify::new(),
+            hurry: Notify::new(),
+            hurried: AtomicU64::new(0),
+            uploads,
+            uploading: Mutex::default(),
+            upload_done: Notify::new(),
+            checkpoint_wanted: Notify::new(),
+            checkpoints: watch::Sender::new(0),
+            checkpointing: tokio::sync::Mutex::new(()),
+            counters: Counters::default(),
+            damage: Mutex::default(),
+            tasks: Mutex::default(),
+        })
+    }
+
+    /// The records as they are now.
+    pub fn live(&self) -> View {
+        View::live(self.table.clone())
+    }
+
+    /// A number never given out before (it becomes durable with the next commit).
+    pub fn next_ino(&self) -> Ino {
+        Ino(self.next_ino.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sums over the library after the last commit.
+    pub fn totals(&self) -> Totals {
+        self.head.lock().totals
+    }
+
+    /// The newest commit.
+    pub fn head(&self) -> TxSeq {
+        self.head.lock().seq
+    }
+
+    /// The newest commit that the bucket has acknowledged.
+    pub fn uploaded(&self) -> TxSeq {
+        self.sent.borrow().seq
+    }
+
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub fn store(&self) -> &DynStore {
+        &self.world.store
+    }
+
+    /// Why nothing can be written, if so.
+    pub fn stopped(&self) -> Option<String> {
+        self.stopped.read().as_ref().map(|stopped| stopped.why.clone())
+    }
+
+    pub(crate) fn shards(&self) -> &Arc<Shards> {
+        &self.table.shards
+    }
+
+    pub(crate) fn writable(&self) -> Result<()> {
+        match &*self.stopped.read() {
+            Some(stopped) => Err(VaultError::ReadOnly { why: stopped.why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing is written from now on: to this machine's journal, to the log, or to the bucket.
+    pub(crate) fn stop(&self, why: String, fenced: bool) {
+        tracing::error!(why, "the library is read-only from now on");
+        self.stopped.write().get_or_insert(Stopped { why, fenced });
+        self.upload_done.notify_waiters();
+        self.sent.send_modify(|_| {});
+    }
+
+    /// Makes all of `ops` true at once, in this order (a later op on a key wins). Visible to every view of `live`
+    /// when it returns; durable after [`Vault::sync`].
+    pub fn commit(&self, ops: Vec<Op>, change: Change) -> Result<TxSeq> {
+        let mut head = self.head.lock();
+        self.writable()?;
+        if head.unsent_bytes > UNSENT_MAX || self.table_is_full() {
+            return Err(Need::Log.into());
+        }
+        let mut all = Vec::with_capacity(ops.len() + 2);
+        let mut totals = head.totals;
+        totals.inodes = totals.inodes.wrapping_add_signed(change.inodes);
+        totals.file_bytes = totals.file_bytes.wrapping_add_signed(change.file_bytes);
+        let mut loose = self.loose.lock();
+        for (id, place) in loose.iter() {
+            totals.chunks += 1;
+            totals.chunk_bytes += u64::from(place.plain_len);
+            totals.sealed_bytes += u64::from(place.len);
+            all.push(Op { key: record::chunk_key(*id), value: Some(place.encode_to_vec().into()) });
+        }
+        // The order in which a hash map tells them must not show.
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        all.extend(ops);
+        self.append(&mut head, all, totals)?;
+        loose.clear();
+        Ok(head.seq)
+    }
+
+    fn table_is_full(&self) -> bool {
+        let (active, frozen) = self.table.memory();
+        active + frozen > TABLE_MAX
+    }
+
+    /// Journals and applies one transaction.
+    pub(crate) fn append(&self, head: &mut Head, ops: Vec<Op>, totals: Totals) -> Result<()> {
+        let tx = Tx {
+            seq: head.seq.next().0,
+            time: self.world.clock.now(),
+            ops,
+            next_ino: self.next_ino.load(Ordering::Relaxed),
+            totals,
+        };
+        let bytes = tx.encoded_len() + 64;
+        let record = Record::from(What::Tx(tx));
+        self.journal(head, std::slice::from_ref(&record))?;
+        let Some(What::Tx(tx)) = record.what else { unreachable!("just made") };
+        self.table.apply(&tx.ops);
+        head.seq = TxSeq(tx.seq);
+        head.totals = totals;
+        if self.options.local_only {
+            let seq = head.seq;
+            self.sent.send_modify(|sent| sent.seq = seq);
+            return Ok(());
+        }
+        if head.unsent.is_empty() {
+            let since = crate::world::nanos(tx.time);
+            self.sent.send_modify(|sent| sent.behind_since = since);
+        }
+        head.unsent.push_back(tx);
+        head.unsent_bytes += bytes;
+        self.dirty.notify_one();
+        if self.table.memory().0 > self.options.checkpoint_bytes {
+            self.checkpoint_wanted.notify_one();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn journal(&self, head: &mut Head, records: &[Record]) -> Result<()> {
+        if head.journal.is_full() {
+            // A new file may outlive the old one: no staged byte may be only there.
+            self.packs.secure_files()?;
+        }
+        head.journal.append(records)
+    }
+
+    /// Stores a chunk (at most [`haven_format::chunk::CHUNK_MAX`] bytes) unless it is there already, and says where.
+    /// The caller commits a record that refers to it next; a chunk nobody refers to is swept up later.
+    pub fn put(&self, plain: &[u8]) -> Result<(ChunkId, ChunkPlace)> {
+        self.writable()?;
+        let id = self.keys.chunk_id(plain);
+        self.counters.put_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        if let Some(place) = self.known(id)? {
+            self.counters.dedup_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+            return Ok((id, place));
+        }
+        let payload = codec::encode(plain);
+        let place = self.packs.append(id, plain.len(), &payload)?;
+        self.loose.lock().insert(id, place.clone());
+        if self.packs.has_finished() {
+            self.offer_uploads(&mut self.head.lock(), false)?;
+        }
+        Ok((id, place))
+    }
+
+    fn known(&self, id: ChunkId) -> Result<Option<ChunkPlace>> {
+        if let Some(place) = self.loose.lock().get(&id) {
+            return Ok(Some(place.clone()));
+        }
+        self.place_of(id)
+    }
+
+    /// Where the chunk index says a chunk is.
+    pub(crate) fn place_of(&self, id: ChunkId) -> Result<Option<ChunkPlace>> {
+        let Some(value) = self.live().get(&record::chunk_key(id))? else { return Ok(None) };
+        let place = ChunkPlace::decode(value).map_err(|_| self.damaged(id.to_string(), "its place is unreadable"))?;
+        Ok(Some(place))
+    }
+
+    /// Enters finished packs in the library's own list and hands them to the uploader.
+    pub(crate) fn offer_uploads(&self, head: &mut Head, close_open: bool) -> Result<()> {
+        let finished = self.packs.take_finished(close_open)?;
+        if finished.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.list_packs(head, &finished) {
+            self.packs.put_back(finished);
+            return Err(error);
+        }
+        for pack in finished {
+            head.packs_due.push(pack.id);
+            self.uploading.lock().insert(pack.id, pack.bytes);
+            // The receiver lives as long as the vault's tasks; after that nothing is uploaded any more.
+            let _ = self.uploads.send(pack);
+        }
+        Ok(())
+    }
+
+    fn list_packs(&self, head: &mut Head, finished: &[FinishedPack]) -> Result<()> {
+        let now = self.world.clock.now().seconds;
+        let mut totals = head.totals;
+        let mut ops = Vec::with_capacity(finished.len());
+        for pack in finished {
+            let key = record::pack_key(pack.id);
+            // A pack recovered after a crash may be listed already.
+            if self.live().get(&key)?.is_none() {
+                totals.packs += 1;
+                totals.pack_bytes += pack.bytes;
+            }
+            ops.push(Op { key, value: Some(pack.info(now).encode_to_vec().into()) });
+        }
+        self.append(head, ops, totals)
+    }
+
+    pub(crate) fn damaged(&self, object: String, detail: &str) -> VaultError {
+        self.damage.lock().insert(object.clone(), detail.to_owned());
+        VaultError::Damaged { object, detail: detail.to_owned() }
+    }
+
+    /// The plain bytes of a chunk. `place` is where it was when the reference was written.
+    pub fn chunk(&self, id: ChunkId, place: Option<&ChunkPlace>) -> Result<Bytes> {
+        if let Some(plain) = self.chunks.get(&id) {
+            return Ok(plain);
+        }
+        let place = match place.filter(|place| !self.fetches.is_gone(place)) {
+            Some(place) => place.clone(),
+            None => self.known(id)?.ok_or_else(|| self.damaged(id.to_string(), "no pack is known to hold it"))?,
+        };
+        let malformed = |_| self.damaged(id.to_string(), "its place is unreadable");
+        let pack = place.pack_id().map_err(malformed)?;
+        match self.packs.read(pack, place.part()) {
+            Ok(plain) => {
+                self.fetches.sound(pack, place.part());
+                self.counters.read_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+                self.chunks.insert(id, plain.clone());
+                Ok(plain)
+            }
+            Err(Miss::Damaged(error)) => {
+                Err(self.damaged(haven_format::layout::pack(pack), &format!("{error} (not uploaded yet)")))
+            }
+            Err(Miss::Absent) if self.fetches.was_bad(pack, place.part()) => {
+                Err(self
+                    .damaged(haven_format::layout::pack(pack), "a chunk's seal does not open, as the bucket has it"))
+            }
+            Err(Miss::Absent) => {
+                let range = place.part().range();
+                let object = haven_format::layout::pack(pack);
+                Err(Need::Fetch { object, from: range.start, to: range.end, length: 0 }.into())
+            }
+        }
+    }
+
+    /// Returns when every commit up to `seq`, and the chunks put before it, survive a power cut.
+    /// Blocks on the local disk, never on the network. Many callers share one sync.
+    pub fn sync(&self, seq: TxSeq) -> Result<()> {
+        let mut synced = self.synced.lock();
+        if *synced >= seq {
+            return Ok(());
+        }
+        // The order counts: what is committed after this line may name chunks that the next line has not seen.
+        let until = self.head();
+        let tails = self.packs.secure()?;
+        let file = {
+            let mut head = self.head.lock();
+            if !tails.is_empty() {
+                self.journal(&mut head, &tails)?;
+            }
+            head.journal.file_to_sync()
+        };
+        if let Some(file) = file {
+            file.sync().map_err(local)?;
+        }
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        *synced = until.max(*synced);
+        Ok(())
+    }
+
+    /// Returns when every commit up to `seq` is in the bucket and acknowledged there.
+    pub async fn sync_bucket(&self, seq: TxSeq) -> Result<()> {
+        let mut sent = self.sent.subscribe();
+        if sent.borrow_and_update().seq >= seq {
+            return Ok(());
+        }
+        self.hurried.fetch_max(seq.0, Ordering::Relaxed);
+        self.hurry.notify_one();
+        loop {
+            if sent.borrow_and_update().seq >= seq {
+                return Ok(());
+            }
+            self.writable()?;
+            if sent.changed().await.is_err() {
+                return Err(VaultError::ReadOnly { why: "the library is being closed".into() });
+            }
+        }
+    }
+}

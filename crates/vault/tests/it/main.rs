@@ -1,0 +1,3 @@
+//! The vault from outside: worlds that crash anywhere, and single behaviours.
+
+mod worlds;
