@@ -23,14 +23,12 @@ pub struct Honours {
 }
 
 impl Honours {
-    /// Everything: S3 itself, memory.
+    /// Everything: S3 itself, Ceph's gateway (16.2), memory.
     pub const ALL: Self = Self { if_absent: true, if_match: true, nested: true };
     /// A directory: no conditional replace, and a file is no folder.
     pub const DIR: Self = Self { if_absent: true, if_match: false, nested: false };
     /// Garage 2.5 accepts conditions and ignores them.
     pub const GARAGE: Self = Self { if_absent: false, if_match: false, nested: true };
-    /// Ceph's gateway: `IfMatch` is refused even with the right ETag (16.2, measured).
-    pub const CEPH: Self = Self { if_absent: true, if_match: false, nested: true };
 }
 
 /// One case of the suite, under a prefix of its own.

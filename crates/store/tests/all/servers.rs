@@ -19,8 +19,7 @@ fn url() -> String {
 fn honours() -> Honours {
     match std::env::var("HAVEN_TEST_S3_HONOURS").as_deref() {
         Ok("garage") => Honours::GARAGE,
-        Ok("ceph") => Honours::CEPH,
-        Ok("all") => Honours::ALL,
+        Ok("ceph" | "all") => Honours::ALL,
         other => panic!("HAVEN_TEST_S3_HONOURS is all, garage or ceph, not {other:?}"),
     }
 }

@@ -47,7 +47,7 @@ pub struct Habits {
     pub ignores_ranges: bool,
     /// Says that more follows and gives no token.
     pub gives_no_token: bool,
-    /// Lists ETags without quotes.
+    /// Lists ETags without quotes, and compares with them so.
     pub unquoted_etags: bool,
     /// Only this region may be signed for; another is refused with its name.
     pub region: Option<String>,

@@ -73,6 +73,8 @@ async fn put(
     let mode = match (seen.header("if-none-match"), seen.header("if-match")) {
         _ if habits.ignores_conditions => PutMode::Always,
         (Some("*"), _) => PutMode::IfAbsent,
+        (_, Some(etag)) if habits.unquoted_etags && !etag.starts_with('"') => PutMode::IfMatch(format!("\"{etag}\"")),
+        (_, Some(_)) if habits.unquoted_etags => return Ok(Reply::error(412, "PreconditionFailed", None)),
         (_, Some(etag)) => PutMode::IfMatch(etag.to_owned()),
         _ => PutMode::Always,
     };
