@@ -20,6 +20,8 @@ mod content;
 mod errno;
 mod handle;
 mod meta;
+#[cfg(feature = "model")]
+pub mod model;
 mod ops;
 
 use std::{

@@ -26,7 +26,7 @@ pub(crate) enum How {
     Keep,
     /// They are stored and dropped.
     Drop,
-    /// Of the run that begins here, whole chunks are stored and dropped; its end stays as it is.
+    /// Of the only run there is, which begins here, whole chunks are stored and dropped; its end stays as it is.
     Ahead(u64),
 }
 
@@ -49,6 +49,9 @@ impl Fs {
         }
         // Readers go on while chunks are made; writers of this file wait.
         let plans = self.plan(node, &state, how)?;
+        if matches!(how, How::Ahead(_)) && plans.iter().all(|plan| plan.extents.is_empty()) {
+            return Ok(());
+        }
         let mut state = RwLockUpgradableReadGuard::upgrade(state);
         if state.changed || plans.iter().any(|plan| !plan.extents.is_empty()) {
             self.commit_content(node, &state, &plans, how)?;

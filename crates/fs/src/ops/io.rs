@@ -81,7 +81,7 @@ impl Fs {
         if backlog {
             self.store(node, How::Drop)?;
         }
-        let (run, length) = {
+        let (run, length, alone) = {
             let mut state = node.state.write();
             let size = match state.size {
                 Some(size) => size,
@@ -96,10 +96,11 @@ impl Fs {
                 state.since = self.ticks.load(Ordering::Relaxed);
             }
             self.count(node, &mut state);
-            written
+            (written.0, written.1, state.runs.count() == 1)
         };
         if length >= self.options.write_out
-            && let Err(error) = self.store(node, How::Ahead(run))
+            // Beside other runs it must not go first: the size would cover what is not stored yet.
+            && let Err(error) = self.store(node, if alone { How::Ahead(run) } else { How::Drop })
         {
             // The bytes are taken. Whoever writes on, closes or syncs meets the same error and is told.
             tracing::debug!(%ino, %error, "written bytes stay in memory for now");

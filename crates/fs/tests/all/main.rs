@@ -4,5 +4,6 @@
 
 mod common;
 mod data;
+mod model;
 mod names;
 mod rights;
