@@ -50,6 +50,7 @@ pub struct Stack {
     pub limits: LimitHandle,
     /// `None` while the store answers.
     pub trouble: watch::Receiver<Option<Trouble>>,
+    retry: Arc<Retry>,
 }
 
 impl Stack {
@@ -58,9 +59,15 @@ impl Stack {
         let timed = Timeout::new(bare, options.timeout.clone());
         let (metered, meter) = Meter::new(Arc::new(timed));
         let (limited, limits) = Limit::new(Arc::new(metered), &options.limit);
-        let retried = Retry::new(Arc::new(limited), options.retry.clone());
-        let trouble = retried.trouble();
-        Self { store: Arc::new(retried), meter, limits, trouble }
+        let retry = Arc::new(Retry::new(Arc::new(limited), options.retry.clone()));
+        let trouble = retry.trouble();
+        Self { store: retry.clone(), meter, limits, trouble, retry }
+    }
+
+    /// The same store, limits, counts and trouble, asked with other patience: uploads of a mount wait
+    /// for ever ([`RetryConfig::for_ever`]), a read that somebody waits for does not.
+    pub fn with_patience(&self, config: RetryConfig) -> DynStore {
+        Arc::new(self.retry.sibling(config))
     }
 }
 

@@ -11,7 +11,7 @@
 //!
 //! Whoever wants to know how the store fares watches [`Retry::trouble`].
 
-use std::{fmt, ops::Range, time::Duration};
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -89,7 +89,7 @@ pub struct Retry {
     inner: DynStore,
     config: RetryConfig,
     dice: Mutex<ChaCha8Rng>,
-    trouble: watch::Sender<Option<Trouble>>,
+    trouble: Arc<watch::Sender<Option<Trouble>>>,
 }
 
 impl fmt::Debug for Retry {
@@ -100,11 +100,21 @@ impl fmt::Debug for Retry {
 
 impl Retry {
     pub fn new(inner: DynStore, config: RetryConfig) -> Self {
+        Self::telling(inner, config, Arc::new(watch::Sender::new(None)))
+    }
+
+    /// The same store asked with other patience: for a caller who waits less, or more. Both tell one
+    /// [`Retry::trouble`].
+    pub fn sibling(&self, config: RetryConfig) -> Self {
+        Self::telling(self.inner.clone(), config, self.trouble.clone())
+    }
+
+    fn telling(inner: DynStore, config: RetryConfig, trouble: Arc<watch::Sender<Option<Trouble>>>) -> Self {
         let dice = match config.seed {
             Some(seed) => ChaCha8Rng::seed_from_u64(seed),
             None => ChaCha8Rng::from_os_rng(),
         };
-        Self { inner, config, dice: Mutex::new(dice), trouble: watch::Sender::new(None) }
+        Self { inner, config, dice: Mutex::new(dice), trouble }
     }
 
     /// `None` while the store answers; changes as requests fail and succeed.

@@ -278,3 +278,21 @@ fn the_stack_counts_tries_and_tells_trouble() {
         assert!(stack.trouble.borrow().is_none());
     });
 }
+
+#[test]
+fn two_patiences_share_one_stack() {
+    in_virtual_time(async {
+        let (memory, store, handle) = faulty(1);
+        memory.plant("a", "body");
+        let stack = Stack::over(store, &StoreOptions::default());
+        let patient = stack.with_patience(seeded(RetryConfig::for_ever()));
+        handle.set_down(true);
+        stack.store.get(&name("a")).await.expect_err("a minute is over");
+        assert!(stack.trouble.borrow().is_some());
+        let waiting = tokio::spawn(async move { patient.get(&name("a")).await });
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        handle.calm();
+        waiting.await.expect("no panic").expect("it is up again");
+        assert!(stack.trouble.borrow().is_none(), "one trouble for both");
+    });
+}
