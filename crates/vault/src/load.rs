@@ -50,24 +50,9 @@ pub(crate) fn damaged(name: &str, detail: impl ToString) -> VaultError {
 /// The newest state.
 pub(crate) async fn newest(store: &dyn Store, keys: &Keys) -> Result<Loaded> {
     let (root, passed_over, next_root) = newest_root(store, keys).await?;
-    let base = root.as_ref().map_or(Sent::default(), |root| Sent {
-        lsn: Lsn(root.lsn),
-        segment: root.segment.clone(),
-        hash: root.segment_hash.clone(),
-        seq: TxSeq(root.tx),
-        behind_since: 0,
-    });
-    let (segments, loose_ends) = chain(store, keys, &base).await?;
-    let mut loaded = Loaded {
-        next_ino: root.as_ref().map_or(haven_format::Ino::FIRST.0, |root| root.next_ino),
-        totals: root.as_ref().map_or(Totals::default(), |root| root.totals),
-        root,
-        txs: Vec::new(),
-        head: base,
-        next_root,
-        loose_ends,
-        passed_over,
-    };
+    let mut loaded = from_root(root, passed_over, next_root);
+    let (segments, loose_ends) = chain(store, keys, &loaded.head).await?;
+    loaded.loose_ends = loose_ends;
     for (name, segment, hash) in segments {
         loaded.follow(name, segment, hash)?;
     }
@@ -98,7 +83,7 @@ async fn newest_root(store: &dyn Store, keys: &Keys) -> Result<(Option<Root>, Ve
         .iter()
         .filter_map(|found| layout::parse_root(found.name.as_str()).map(|id| (id, found.name.as_str().to_owned())))
         .collect();
-    names.sort_by(|a, b| b.0.cmp(&a.0));
+    names.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
     let next = names.first().map_or(RootSeq(1), |((seq, ..), _)| seq.next());
     let mut passed_over = Vec::new();
     for (_, name) in names {
@@ -116,6 +101,52 @@ async fn newest_root(store: &dyn Store, keys: &Keys) -> Result<(Option<Root>, Ve
     match passed_over.first() {
         None => Ok((None, passed_over, next)),
         Some((name, detail)) => Err(damaged(name, format!("no root can be read: {detail}"))),
+    }
+}
+
+/// The state after the segment called `name`, which the log must still reach from some root.
+pub(crate) async fn at(store: &dyn Store, keys: &Keys, name: &str) -> Result<Loaded> {
+    let target = layout::parse_segment(name).map_or(Lsn(0), |(lsn, ..)| lsn);
+    let mut found = None;
+    for root_name in list_all(store, layout::ROOTS, None).await? {
+        let Ok(root) = Root::open(keys, &root_name, &store.get(&object(&root_name)).await?) else { continue };
+        if root.lsn <= target.0 {
+            found = Some(root);
+            break;
+        }
+    }
+    let mut loaded = from_root(found, Vec::new(), RootSeq(0));
+    let mut back = Vec::new();
+    let mut next = name.to_owned();
+    while next != loaded.head.segment {
+        let body = store.get(&object(&next)).await.map_err(|error| damaged(&next, error))?;
+        let segment = Segment::open(keys, &next, &body).map_err(|error| damaged(&next, error))?;
+        let before = segment.previous.clone();
+        back.push((std::mem::replace(&mut next, before), segment, blake3::hash(&body).as_bytes().to_vec()));
+    }
+    for (name, segment, hash) in back.into_iter().rev() {
+        loaded.follow(name, segment, hash)?;
+    }
+    Ok(loaded)
+}
+
+fn from_root(root: Option<Root>, passed_over: Vec<(String, String)>, next_root: RootSeq) -> Loaded {
+    let head = root.as_ref().map_or(Sent::default(), |root| Sent {
+        lsn: Lsn(root.lsn),
+        segment: root.segment.clone(),
+        hash: root.segment_hash.clone(),
+        seq: TxSeq(root.tx),
+        behind_since: 0,
+    });
+    Loaded {
+        next_ino: root.as_ref().map_or(haven_format::Ino::FIRST.0, |root| root.next_ino),
+        totals: root.as_ref().map_or(Totals::default(), |root| root.totals),
+        root,
+        txs: Vec::new(),
+        head,
+        next_root,
+        loose_ends: Vec::new(),
+        passed_over,
     }
 }
 

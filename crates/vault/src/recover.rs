@@ -45,19 +45,27 @@ impl Vault {
         let budget = Arc::new(Budget::new(options.cache_limit));
         let packs = Arc::new(Packs::new(world.clone(), keys.clone(), budget.clone()));
         let shards = Arc::new(Shards::new(world.clone(), keys.clone(), budget.clone()));
-        let (journal, replay) = if options.read_only {
+        let (journal, replay) = if options.read_only && !options.salvage {
             (Journal::empty(world.clone(), keys.clone(), budget.clone()), Replay::default())
         } else {
             Journal::open(world.clone(), keys.clone(), budget.clone())?
         };
-        let loaded = load::newest(&*world.store, &keys).await?;
+        let mut tail = Tail::read(replay)?;
+        let loaded = if options.salvage && !tail.known.segment.is_empty() {
+            load::at(&*world.store, &keys, &tail.known.segment).await?
+        } else {
+            load::newest(&*world.store, &keys).await?
+        };
         refuse_gaps(&loaded, &options)?;
-        let tail = Tail::of(replay, &loaded, &options)?;
+        if !options.salvage {
+            tail.check_joins(&loaded, &options)?;
+        }
+        tail.txs.retain(|tx| tx.seq > loaded.head.seq.0);
         let tail = recover_staging(&world, &packs, tail, &options).await?;
         shards.adopt()?;
         packs.adopt_clean()?;
 
-        let (turn, loaded) = if options.read_only {
+        let (turn, loaded) = if options.read_only || options.salvage {
             (None, loaded)
         } else {
             let turn = claim::take(&world, &keys, &loaded.head.segment).await?;
@@ -114,6 +122,17 @@ impl Vault {
         Ok(vault)
     }
 
+    /// Forgets this machine's unsent changes, for good: after they were saved, or because nobody wants them.
+    pub fn forget_unsent(world: &World) -> Result<()> {
+        for folder in ["journal", "staging"] {
+            for name in world.disk.list(folder).map_err(local)? {
+                world.disk.remove(&format!("{folder}/{name}")).map_err(local)?;
+            }
+            world.disk.sync_folder(folder).map_err(local)?;
+        }
+        Ok(())
+    }
+
     /// A library in memory that nothing is ever sent from: for tests of what stands above. Needs no runtime.
     pub fn in_memory() -> Arc<Self> {
         let world = World {
@@ -159,6 +178,9 @@ impl Vault {
 
     fn start(self: &Arc<Self>, packs: tokio::sync::mpsc::UnboundedReceiver<crate::packs::FinishedPack>) {
         let mut tasks = self.tasks.lock();
+        if self.options.salvage {
+            return;
+        }
         if self.options.read_only {
             tasks.push(self.spawn(self.clone().follow_task()));
             return;
@@ -251,32 +273,34 @@ struct Tail {
     packs: HashMap<PackId, Remembered>,
     /// Which change put which chunk, in order: change, pack, index among the pack's chunks.
     puts: Vec<(u64, PackId, usize)>,
+    /// The last session, and the last segment it knew to be in the bucket.
+    known: Session,
+    /// All sessions, by epoch and nonce.
+    sessions: HashSet<(u64, Vec<u8>)>,
+    /// The newest change this machine has seen acknowledged.
+    last_sent: u64,
 }
 
 impl Tail {
-    fn of(replay: Replay, loaded: &Loaded, options: &Options) -> Result<Self> {
+    fn read(replay: Replay) -> Result<Self> {
         let mut tail = Self::default();
-        let mut known = Session::default();
-        let mut sessions = HashSet::new();
-        let mut last_sent = 0;
-        let mut all: Vec<Tx> = Vec::new();
         for record in replay.records {
             match record {
                 What::Session(session) => {
-                    sessions.insert((session.epoch, session.nonce.clone()));
-                    last_sent = last_sent.max(session.tx);
-                    known = session;
+                    tail.sessions.insert((session.epoch, session.nonce.clone()));
+                    tail.last_sent = tail.last_sent.max(session.tx);
+                    tail.known = session;
                 }
                 What::Sent(sent) => {
-                    known.segment = sent.segment;
-                    last_sent = last_sent.max(sent.tx);
+                    tail.last_sent = tail.last_sent.max(sent.tx);
+                    tail.known.segment = sent.segment;
                 }
                 What::Tx(tx) => {
                     // A machine that went on after a torn tail writes the same numbers anew: the later ones count.
-                    while all.last().is_some_and(|last| last.seq >= tx.seq) {
-                        all.pop();
+                    while tail.txs.last().is_some_and(|last| last.seq >= tx.seq) {
+                        tail.txs.pop();
                     }
-                    all.push(tx);
+                    tail.txs.push(tx);
                 }
                 What::Tail(bytes) => {
                     if let Some(pack) = bytes.pack_id() {
@@ -291,33 +315,37 @@ impl Tail {
                 }
             }
         }
+        for tx in std::mem::take(&mut tail.txs) {
+            tail.remember_puts(&tx)?;
+            tail.txs.push(tx);
+        }
+        Ok(tail)
+    }
+
+    /// Whether what is unsent continues what the bucket has.
+    fn check_joins(&self, loaded: &Loaded, options: &Options) -> Result<()> {
         let head = loaded.head.seq.0;
-        if last_sent > head && !options.accept_rollback {
+        if self.last_sent > head && !options.accept_rollback {
             return Err(VaultError::Refused(format!(
-                "the store has gone back in time: this machine has seen change {last_sent} acknowledged, and the bucket ends \
-                 with change {head}. Nothing was changed. Look for a restored or replaced bucket; to go on from the older \
-                 state all the same, mount with --accept-rollback"
+                "the store has gone back in time: this machine has seen change {} acknowledged, and the bucket ends with \
+                 change {head}. Nothing was changed. Look for a restored or replaced bucket; to go on from the older state \
+                 all the same, mount with --accept-rollback",
+                self.last_sent
             )));
         }
-        let fresh: Vec<Tx> = all.iter().filter(|tx| tx.seq > head).cloned().collect();
-        if !fresh.is_empty() {
-            let writer = haven_format::layout::parse_segment(&loaded.head.segment);
-            let ours = writer.is_some_and(|(_, epoch, nonce)| sessions.contains(&(epoch.0, nonce.0.to_vec())));
-            let continues = fresh[0].seq == head + 1 && fresh.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1);
-            if !(ours || known.segment == loaded.head.segment) || !continues {
-                return Err(VaultError::Refused(format!(
-                    "another machine has written to the library since: {} changes made here are not in it and can't be \
-                     joined on. They are safe in this cache directory. Save them with `haven salvage`, or mount with another \
-                     cache directory",
-                    fresh.len()
-                )));
-            }
+        let fresh: Vec<u64> = self.txs.iter().map(|tx| tx.seq).filter(|seq| *seq > head).collect();
+        let Some(first) = fresh.first() else { return Ok(()) };
+        let writer = haven_format::layout::parse_segment(&loaded.head.segment);
+        let ours = writer.is_some_and(|(_, epoch, nonce)| self.sessions.contains(&(epoch.0, nonce.0.to_vec())));
+        let continues = *first == head + 1 && fresh.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        if (ours || self.known.segment == loaded.head.segment) && continues {
+            return Ok(());
         }
-        for tx in &all {
-            tail.remember_puts(tx)?;
-        }
-        tail.txs = fresh;
-        Ok(tail)
+        Err(VaultError::Refused(format!(
+            "another machine has written to the library since: {} changes made here are not in it and can't be joined on. \
+             They are safe in this cache directory. Save them with `haven salvage`, or mount with another cache directory",
+            fresh.len()
+        )))
     }
 
     fn remember_puts(&mut self, tx: &Tx) -> Result<()> {
@@ -340,7 +368,7 @@ impl Tail {
 
 /// Makes the staged packs whole again, and cuts the tail before the first change whose chunks are not there.
 async fn recover_staging(world: &World, packs: &Packs, mut tail: Tail, options: &Options) -> Result<Tail> {
-    if options.read_only {
+    if options.read_only && !options.salvage {
         return Ok(tail);
     }
     let staged: HashSet<PackId> = packs.staged()?.into_iter().collect();

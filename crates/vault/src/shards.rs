@@ -104,6 +104,11 @@ impl Shards {
         }
     }
 
+    /// The shard, if it has been read before.
+    pub(crate) fn opened(&self, wanted: &ShardRef) -> Option<Arc<OpenShard>> {
+        self.open.lock().get(&wanted.shard_id().ok()?).cloned()
+    }
+
     fn need(&self, id: ShardId, bytes: u64) -> VaultError {
         Need::Fetch { object: layout::shard(id), from: 0, to: bytes, length: bytes }.into()
     }

@@ -1,7 +1,7 @@
 //! An open library: the calls of the room above, and the state they share with the tasks behind.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -62,6 +62,9 @@ pub struct Options {
     pub uploads: usize,
     /// Accept a store that has gone back to an older state than this machine has seen.
     pub accept_rollback: bool,
+    /// Show this machine's unsent changes on top of the state they were made on, and write nothing to the bucket.
+    /// For getting them out when another machine has gone on without them.
+    pub salvage: bool,
     /// Nothing is ever sent: for tests of what stands above.
     pub local_only: bool,
 }
@@ -78,6 +81,7 @@ impl Default for Options {
             follow_every: Duration::from_secs(2),
             uploads: 4,
             accept_rollback: false,
+            salvage: false,
             local_only: false,
         }
     }
@@ -187,7 +191,8 @@ pub(crate) struct Parts {
 impl Vault {
     pub(crate) fn assemble(parts: Parts, uploads: tokio::sync::mpsc::UnboundedSender<FinishedPack>) -> Arc<Self> {
         let seq = parts.head.seq;
-        let stopped = parts.options.read_only.then(|| Stopped { why: "it is mounted read-only".into(), fenced: false });
+        let reading = parts.options.read_only || parts.options.salvage;
+        let stopped = reading.then(|| Stopped { why: "it is mounted read-only".into(), fenced: false });
         let (packs, shards) = (Arc::downgrade(&parts.packs), Arc::downgrade(&parts.shards));
         parts.budget.evict_by(move |victim| match victim {
             crate::budget::Clean::Pack(id) => {
@@ -265,6 +270,12 @@ impl Vault {
 
     pub fn store(&self) -> &DynStore {
         &self.world.store
+    }
+
+    /// Inodes that changes not yet acknowledged by the bucket have touched.
+    pub fn unsent_inodes(&self) -> BTreeSet<Ino> {
+        let head = self.head.lock();
+        head.unsent.iter().flat_map(|tx| &tx.ops).filter_map(|op| record::key_inode(&op.key)).collect()
     }
 
     /// Why nothing can be written, if so.

@@ -28,6 +28,7 @@ pub trait Disk: Send + Sync + Debug {
     fn sync_folder(&self, folder: &str) -> io::Result<()>;
 }
 
+#[allow(clippy::len_without_is_empty)] // Nobody asks whether a file is empty.
 /// An open file. Reads and writes are at absolute offsets, in bytes.
 pub trait DiskFile: Send + Sync + Debug {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;

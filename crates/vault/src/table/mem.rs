@@ -26,6 +26,13 @@ impl MemTable {
         self.bytes += grown;
     }
 
+    /// As if the key had never been set.
+    pub(crate) fn forget(&mut self, key: &[u8]) {
+        if let Some(old) = self.records.remove(key) {
+            self.bytes -= key.len() + old.map_or(0, |value| value.len()) + OVERHEAD;
+        }
+    }
+
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -20,6 +20,9 @@ pub(crate) enum Order {
     Descending,
 }
 
+/// Records, nearest first, and the bound for the next batch, if there is one.
+pub(crate) type Found = (Vec<(Key, Value)>, Option<Key>);
+
 /// Collects about `count` records from one end of a range. Layers are added newest first.
 pub(crate) struct Batch<'a> {
     range: &'a Range<Key>,
@@ -81,7 +84,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The records, nearest first, and the bound for the next batch (start or end of its range).
-    pub(crate) fn finish(mut self) -> (Vec<(Key, Value)>, Option<Key>) {
+    pub(crate) fn finish(mut self) -> Found {
         let horizon = self.horizon.take();
         let next = horizon.as_ref().map(|horizon| match self.order {
             Order::Ascending => after(horizon),

@@ -50,7 +50,24 @@ impl Table {
 
     pub(crate) fn apply(&self, ops: &[Op]) {
         let mut state = self.state.write();
-        ops.iter().for_each(|op| state.active.apply(op));
+        for op in ops {
+            // A removal must be remembered only if something older could show through.
+            if op.value.is_none() && !self.may_be_older(&state.layers, &op.key) {
+                state.active.forget(&op.key);
+            } else {
+                state.active.apply(op);
+            }
+        }
+    }
+
+    /// Whether an immutable layer may know the key; looks at nothing that is not in memory.
+    fn may_be_older(&self, layers: &Layers, key: &[u8]) -> bool {
+        let mut bloom = None;
+        layers.frozen.iter().any(|(_, frozen)| frozen.get(key).is_some())
+            || layers.runs.iter().filter_map(|run| shard_for(run, key)).any(|wanted| {
+                let Some(shard) = self.shards.opened(wanted) else { return true };
+                bloom.get_or_insert_with(|| Bloom::of(key)).may_be_in(&shard.index.bloom)
+            })
     }
 
     /// Memory taken by the changes since the last freeze, and by frozen ones.
@@ -124,33 +141,17 @@ fn get_in_runs(shards: &Shards, runs: &[Run], key: &[u8]) -> Result<Option<Bytes
     Ok(None)
 }
 
-/// The record space as it is now, or as it was at a checkpoint.
+/// The record space as it is now.
 #[derive(Debug, Clone)]
-pub struct View(Inner);
-
-#[derive(Debug, Clone)]
-enum Inner {
-    Live(Arc<Table>),
-    Fixed(Layers, Arc<Shards>),
-}
+pub struct View(Arc<Table>);
 
 impl View {
     pub(crate) fn live(table: Arc<Table>) -> Self {
-        Self(Inner::Live(table))
-    }
-
-    pub(crate) fn fixed(layers: Layers, shards: Arc<Shards>) -> Self {
-        Self(Inner::Fixed(layers, shards))
+        Self(table)
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        match &self.0 {
-            Inner::Live(table) => table.get(key),
-            Inner::Fixed(layers, shards) => match layers.frozen.iter().find_map(|(_, frozen)| frozen.get(key)) {
-                Some(value) => Ok(value.clone()),
-                None => get_in_runs(shards, &layers.runs, key),
-            },
-        }
+        self.0.get(key)
     }
 
     /// The first records in `range`, in key order, at most `limit`.
@@ -186,22 +187,16 @@ impl View {
     }
 
     /// About `count` records from one end of the range, merged, and where to go on.
-    fn batch(&self, range: &Range<Key>, count: usize, order: merge::Order) -> Result<(Vec<(Key, Value)>, Option<Key>)> {
+    fn batch(&self, range: &Range<Key>, count: usize, order: merge::Order) -> Result<merge::Found> {
         let mut merge = merge::Batch::new(range, count, order);
-        let (runs, shards) = match &self.0 {
-            Inner::Live(table) => {
-                let state = table.state.read();
-                merge.add_memory(&state.active);
-                state.layers.frozen.iter().for_each(|(_, frozen)| merge.add_memory(frozen));
-                (state.layers.runs.clone(), table.shards.clone())
-            }
-            Inner::Fixed(layers, shards) => {
-                layers.frozen.iter().for_each(|(_, frozen)| merge.add_memory(frozen));
-                (layers.runs.clone(), shards.clone())
-            }
+        let runs = {
+            let state = self.0.state.read();
+            merge.add_memory(&state.active);
+            state.layers.frozen.iter().for_each(|(_, frozen)| merge.add_memory(frozen));
+            state.layers.runs.clone()
         };
         for run in runs.iter() {
-            merge.add_run(run, &shards)?;
+            merge.add_run(run, &self.0.shards)?;
         }
         Ok(merge.finish())
     }

@@ -1,3 +1,4 @@
 //! The vault from outside: worlds that crash anywhere, and single behaviours.
 
+mod behaviour;
 mod worlds;

@@ -127,7 +127,7 @@ impl Life {
     }
 }
 
-async fn patiently<T>(vault: &Arc<Vault>, call: impl Fn() -> Result<T, VaultError>) -> Result<T, VaultError> {
+pub async fn patiently<T>(vault: &Arc<Vault>, call: impl Fn() -> Result<T, VaultError>) -> Result<T, VaultError> {
     loop {
         match call() {
             Err(VaultError::Need(need)) => vault.settle(&need).await?,
