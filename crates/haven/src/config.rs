@@ -51,7 +51,13 @@ pub struct MountConfig {
     pub read_ahead: u64,
     #[serde(with = "human::duration")]
     pub stop_patience: Duration,
+    pub quota: Option<Size>,
 }
+
+/// A number of bytes as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Size(#[serde(with = "human::bytes")] pub u64);
 
 /// What fsync waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -123,17 +129,14 @@ impl Config {
     }
 }
 
-/// Where the owner's file is looked for. Root's is the machine's.
+/// Where the owner's file is looked for: the user's own first, then the machine's.
 fn usual_places() -> Vec<PathBuf> {
     let own = config_directory().map(|directory| directory.join("haven.toml"));
     own.into_iter().chain([PathBuf::from("/etc/haven/haven.toml")]).collect()
 }
 
-/// Where this user's settings and keys are: `/etc/haven` for root.
+/// Where this user's settings and keys are.
 pub fn config_directory() -> Option<PathBuf> {
-    if rustix::process::geteuid().is_root() {
-        return Some("/etc/haven".into());
-    }
     user_directory("XDG_CONFIG_HOME", ".config")
 }
 

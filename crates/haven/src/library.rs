@@ -291,8 +291,3 @@ pub fn dice(out: &mut [u8]) {
     use rand::TryRngCore;
     rand::rngs::OsRng.try_fill_bytes(out).expect("the operating system gives randomness");
 }
-
-/// What this machine is called.
-pub fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}

@@ -5,6 +5,8 @@ mod config;
 mod library;
 mod report;
 mod secret;
+mod served;
+mod wire;
 mod words;
 
 use std::process::ExitCode;

@@ -123,9 +123,19 @@ impl Source {
     /// Reads a secret that exists.
     pub fn read(&self) -> Result<Secret, Trouble> {
         match self {
-            Self::Terminal => self.passphrase(ask("Passphrase of the library: ")?),
+            Self::Terminal => self.typed(self.ask_passphrase()?),
             _ => self.read_quietly(),
         }
+    }
+
+    /// Asks for the passphrase of a library, without looking at it yet.
+    pub fn ask_passphrase(&self) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+        ask("Passphrase of the library: ")
+    }
+
+    /// What was typed, as a secret.
+    pub fn typed(&self, bytes: Zeroizing<Vec<u8>>) -> Result<Secret, Trouble> {
+        self.passphrase(bytes)
     }
 
     /// Reads a secret that is to be; a person has to type it twice.

@@ -1,9 +1,8 @@
-//! `haven doctor`: is everything here that a library needs? Changes nothing but a probe object that it takes away.
+//! `haven doctor`: is everything here that a library needs? Leaves nothing behind.
 
-use std::{fs, path::Path, time::Instant};
+use std::{fs, path::Path};
 
-use bytes::Bytes;
-use haven_store::{DynStore, ObjectName, PutMode};
+use haven_store::probe::{self, ProbeError, Report};
 use rustix::fs::Access;
 use serde::Serialize;
 
@@ -182,14 +181,12 @@ async fn store(url: &str, config: &crate::config::Config) -> Vec<Finding> {
         Ok(stack) => stack.store,
         Err(trouble) => return vec![Finding::of("store", &trouble)],
     };
-    let mut findings = match round_trip(&store).await {
-        Ok(findings) => findings,
-        Err(error) => {
-            return vec![Finding::of(
-                "store",
-                &library::store_trouble(format!("{} can't be used", store.describe()), &error),
-            )];
+    let mut findings = match probe::probe_url(url, &config.store).await {
+        Ok(report) => probed(&report),
+        Err(ProbeError::Store { store, source }) => {
+            return vec![Finding::of("store", &library::store_trouble(format!("{store} can't be used"), &source))];
         }
+        Err(error) => return vec![Finding::new("store", Verdict::Fail, error.to_string())],
     };
     findings.push(match library::find(&store).await {
         Ok(found) => {
@@ -204,42 +201,35 @@ async fn store(url: &str, config: &crate::config::Config) -> Vec<Finding> {
     findings
 }
 
-/// Writes, reads, lists and deletes one small object, and compares the clocks.
-async fn round_trip(store: &DynStore) -> Result<Vec<Finding>, haven_store::StoreError> {
-    let mut nonce = [0; 8];
-    library::dice(&mut nonce);
-    let name = ObjectName::new(format!("tmp/doctor-{}", haven_format::Nonce(nonce))).expect("plain letters and digits");
-    let body = Bytes::from_static(b"haven doctor was here; this object may be deleted");
-    let started = Instant::now();
-    store.put(&name, body.clone(), PutMode::Always).await?;
-    let put = started.elapsed();
-    let started = Instant::now();
-    let back = store.get(&name).await?;
-    let get = started.elapsed();
-    let about = store.head(&name).await?;
-    let listed = store.list("tmp/", None, 1000).await?.objects.iter().any(|object| object.name == name);
-    store.delete(&name).await?;
-    let mut findings = vec![
-        Finding::ok("store", store.describe()),
-        Finding::ok(
+/// What the store really honours, by experiment.
+fn probed(report: &Report) -> Vec<Finding> {
+    let mut findings = vec![Finding::ok("store", report.store.clone())];
+    for (tried, result) in &report.findings {
+        let (verdict, says) = match result {
+            probe::Finding::Honoured | probe::Finding::NotProbed => continue,
+            probe::Finding::Ignored(what) | probe::Finding::Failed(what) => (
+                if tried.is_needed() { Verdict::Fail } else { Verdict::Ok },
+                format!("not so: {} ({what})", tried.title()),
+            ),
+        };
+        let finding = Finding::new("store", verdict, says);
+        findings.push(if verdict == Verdict::Fail { finding.next("do not keep a library there") } else { finding });
+    }
+    if !report.conditional_create() {
+        findings.push(Finding::ok(
+            "fencing",
+            "by claims alone; this store ignores conditional writes, and Haven does not need them",
+        ));
+    }
+    if let (Some(put), Some(get)) = (report.put_p50_micros, report.get_p50_micros) {
+        let millis = |micros: u64| micros as f64 / 1000.0;
+        findings.push(Finding::ok(
             "speed",
-            format!("a small write takes {} ms, a small read {} ms", put.as_millis(), get.as_millis()),
-        ),
-    ];
-    if back != body {
-        findings.push(
-            Finding::new("read back", Verdict::Fail, "other bytes came back than were written")
-                .next("do not keep a library there"),
-        );
+            format!("a small write takes {:.1} ms, a small read {:.1} ms", millis(put), millis(get)),
+        ));
     }
-    if !listed {
-        findings.push(
-            Finding::new("list", Verdict::Fail, "what was just written is not in the list")
-                .next("do not keep a library there"),
-        );
-    }
-    if let Some(theirs) = about.modified {
-        let apart = (words::now().seconds - theirs).unsigned_abs();
+    if let Some(skew) = report.clock_skew_seconds {
+        let apart = skew.unsigned_abs();
         let says = format!("this machine and the store are {apart} s apart");
         findings.push(match apart {
             0..=60 => Finding::ok("clock", says),
@@ -248,5 +238,5 @@ async fn round_trip(store: &DynStore) -> Result<Vec<Finding>, haven_store::Store
                 .next("set the clock: S3 refuses requests more than 15 minutes off"),
         });
     }
-    Ok(findings)
+    findings
 }

@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Serialize)]
-struct Made {
+pub struct Made {
     library: String,
     store: String,
     url: String,
@@ -64,7 +64,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Trouble> {
 }
 
 /// Makes a library at `url`. Returns what to tell, and the kit if it was not written to a file.
-async fn make(
+pub async fn make(
     url: &str,
     options: &StoreOptions,
     source: &Source,

@@ -1,15 +1,24 @@
 //! The command line: one file a command. The doc comments are the help.
 
+mod ask;
+mod bench;
 mod claims;
 mod config;
 mod doctor;
+mod flush;
 mod init;
 mod key;
 mod manual;
+mod mount;
+pub mod stat;
+mod status;
+mod umount;
+mod up;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use haven_mount::background::Background;
 use serde::Serialize;
 
 use crate::{
@@ -47,10 +56,17 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Up(up::Args),
     Init(init::Args),
+    Mount(mount::Args),
+    Umount(umount::Args),
+    Status(status::Args),
+    Flush(flush::Args),
+    Stat(stat::Args),
     Key(key::Args),
     Claims(claims::Args),
     Doctor(doctor::Args),
+    Bench(bench::Args),
     Config(config::Args),
     Completions(manual::CompletionsArgs),
     Man(manual::ManArgs),
@@ -60,8 +76,11 @@ fn after_help() -> String {
     let codes: String = EXIT_CODES.iter().map(|(code, meaning)| format!("  {code}  {meaning}\n")).collect();
     format!(
         "Examples:\n  \
-         haven init s3://photos/haven --recovery-key-file kit.html\n  \
-         haven doctor s3://photos/haven\n\n\
+         haven up                                                    a library on this machine, mounted\n  \
+         haven init s3://photos/haven --recovery-key-file kit.html   a library in a bucket\n  \
+         haven mount s3://photos/haven /mnt/photos                   as a folder\n  \
+         haven status /mnt/photos                                    what is not in the bucket yet?\n  \
+         haven umount /mnt/photos                                    when all is uploaded\n\n\
          Exit codes:\n{codes}"
     )
 }
@@ -85,7 +104,7 @@ impl UrlArg {
 }
 
 /// A relative path would mean another directory to whoever reads it later.
-fn absolute(url: &str) -> String {
+pub fn absolute(url: &str) -> String {
     let relative = url == "." || url.starts_with("./") || url.starts_with("../");
     let here = std::env::current_dir().ok().filter(|_| relative);
     let path = here.map(|here| std::path::absolute(here.join(url)).unwrap_or_else(|_| here.join(url)));
@@ -126,24 +145,41 @@ pub fn main() -> ExitCode {
         }
     };
     let json = args.global.json;
-    match run(args) {
+    // A mount goes to the background by starting this program again: that second one is told apart here.
+    let background = match Background::take_over() {
+        Ok(background) => background,
+        Err(error) => {
+            Trouble::new(Code::Local, "the background can't be reached").caused_by(&error).tell(json);
+            return ExitCode::from(Code::Local.exit());
+        }
+    };
+    let mut background = background;
+    match run(args, &mut background) {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => {
             trouble.tell(json);
-            ExitCode::from(trouble.code.exit())
+            let exit = trouble.code.exit();
+            background.map_or(ExitCode::from(exit), |background| background.failed(exit))
         }
     }
 }
 
-fn run(args: Args) -> Result<(), Trouble> {
+fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
     let context = || -> Result<Context, Trouble> {
         Ok(Context { config: Config::load(args.global.config.clone())?, json: args.global.json })
     };
     match args.command {
+        Command::Up(args) => up::run(&context()?, args, background),
         Command::Init(args) => wait(init::run(&context()?, args)),
+        Command::Mount(args) => mount::run(&context()?, args, background),
+        Command::Umount(args) => umount::run(&context()?, args),
+        Command::Status(args) => status::run(&context()?, args),
+        Command::Flush(args) => flush::run(&context()?, args),
+        Command::Stat(args) => stat::run(&context()?, args),
         Command::Key(args) => wait(key::run(&context()?, args)),
         Command::Claims(args) => wait(claims::run(&context()?, args)),
         Command::Doctor(args) => doctor::run(context(), args),
+        Command::Bench(args) => bench::run(&context()?, args),
         Command::Config(args) => config::run(&context()?, args),
         Command::Completions(args) => manual::completions(args, Args::command()),
         Command::Man(args) => manual::man(args, Args::command()),

@@ -1,0 +1,274 @@
+//! `haven mount`: a library as a folder.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use haven_format::keys::Secret;
+use haven_mount::{
+    MountError,
+    background::{self, Background, Started},
+    control::{Found, find},
+};
+use zeroize::Zeroizing;
+
+use super::Context;
+use crate::{
+    config::{self, Config, Fsync},
+    library,
+    report::{self, Code, Trouble, UNTOUCHED},
+    secret::{KeyArgs, Source},
+    served::Mounting,
+    wire,
+};
+
+/// Show a library as a folder
+///
+/// Returns when the folder is there; a process in the background serves it until `haven umount`. With --foreground it
+/// is this process, which is what systemd and containers want.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haven mount s3://photos/haven /mnt/photos --cache /var/cache/haven --cache-size 30GB\n  haven mount /mnt/photos                     the library that haven.toml names\n  haven mount s3://photos/haven /mnt/look --read-only"
+)]
+pub struct Args {
+    /// The library: s3://bucket/prefix, or file:///path [default: library.url in haven.toml] [env: HAVEN_LIBRARY]
+    #[arg(value_name = "URL")]
+    first: Option<String>,
+    /// The folder, empty and there already [default: mount.point in haven.toml] [env: HAVEN_MOUNTPOINT]
+    #[arg(value_name = "MOUNTPOINT")]
+    second: Option<PathBuf>,
+    #[command(flatten)]
+    pub how: How,
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+/// How to mount. Shared with `haven up`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct How {
+    /// The directory for local copies and what is not yet in the bucket [default: by library, below ~/.cache/haven]
+    #[arg(long, value_name = "DIR", env = "HAVEN_CACHE", hide_env = true)]
+    pub cache: Option<PathBuf>,
+    /// How much the cache directory may ever take: 30GB, 512MiB [default: 10GB]
+    #[arg(long, value_name = "SIZE", env = "HAVEN_CACHE_SIZE", hide_env = true, value_parser = size)]
+    pub cache_size: Option<u64>,
+    /// Never write, whatever happens; another machine may
+    #[arg(long)]
+    pub read_only: bool,
+    /// What fsync waits for [default: disk]
+    #[arg(long, value_name = "WHERE")]
+    pub fsync: Option<Fsync>,
+    /// Let other users in, subject to the files' permissions
+    #[arg(long)]
+    pub allow_other: bool,
+    /// Serve from this process, until it is told to stop
+    #[arg(long)]
+    pub foreground: bool,
+    /// Mount over a folder that is not empty, hiding what is in it
+    #[arg(long)]
+    pub non_empty: bool,
+    /// Accept a bucket that has gone back to an older state than this machine has seen
+    #[arg(long)]
+    pub accept_rollback: bool,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    haven_store::human::parse_bytes(text)
+}
+
+impl How {
+    /// Flags go over the settings.
+    fn over(&self, config: &mut Config) {
+        if let Some(size) = self.cache_size {
+            config.cache.size = size;
+        }
+        if let Some(fsync) = self.fsync {
+            config.mount.fsync = fsync;
+        }
+        config.mount.read_only |= self.read_only;
+        config.mount.allow_other |= self.allow_other;
+    }
+}
+
+/// What is to be mounted where, decided.
+pub struct Plan {
+    pub url: String,
+    pub point: PathBuf,
+    pub how: How,
+    pub source: Source,
+}
+
+pub fn run(context: &Context, args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
+    let source = args.key.source(&context.config.key);
+    let (url, point) = places(&context.config, args.first, args.second)?;
+    let plan = Plan { url, point, how: args.how, source };
+    let Some(pid) = start(&context.config, plan, background)? else { return Ok(()) };
+    context.answer(&serde_json::json!({ "pid": pid }), "")
+}
+
+/// One argument alone is the folder, if the library is named elsewhere.
+fn places(config: &Config, first: Option<String>, second: Option<PathBuf>) -> Result<(String, PathBuf), Trouble> {
+    let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let configured =
+        env("HAVEN_LIBRARY").map(|url| url.to_string_lossy().into_owned()).or_else(|| config.library.url.clone());
+    let (url, point) = match (first, second) {
+        (Some(only), None) if configured.is_some() && !only.contains("://") => (configured, Some(only.into())),
+        (first, second) => (first.or(configured), second),
+    };
+    let point = point.or_else(|| env("HAVEN_MOUNTPOINT").map(PathBuf::from)).or_else(|| config.mount.point.clone());
+    match (url, point) {
+        (Some(url), Some(point)) => Ok((super::absolute(&url), point)),
+        (None, _) => Err(Trouble::new(Code::Usage, "no library was named")
+            .meaning(UNTOUCHED)
+            .next("haven mount URL MOUNTPOINT, or set library.url in haven.toml")),
+        (_, None) => Err(Trouble::new(Code::Usage, "no mount point was named")
+            .meaning(UNTOUCHED)
+            .next("haven mount URL MOUNTPOINT, or set mount.point in haven.toml")),
+    }
+}
+
+/// Mounts: here with --foreground or when this process is the one in the background, else there. Returns the id of the
+/// process in the background, or none when the mount has ended.
+pub fn start(config: &Config, plan: Plan, background: &mut Option<Background>) -> Result<Option<u32>, Trouble> {
+    let typed = match (&plan.source, &background) {
+        (Source::Terminal, Some(first)) => Some(Zeroizing::new(first.secret().to_vec())),
+        (Source::Terminal, None) => Some(plan.source.ask_passphrase()?),
+        _ => None,
+    };
+    if !plan.how.foreground && background.is_none() {
+        // What can be seen at once to be wrong is said before anything is started.
+        check_point(&plan)?;
+        return into_background(typed.as_deref().map_or(&[], Vec::as_slice));
+    }
+    let secret = match typed {
+        Some(bytes) => plan.source.typed(bytes)?,
+        None => plan.source.read()?,
+    };
+    begin_log(config);
+    let mut config = config.clone();
+    plan.how.over(&mut config);
+    let runtime = wire::runtime()?;
+    let outcome = runtime.block_on(serve(config, plan, &secret, background));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    outcome.map(|()| None)
+}
+
+fn into_background(secret: &[u8]) -> Result<Option<u32>, Trouble> {
+    match background::start(secret) {
+        Ok(Started::Ready { pid }) => Ok(Some(pid)),
+        // It has said why on this terminal; only its exit code is still to be handed on.
+        Ok(Started::Failed { exit }) => std::process::exit(exit.into()),
+        Err(error) => Err(Trouble::new(Code::Mount, "the mount did not come about")
+            .caused_by(&error)
+            .next("try again with --foreground, which shows everything")),
+    }
+}
+
+async fn serve(
+    config: Config,
+    plan: Plan,
+    secret: &Secret,
+    background: &mut Option<Background>,
+) -> Result<(), Trouble> {
+    // Before anything is claimed: a mount that can't be must not take the library from another machine.
+    check_point(&plan)?;
+    let stack = library::open_store(&plan.url, &config.store)?;
+    let found = library::find(&stack.store).await?;
+    let keys = found.unlock(secret)?.keys().clone();
+    let cache = wire::cache_directory(&config, plan.how.cache.as_deref(), keys.library())?;
+    refuse_cache_inside(&cache, &plan.point)?;
+    let disk = wire::local_disk(&cache)?;
+    remember(&cache, &plan)?;
+    let options = haven_vault::Options { accept_rollback: plan.how.accept_rollback, ..wire::vault_options(&config) };
+    let vault = wire::vault(&stack, &keys, disk, options).await?;
+    let log = background.is_some().then(|| log_file(keys.library().to_string().as_str())).flatten();
+    let mounting = Mounting {
+        config,
+        url: plan.url,
+        point: plan.point,
+        cache,
+        stack,
+        vault,
+        keys,
+        allow_non_empty: plan.how.non_empty,
+    };
+    mounting.serve(background, log).await
+}
+
+/// What the mount itself would refuse, refused before a claim is made.
+fn check_point(plan: &Plan) -> Result<(), Trouble> {
+    let point = plan.point.as_path();
+    let refused = |error: MountError| Err(wire::mount_trouble(&error));
+    match find(point) {
+        Ok(Found::Mount { point: there, at }) if same_place(&there, point) => {
+            return refused(MountError::AlreadyMounted { point: there, library: at.url });
+        }
+        // A dead mount is cleared away when mounting.
+        Ok(Found::Dead { .. }) => return Ok(()),
+        _ => {}
+    }
+    let mut entries = match fs::metadata(point) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return refused(MountError::Missing { point: point.into() });
+        }
+        Ok(about) if !about.is_dir() => return refused(MountError::NotADirectory { point: point.into() }),
+        _ => match fs::read_dir(point) {
+            Ok(entries) => entries,
+            Err(source) => return refused(MountError::Unreadable { point: point.into(), source }),
+        },
+    };
+    match entries.next() {
+        Some(Ok(entry)) if !plan.how.non_empty => refused(MountError::NotEmpty {
+            point: point.into(),
+            example: entry.file_name().to_string_lossy().into_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn same_place(mounted: &Path, asked: &Path) -> bool {
+    haven_mount::resolve(asked).is_ok_and(|asked| asked == mounted)
+}
+
+fn refuse_cache_inside(cache: &Path, point: &Path) -> Result<(), Trouble> {
+    let point = haven_mount::resolve(point).unwrap_or_else(|_| point.to_owned());
+    if !cache.starts_with(&point) {
+        return Ok(());
+    }
+    Err(Trouble::new(Code::Usage, "the cache directory can't be inside the folder it serves")
+        .because(format!("{} is below {}", cache.display(), point.display()))
+        .meaning(UNTOUCHED)
+        .next("name another: --cache DIR"))
+}
+
+/// Leaves a word beside the cache on whose it is: for `haven salvage`, and for whoever finds it.
+fn remember(cache: &Path, plan: &Plan) -> Result<(), Trouble> {
+    let text = serde_json::json!({ "url": plan.url, "point": plan.point }).to_string() + "\n";
+    fs::write(cache.join("mount.json"), text).map_err(|error| {
+        Trouble::new(Code::Local, format!("the cache directory {} can't be written", cache.display()))
+            .caused_by(&error)
+            .meaning(UNTOUCHED)
+            .next("make room there, or name another: --cache DIR")
+    })
+}
+
+/// Where the process in the background writes its log.
+fn log_file(library: &str) -> Option<PathBuf> {
+    let directory = config::user_directory("XDG_STATE_HOME", ".local/state").unwrap_or_else(|| "/var/log/haven".into());
+    if let Err(error) = fs::create_dir_all(&directory) {
+        report::warn(format!("there will be no log: {} can't be made: {error}", directory.display()));
+        return None;
+    }
+    Some(directory.join(format!("{library}.log")))
+}
+
+fn begin_log(config: &Config) {
+    let level = std::env::var("HAVEN_LOG").unwrap_or_else(|_| config.log.level.clone());
+    let filter = tracing_subscriber::EnvFilter::try_new(&level).unwrap_or_else(|error| {
+        report::warn(format!("log.level {level:?} can't be meant ({error}); it is \"info\""));
+        tracing_subscriber::EnvFilter::new("info")
+    });
+    let colour = report::colour(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colour).with_env_filter(filter).init();
+}

@@ -1,0 +1,358 @@
+//! The process that serves a mount: what it tells, what it is asked, and how it ends.
+//!
+//! Verbs of the control socket (see [`haven_mount::control`]):
+//! ```text
+//!     {"do": "status"}                                 what there is to know
+//!     {"do": "flush"}                                  done when everything before it is in the bucket
+//!     {"do": "umount", "detach": bool, "lazy": bool}   done when everything is in the bucket; at once with detach
+//!     {"do": "stat"}                                   sums over the library and its objects; lists the bucket
+//! ```
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use haven_fs::Fs;
+use haven_mount::{
+    Ending, Host, Session, Signals, State, UnmountError,
+    background::{Background, PidFile},
+    control::{Control, Locator, Progress, Refusal, Request, SOCKET, Server},
+    mount, serve,
+};
+use haven_store::Stack;
+use haven_vault::{Vault, VaultError};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::{
+    cli::stat,
+    config::Config,
+    report::{self, Code, Trouble},
+    wire, words,
+};
+
+/// How often progress is told.
+const STEP: Duration = Duration::from_millis(200);
+
+/// Everything a mount is made of.
+pub struct Mounting {
+    pub config: Config,
+    pub url: String,
+    pub point: PathBuf,
+    pub cache: PathBuf,
+    pub stack: Stack,
+    pub vault: Arc<Vault>,
+    pub keys: haven_format::Keys,
+    pub allow_non_empty: bool,
+}
+
+/// What the commands and the signals have in common.
+struct Served {
+    url: String,
+    cache: PathBuf,
+    stack: Stack,
+    vault: Arc<Vault>,
+    fs: Arc<Fs>,
+    since: Instant,
+    state: watch::Sender<&'static str>,
+    /// How it ended, when it has.
+    outcome: watch::Sender<Option<Result<(), Refusal>>>,
+}
+
+impl Mounting {
+    /// Mounts, and serves until the mount has ended. In the background the first process is told when it stands.
+    pub async fn serve(self, background: &mut Option<Background>, log: Option<PathBuf>) -> Result<(), Trouble> {
+        let signals = Signals::take().map_err(|error| local("signals can't be taken", &error))?;
+        let mut options = wire::mount_options(&self.config, &self.url);
+        options.allow_non_empty = self.allow_non_empty;
+        options.control = Some(Locator {
+            pid: std::process::id(),
+            socket: self.cache.join(SOCKET),
+            url: self.url.clone(),
+            cache: self.cache.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        });
+        let fs = wire::file_system(&self.vault, &self.keys, &self.config)
+            .map_err(|error| Trouble::new(Code::Damaged, "the file system can't be opened").caused_by(&error));
+        let fs = match fs {
+            Ok(fs) => fs,
+            Err(trouble) => return self.give_up(trouble).await,
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let mounted = tokio::task::block_in_place(|| mount(fs.clone(), &self.point, &options, runtime));
+        let session = match mounted {
+            Ok(session) => session,
+            Err(error) => return self.give_up(wire::mount_trouble(&error)).await,
+        };
+        let served = Arc::new(Served {
+            url: self.url.clone(),
+            cache: self.cache.clone(),
+            stack: self.stack.clone(),
+            vault: self.vault.clone(),
+            fs,
+            since: Instant::now(),
+            state: watch::Sender::new("starting"),
+            outcome: watch::Sender::new(None),
+        });
+        let beside =
+            Server::start(&self.cache, Arc::new(Commands { served: served.clone(), session: session.clone() }))
+                .and_then(|server| Ok((server, PidFile::write(&self.cache.join("pid"))?)));
+        let beside = match beside {
+            Ok(beside) => beside,
+            Err(error) => {
+                _ = session.unmount(true);
+                return self.give_up(local("commands can't be heard", &error)).await;
+            }
+        };
+        tell_manager("READY=1\nSTATUS=mounted");
+        if let Some(background) = background.take() {
+            background
+                .ready(session.point(), log.as_deref())
+                .map_err(|error| local("the first process can't be told", &error))?;
+        }
+        tracing::info!(point = %session.point().display(), store = self.stack.store.describe(), "mounted");
+        let ending = serve(&session, &*served, signals).await;
+        served.told(&ending);
+        // What is unsent waits on this machine's disk; a drained vault has nothing left to do.
+        let closed = self.vault.close(false).await;
+        let outcome = served.conclude(&ending, closed);
+        // Whoever asked for this end hears how it was before the socket goes.
+        tokio::time::sleep(STEP).await;
+        drop(beside);
+        outcome
+    }
+
+    /// A mount that did not come about leaves the library to others.
+    async fn give_up(self, trouble: Trouble) -> Result<(), Trouble> {
+        _ = self.vault.close(false).await;
+        Err(trouble)
+    }
+}
+
+fn local(what: &str, error: &dyn std::error::Error) -> Trouble {
+    Trouble::new(Code::Local, what).caused_by(error)
+}
+
+impl Served {
+    fn told(&self, ending: &Ending) {
+        let outcome = match ending {
+            Ending::Complete | Ending::Detached => Ok(()),
+            Ending::Interrupted => {
+                Err(Refusal::new("unfinished", "a second signal ended it; what was accepted is on this machine's disk"))
+            }
+            Ending::Failed(why) => Err(self.failed(why)),
+        };
+        self.outcome.send_replace(Some(outcome));
+    }
+
+    fn failed(&self, why: &str) -> Refusal {
+        let code = if self.vault.status().fenced { "fenced" } else { "unfinished" };
+        Refusal::new(code, why)
+    }
+
+    fn conclude(&self, ending: &Ending, closed: Result<(), VaultError>) -> Result<(), Trouble> {
+        let safe =
+            format!("what was accepted is safe in {} and goes to the bucket at the next mount", self.cache.display());
+        let unsent = self.vault.status().unsent_changes;
+        match ending {
+            Ending::Failed(why) => {
+                let refusal = self.failed(why);
+                return Err(unfinished(&refusal).meaning(if refusal.code == "fenced" {
+                    format!("{unsent} changes are safe in {}, not in the bucket", self.cache.display())
+                } else {
+                    safe
+                }));
+            }
+            Ending::Interrupted => {
+                return Err(Trouble::new(Code::Unfinished, "a second signal ended the mount").meaning(safe));
+            }
+            Ending::Detached if unsent > 0 => report::note(safe),
+            Ending::Detached | Ending::Complete => {}
+        }
+        closed.map_err(|error| wire::vault_trouble("the library can't be closed", &error))
+    }
+
+    /// What is still to do, for progress.
+    fn remaining(&self) -> Value {
+        let status = self.vault.status();
+        json!({
+            "state": *self.state.borrow(),
+            "unsent_changes": status.unsent_changes,
+            "pending_bytes": status.pending_bytes,
+            "uploaded_bytes": status.uploaded_bytes,
+            "trouble": self.trouble(),
+        })
+    }
+
+    /// What is wrong with the store just now: as it says itself, or as the vault has noticed.
+    fn trouble(&self) -> Option<String> {
+        let store = self.stack.trouble.borrow().as_ref().map(|trouble| trouble.last.to_string());
+        self.vault.status().trouble.or(store)
+    }
+
+    /// Everything written so far is in the bucket when this returns.
+    async fn flush(&self) -> Result<(), Refusal> {
+        let failed = |error: &dyn std::error::Error| self.failed(&error.to_string());
+        loop {
+            let fs = self.fs.clone();
+            let flushed = tokio::task::spawn_blocking(move || fs.flush_all()).await.map_err(|error| failed(&error))?;
+            match flushed {
+                Ok(()) => break,
+                Err(error) => match error.need() {
+                    Some(need) => self.fs.settle(need).await.map_err(|error| failed(&error))?,
+                    None => return Err(failed(&error)),
+                },
+            }
+        }
+        self.vault.sync_bucket(self.vault.head()).await.map_err(|error| failed(&error))
+    }
+}
+
+/// A refusal of the mount's process as trouble of a command.
+pub fn unfinished(refusal: &Refusal) -> Trouble {
+    match refusal.code.as_str() {
+        "fenced" => Trouble::new(Code::Fenced, "this machine may no longer write to the library")
+            .because(&refusal.message)
+            .next("haven claims    tells who writes now; haven salvage saves what was not sent"),
+        _ => Trouble::new(Code::Unfinished, "not everything is in the bucket").because(&refusal.message),
+    }
+}
+
+#[async_trait::async_trait]
+impl Host for Served {
+    fn state(&self, state: State) {
+        let word = match state {
+            State::Serving => "serving",
+            State::Unmounting => "unmounting",
+            State::WaitingForOpenFiles => "waiting for open files",
+            State::Finishing => "finishing",
+            State::Draining => "uploading",
+        };
+        self.state.send_replace(word);
+        if state != State::Serving {
+            tell_manager(&format!("STOPPING=1\nSTATUS={word}"));
+            tracing::info!(state = word);
+        }
+    }
+
+    async fn drain(&self) -> Result<(), String> {
+        self.vault.close(true).await.map_err(|error| error.to_string())
+    }
+}
+
+struct Commands {
+    served: Arc<Served>,
+    session: Session,
+}
+
+impl Commands {
+    fn status(&self) -> Value {
+        let served = &self.served;
+        let meter = served.stack.meter.snapshot();
+        let mut value = json!({
+            "mounted": true,
+            "point": self.session.point(),
+            "url": served.url,
+            "cache": served.cache,
+            "pid": std::process::id(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "state": *served.state.borrow(),
+            "up_seconds": served.since.elapsed().as_secs(),
+            "waiting_requests": self.session.waiting(),
+            "requests": meter.requests(),
+            "request_errors": meter.errors(),
+            "requests_by_verb": meter.verbs,
+            "kernel": self.session.metrics().snapshot(),
+        });
+        if let (Value::Object(all), Ok(Value::Object(vault))) =
+            (&mut value, serde_json::to_value(served.vault.status()))
+        {
+            all.extend(vault);
+            all.insert("trouble".into(), json!(served.trouble()));
+        }
+        value
+    }
+
+    async fn umount(&self, request: &Request, progress: &Progress) -> Result<Value, Refusal> {
+        let detach = request.flag("detach");
+        if detach {
+            self.session.skip_drain();
+        }
+        match self.session.unmount(detach || request.flag("lazy")) {
+            Ok(()) | Err(UnmountError::NotMounted { .. }) => {}
+            Err(error @ UnmountError::Busy { .. }) => return Err(Refusal::new("busy", error.to_string())),
+            Err(error) => return Err(Refusal::new("refused", error.to_string())),
+        }
+        let mut outcome = self.served.outcome.subscribe();
+        let ended = async move { outcome.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone()) };
+        match self.while_telling(progress, ended).await {
+            Some(Err(refusal)) => Err(refusal),
+            _ => Ok(self.served.remaining()),
+        }
+    }
+
+    /// Awaits `work` and tells how far things are meanwhile.
+    async fn while_telling<T>(&self, progress: &Progress, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(STEP) => progress.tell(self.served.remaining()),
+            }
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Control for Commands {
+    async fn answer(&self, request: Request, progress: &Progress) -> Result<Value, Refusal> {
+        match request.verb.as_str() {
+            "status" => Ok(self.status()),
+            "flush" => self.while_telling(progress, self.served.flush()).await.map(|()| self.served.remaining()),
+            "umount" => self.umount(&request, progress).await,
+            "stat" => {
+                let sums = self.served.vault.status().sums;
+                let gathered = stat::gather(&self.served.stack.store, &self.served.url, sums).await;
+                let value = gathered.map_err(|error| Refusal::new("store", error.to_string()))?;
+                serde_json::to_value(value).map_err(|error| Refusal::new("bug", error.to_string()))
+            }
+            other => Err(Refusal::unknown(other)),
+        }
+    }
+}
+
+/// Tells systemd, where there is one (sd_notify(3)).
+fn tell_manager(text: &str) {
+    use std::os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr, UnixDatagram},
+        },
+    };
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&path),
+    };
+    let sent = address.and_then(|to| UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &to));
+    if let Err(error) = sent {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// A short text on what is still to do, for progress on a terminal.
+pub fn remaining_words(value: &Value) -> String {
+    let number = |name: &str| value[name].as_u64().unwrap_or_default();
+    let mut text = format!(
+        "{} and {} to go",
+        words::bytes(number("pending_bytes")),
+        words::count(number("unsent_changes") as usize, "change")
+    );
+    if let Some(trouble) = value["trouble"].as_str() {
+        text += &format!("; {trouble}");
+    }
+    text
+}
