@@ -23,6 +23,7 @@ mod meta;
 #[cfg(feature = "model")]
 pub mod model;
 mod ops;
+mod state;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,9 +47,11 @@ pub use content::SIZE_MAX;
 pub use errno::{FsError, Result};
 pub use meta::NAME_MAX;
 pub use ops::LINK_MAX;
+pub use state::{FileState, STATE_ATTRIBUTE};
 
 use handle::{Handles, Lookups, Nodes};
 use meta::Stage;
+use state::Progress;
 
 /// An open file system. Cheap to share; all calls may come from any thread at once.
 pub struct Fs {
@@ -70,6 +73,7 @@ pub struct Fs {
     /// Goes up whenever a file gets a set-user-ID mark or capabilities.
     marks: AtomicU64,
     ticks: AtomicU64,
+    progress: Progress,
 }
 
 impl std::fmt::Debug for Fs {
@@ -82,6 +86,7 @@ impl Fs {
     /// Opens the file system in `vault`: makes the root directory if there is none, and queues what was unlinked but
     /// open when the last session ended, to be removed by [`Fs::tick`].
     pub fn start(vault: Arc<Vault>, keys: Keys, clock: Arc<dyn Clock>, options: Options) -> Result<Arc<Self>> {
+        let progress = Progress::new(vault.head(), vault.uploaded());
         let fs = Self {
             vault,
             keys,
@@ -96,6 +101,7 @@ impl Fs {
             atimes: Mutex::default(),
             marks: AtomicU64::new(1),
             ticks: AtomicU64::new(0),
+            progress,
         };
         if meta::find_inode(&fs.vault.live(), Ino::ROOT)?.is_none() {
             fs.make_root()?;
@@ -124,7 +130,7 @@ impl Fs {
             ..Default::default()
         };
         stage.add_inode(Ino::ROOT, root);
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         Ok(())
     }
 
@@ -155,6 +161,14 @@ impl Fs {
     /// A change to be. The caller holds the change lock.
     fn stage(&self) -> Stage {
         Stage::new(self.vault.live(), self.clock.now())
+    }
+
+    /// Makes a change true.
+    fn commit(&self, stage: Stage) -> Result<TxSeq> {
+        let inodes = stage.touched();
+        let seq = stage.commit(&self.vault)?;
+        self.progress.note(inodes.into_iter(), seq);
+        Ok(seq)
     }
 
     fn writable(&self) -> Result<()> {

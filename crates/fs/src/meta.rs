@@ -163,6 +163,11 @@ impl Stage {
         self.ops.push(Op { key, value: None });
     }
 
+    /// The inodes it changes.
+    pub fn touched(&self) -> Vec<Ino> {
+        self.inodes.iter().map(|(ino, _)| *ino).collect()
+    }
+
     pub fn commit(mut self, vault: &Vault) -> Result<TxSeq> {
         for (ino, inode) in self.inodes {
             self.ops.push(Op { key: record::inode_key(ino), value: Some(inode.encode_to_vec().into()) });

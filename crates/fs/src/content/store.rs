@@ -200,7 +200,7 @@ impl Fs {
         if let Some(ctime) = state.ctime {
             inode.ctime = inode.ctime.max(ctime);
         }
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         Ok(())
     }
 }

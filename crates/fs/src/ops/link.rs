@@ -40,7 +40,7 @@ impl Fs {
         if was_orphan {
             stage.remove(record::orphan_key(ino));
         }
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         if was_orphan {
             self.orphans.lock().remove(&ino);
         }

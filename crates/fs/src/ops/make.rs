@@ -83,7 +83,7 @@ impl Fs {
         let new = self.dress(&mut stage, caller, parent, &directory, ino, new)?;
         stage.set(record::orphan_key(ino), Bytes::new());
         stage.add_inode(ino, new.clone());
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         let attr = self.fresh(ino, &new);
         let handle = self.handles.open(&self.nodes.hold(ino));
         self.orphans.lock().insert(ino);
@@ -114,7 +114,7 @@ impl Fs {
         let new = self.dress(&mut stage, caller, parent, &directory, ino, new)?;
         stage.set_entry(parent, cookie, name, ino, new.mode);
         stage.add_inode(ino, new.clone());
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         Ok(self.fresh(ino, &new))
     }
 

@@ -89,6 +89,7 @@ impl Fs {
     /// what nobody can reach any more. Bounded work; nothing is lost when it fails, the next one tries again.
     pub fn tick(&self) -> Result<()> {
         let now = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
+        self.progress.see(self.vault.uploaded(), self.clock.now());
         let mut result = Ok(());
         let mut ino = 0;
         while let Some(next) = self.nodes.next_holding(ino) {
@@ -117,7 +118,7 @@ impl Fs {
                 stage.set(record::inode_key(*ino), inode.encode_to_vec().into());
             }
         }
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         let mut left = self.atimes.lock();
         due.iter().for_each(|(ino, time)| {
             if left.get(ino) == Some(time) {

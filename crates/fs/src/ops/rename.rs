@@ -63,7 +63,7 @@ impl Fs {
             }
         }
         moved(&mut stage, ino, parent, new_parent)?;
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         self.remember(orphan);
         drop(change);
         self.reap_if_unused(orphan);

@@ -65,7 +65,7 @@ impl Fs {
             // What is written and not yet stored may lie below: then the record must not claim the length yet.
             inode.size = if state.changed { inode.size.min(size) } else { size };
         }
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         self.marks.fetch_add(u64::from(set.mode.is_some_and(|mode| mode & MARKS != 0)), Ordering::AcqRel);
         if set.atime.is_some() {
             self.atimes.lock().remove(&node.ino);
@@ -111,7 +111,7 @@ impl Fs {
         edit.stage(&mut stage)?;
         let inode = stage.inode(node.ino)?;
         inode.size = inode.size.min(part.start);
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         state.runs.truncate(part.start);
         state.size = state.size.map(|size| size.min(part.start));
         self.count(node, &mut state);
@@ -134,7 +134,7 @@ impl Fs {
         let _change = self.change.lock();
         let mut stage = self.stage();
         if strip(&mut stage, node.ino, kill)? {
-            stage.commit(&self.vault)?;
+            self.commit(stage)?;
         }
         Ok(())
     }

@@ -126,7 +126,7 @@ impl Fs {
         let inode = stage.inode(node.ino)?;
         inode.size = inode.size.max(grow);
         (inode.mtime, inode.ctime) = (now, now);
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         Ok(())
     }
 

@@ -35,7 +35,7 @@ impl Fs {
         stage.remove_entry(parent, cookie);
         stage.inode(parent)?.entries -= 1;
         let orphan = self.drop_name(&mut stage, ino)?;
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         self.remember(orphan);
         drop(change);
         self.reap_if_unused(orphan);
@@ -67,7 +67,7 @@ impl Fs {
         directory.entries -= 1;
         directory.nlink -= 1;
         let orphan = self.drop_name(&mut stage, ino)?;
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         self.remember(orphan);
         drop(change);
         self.reap_if_unused(orphan);
@@ -136,7 +136,7 @@ impl Fs {
                 let inode = stage.inode(ino)?;
                 inode.allocated = inode.allocated.saturating_sub(freed);
             }
-            stage.commit(&self.vault)?;
+            self.commit(stage)?;
             if last {
                 self.orphans.lock().remove(&ino);
                 self.atimes.lock().remove(&ino);

@@ -10,7 +10,7 @@ use haven_format::{
 
 use super::setattr::CAPABILITY;
 use crate::{
-    Caller, Fs, FsError, Result, acl,
+    Caller, Fs, FsError, Result, STATE_ATTRIBUTE, acl,
     acl::Acl,
     meta::{Stage, file_type, inode, is_dir, is_file},
 };
@@ -31,6 +31,7 @@ impl Fs {
         let mut stage = self.stage();
         let now = stage.now;
         check_name(name, stage.inode(ino)?)?;
+        not_ours(name)?;
         if value.len() > VALUE_MAX {
             return Err(FsError::AttributeTooLarge);
         }
@@ -56,7 +57,7 @@ impl Fs {
             Some(value) => stage.set(key, value),
             None => stage.remove(key),
         }
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         self.marks.fetch_add(u64::from(name == CAPABILITY), Ordering::AcqRel);
         Ok(())
     }
@@ -69,6 +70,9 @@ impl Fs {
             FsError::NotPermitted(_) => FsError::NoAttribute,
             other => other,
         })?;
+        if name == STATE_ATTRIBUTE {
+            return Ok(self.file_state(ino)?.to_string().into());
+        }
         if inode.xattrs == 0 {
             return Err(FsError::NoAttribute);
         }
@@ -95,6 +99,7 @@ impl Fs {
         let mut stage = self.stage();
         let now = stage.now;
         check_name(name, stage.inode(ino)?)?;
+        not_ours(name)?;
         let key = record::xattr_key(ino, name);
         if stage.inode(ino)?.xattrs == 0 || stage.view.get(&key)?.is_none() {
             return Err(FsError::NoAttribute);
@@ -103,7 +108,7 @@ impl Fs {
         inode.ctime = now;
         inode.xattrs -= 1;
         stage.remove(key);
-        stage.commit(&self.vault)?;
+        self.commit(stage)?;
         Ok(())
     }
 }
@@ -126,6 +131,10 @@ fn check_name(name: &[u8], inode: &Inode) -> Result<()> {
     } else {
         Err(FsError::Unsupported("an attribute outside user., trusted., security. and the ACLs"))
     }
+}
+
+fn not_ours(name: &[u8]) -> Result<()> {
+    if name == STATE_ATTRIBUTE { Err(FsError::NotPermitted("the state of a file is told, not set")) } else { Ok(()) }
 }
 
 /// Whether the list of names stays within what listxattr(2) can give.

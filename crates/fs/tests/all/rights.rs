@@ -1,7 +1,7 @@
 //! Owners, modes, attributes, lists, times that are set.
 
 use haven_format::{Ino, record::Time};
-use haven_fs::{Atime, Caller, Options, SetAttr, SetTime, WriteFlags};
+use haven_fs::{Atime, Caller, Options, STATE_ATTRIBUTE, SetAttr, SetTime, WriteFlags};
 
 use crate::common::*;
 
@@ -205,4 +205,19 @@ fn statfs_tells_the_quota_and_what_is_used() {
     let endless = start().fs.statfs().unwrap();
     assert!(endless.blocks_free > 1 << 30 && endless.inodes_free > 1 << 30);
     assert_eq!(t.attr(Ino::ROOT).uid, 0);
+}
+
+#[test]
+fn a_file_tells_where_its_newest_bytes_are() {
+    let t = start();
+    let state = |ino| String::from_utf8(t.fs.getxattr(ino, STATE_ATTRIBUTE).unwrap().to_vec()).unwrap();
+    let (file, handle) = t.create(ROOT, "f");
+    t.write(file.ino, handle, 0, b"x");
+    assert_eq!(state(file.ino), "memory");
+    t.close(file.ino, handle);
+    // A vault in memory has no bucket to wait for.
+    assert_eq!(state(file.ino), "bucket 2027-01-15T08:00:00Z");
+    assert_eq!(t.fs.listxattr(file.ino).unwrap(), b"");
+    assert_eq!(errno(t.fs.setxattr(&ME, file.ino, STATE_ATTRIBUTE, b"bucket", 0)), libc::EPERM);
+    assert_eq!(errno(t.fs.removexattr(&ME, file.ino, STATE_ATTRIBUTE)), libc::EPERM);
 }
