@@ -75,6 +75,7 @@ impl Mounting {
             version: env!("CARGO_PKG_VERSION").into(),
         });
         let fs = wire::file_system(&self.vault, &self.keys, &self.config)
+            .await
             .map_err(|error| Trouble::new(Code::Damaged, "the file system can't be opened").caused_by(&error));
         let fs = match fs {
             Ok(fs) => fs,

@@ -65,21 +65,20 @@ pub fn local_disk(path: &Path) -> Result<Arc<LocalDisk>, Trouble> {
     })
 }
 
-/// Opens the library in `stack`'s store, its local files on `disk`.
-pub async fn vault(
-    stack: &Stack,
-    keys: &Keys,
-    disk: Arc<dyn Disk>,
-    options: VaultOptions,
-) -> Result<Arc<Vault>, Trouble> {
-    let world = World {
+/// What a vault takes from outside.
+pub fn world(stack: &Stack, disk: Arc<dyn Disk>) -> World {
+    World {
         store: stack.store.clone(),
         disk,
         clock: Arc::new(SystemClock),
         dice: Arc::new(Dice::from_os()),
         host: host(),
         threads: true,
-    };
+    }
+}
+
+/// Opens the library in `world`'s store.
+pub async fn vault(world: World, keys: &Keys, options: VaultOptions) -> Result<Arc<Vault>, Trouble> {
     Vault::open(world, keys.clone(), options)
         .await
         .map_err(|error| vault_trouble("the library can't be opened", &error))
@@ -97,8 +96,8 @@ pub fn vault_options(config: &Config) -> VaultOptions {
     }
 }
 
-/// The file system in `vault`.
-pub fn file_system(vault: &Arc<Vault>, keys: &Keys, config: &Config) -> Result<Arc<Fs>, FsError> {
+/// The file system in `vault`. On a fresh machine its first records have to be fetched.
+pub async fn file_system(vault: &Arc<Vault>, keys: &Keys, config: &Config) -> Result<Arc<Fs>, FsError> {
     let user = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let options = haven_fs::Options {
         owner: user,
@@ -107,7 +106,13 @@ pub fn file_system(vault: &Arc<Vault>, keys: &Keys, config: &Config) -> Result<A
         quota: config.mount.quota.map(|size| size.0),
         ..haven_fs::Options::default()
     };
-    Fs::start(vault.clone(), keys.clone(), Arc::new(FsClock(SystemClock)), options)
+    loop {
+        let clock = Arc::new(FsClock(SystemClock));
+        match Fs::start(vault.clone(), keys.clone(), clock, options.clone()) {
+            Err(FsError::Need(need)) => vault.settle(&need).await.map_err(FsError::from)?,
+            other => return other,
+        }
+    }
 }
 
 /// How the settings show the library of `url` as a folder.
