@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod library;
 mod report;
+mod saved;
 mod secret;
 mod served;
 mod wire;

@@ -10,6 +10,7 @@ mod init;
 mod key;
 mod manual;
 mod mount;
+mod salvage;
 pub mod stat;
 mod status;
 mod umount;
@@ -65,6 +66,7 @@ enum Command {
     Stat(stat::Args),
     Key(key::Args),
     Claims(claims::Args),
+    Salvage(salvage::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
     Config(config::Args),
@@ -178,6 +180,7 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Stat(args) => stat::run(&context()?, args),
         Command::Key(args) => wait(key::run(&context()?, args)),
         Command::Claims(args) => wait(claims::run(&context()?, args)),
+        Command::Salvage(args) => salvage::run(&context()?, args),
         Command::Doctor(args) => doctor::run(context(), args),
         Command::Bench(args) => bench::run(&context()?, args),
         Command::Config(args) => config::run(&context()?, args),

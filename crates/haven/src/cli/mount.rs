@@ -181,7 +181,7 @@ async fn serve(
     let disk = wire::local_disk(&cache)?;
     remember(&cache, &plan)?;
     let options = haven_vault::Options { accept_rollback: plan.how.accept_rollback, ..wire::vault_options(&config) };
-    let vault = wire::vault(&stack, &keys, disk, options).await?;
+    let vault = wire::vault(wire::world(&stack, disk), &keys, options).await?;
     let log = background.is_some().then(|| log_file(keys.library().to_string().as_str())).flatten();
     let mounting = Mounting {
         config,

@@ -142,7 +142,7 @@ fn wait_for_url(context: &Context, url: &str, key: &KeyArgs) -> Result<Gathered,
         let open = found.unlock(&key.source(&context.config.key).read()?)?;
         let options =
             haven_vault::Options { read_only: true, cache_limit: 1 << 30, ..wire::vault_options(&context.config) };
-        let vault = wire::vault(&stack, open.keys(), MemoryDisk::new(), options).await?;
+        let vault = wire::vault(wire::world(&stack, MemoryDisk::new()), open.keys(), options).await?;
         let sums = vault.status().sums;
         let gathered = gather(&stack.store, url, sums).await;
         _ = vault.close(false).await;
