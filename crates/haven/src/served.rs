@@ -239,7 +239,15 @@ impl Host for Served {
     }
 
     async fn drain(&self) -> Result<(), String> {
-        self.vault.close(true).await.map_err(|error| error.to_string())
+        self.vault.close(true).await.map_err(|error| error.to_string())?;
+        let status = self.vault.status();
+        match status.stopped.filter(|_| status.fenced && status.unsent_changes > 0) {
+            Some(why) => Err(format!(
+                "{why}; {} made here were not sent",
+                words::count(status.unsent_changes as usize, "change")
+            )),
+            None => Ok(()),
+        }
     }
 }
 
