@@ -30,8 +30,9 @@ use crate::{
 const SEGMENT_BYTES: usize = 4 << 20;
 
 impl Vault {
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
-        tokio::spawn(task)
+    /// Runs a task beside the caller, which may be on a thread that the runtime knows nothing of.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<tokio::task::JoinHandle<()>> {
+        self.runtime.as_ref().map(|runtime| runtime.spawn(task))
     }
 
     /// Waits for something to send, then for company or for somebody in a hurry.

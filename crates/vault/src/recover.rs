@@ -182,13 +182,13 @@ impl Vault {
             return;
         }
         if self.options.read_only {
-            tasks.push(self.spawn(self.clone().follow_task()));
+            tasks.extend(self.spawn(self.clone().follow_task()));
             return;
         }
-        tasks.push(self.spawn(self.clone().upload_task(packs)));
-        tasks.push(self.spawn(self.clone().log_task()));
-        tasks.push(self.spawn(self.clone().sync_task()));
-        tasks.push(self.spawn(self.clone().checkpoint_task()));
+        tasks.extend(self.spawn(self.clone().upload_task(packs)));
+        tasks.extend(self.spawn(self.clone().log_task()));
+        tasks.extend(self.spawn(self.clone().sync_task()));
+        tasks.extend(self.spawn(self.clone().checkpoint_task()));
     }
 
     /// Ends the tasks. With `drain`, first sees everything into the bucket and leaves a checkpoint when the log has

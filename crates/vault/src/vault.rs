@@ -168,6 +168,8 @@ pub struct Vault {
     pub(crate) counters: Counters,
     /// What was found damaged: object and how.
     pub(crate) damage: Mutex<BTreeMap<String, String>>,
+    /// Where tasks run; none for a library that only lives in memory.
+    pub(crate) runtime: Option<tokio::runtime::Handle>,
     pub(crate) tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
@@ -235,6 +237,7 @@ impl Vault {
             checkpointing: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
             damage: Mutex::default(),
+            runtime: tokio::runtime::Handle::try_current().ok(),
             tasks: Mutex::default(),
         })
     }

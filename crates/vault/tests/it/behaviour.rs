@@ -374,3 +374,22 @@ fn bytes_that_are_there_already_are_not_stored_again() {
         assert!(matches!(bucket.get(&missing).await, Err(StoreError::NotFound { .. })));
     });
 }
+
+#[test]
+fn chunks_are_fetched_ahead_also_for_threads_that_know_no_runtime() {
+    in_virtual_time(async {
+        let bucket = bucket();
+        let writer = Machine::new(&bucket, 1).open(Options::default()).await.unwrap();
+        let photo = noise(1, 2 * MIB);
+        let (id, place) = writer.put(&photo).unwrap();
+        set(&writer, "x", b"x").await.unwrap();
+        writer.close(true).await.unwrap();
+        let reader = Machine::new(&bucket, 2).open(Options::default()).await.unwrap();
+        assert!(matches!(reader.chunk(id, Some(&place)), Err(VaultError::Need(_))));
+        let (elsewhere, wanted) = (reader.clone(), [(id, place.clone())]);
+        #[allow(clippy::disallowed_methods)] // A thread of the kernel's kind.
+        std::thread::spawn(move || elsewhere.prefetch(&wanted)).join().expect("no runtime is needed");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(reader.chunk(id, Some(&place)).unwrap(), photo);
+    });
+}
