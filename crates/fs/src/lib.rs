@@ -84,7 +84,8 @@ impl std::fmt::Debug for Fs {
 
 impl Fs {
     /// Opens the file system in `vault`: makes the root directory if there is none, and queues what was unlinked but
-    /// open when the last session ended, to be removed by [`Fs::tick`].
+    /// open when the last session ended, to be removed by [`Fs::tick`]. On [`FsError::Need`] have the vault settle it
+    /// and call again.
     pub fn start(vault: Arc<Vault>, keys: Keys, clock: Arc<dyn Clock>, options: Options) -> Result<Arc<Self>> {
         let progress = Progress::new(vault.head(), vault.uploaded());
         let fs = Self {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
-use haven_format::Ino;
+use haven_format::{Ino, TxSeq};
 
 use super::{Content, Id, Kind, Model, Step, TOP, Tree, step::Verb, tree::settled};
 use crate::{Attr, Caller, Fs, FsError, Handle, SetAttr, WriteFlags};
@@ -14,6 +14,20 @@ const TRACE: usize = 400;
 
 const WHO: Caller<'static> = Caller::ROOT;
 
+/// What a driver knows between two steps, to go back to.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    model: Model,
+    inos: BTreeMap<Id, Ino>,
+}
+
+impl Moment {
+    /// What a reader sees, had the machine died then.
+    pub fn tree(&self) -> Tree {
+        self.model.tree()
+    }
+}
+
 /// Makes steps on both, and compares.
 pub struct Driver {
     pub fs: Arc<Fs>,
@@ -23,6 +37,8 @@ pub struct Driver {
     handles: Vec<(Id, Handle)>,
     /// The calls made, for whoever reads about a failure.
     pub trace: Vec<String>,
+    /// The newest commit that an fsync has promised to keep.
+    pub synced: TxSeq,
 }
 
 type Outcome<T = ()> = Result<T, String>;
@@ -32,7 +48,16 @@ impl Driver {
     pub fn new(fs: Arc<Fs>) -> Self {
         let inos = BTreeMap::from([(TOP, Ino::ROOT)]);
         let (lookups, handles, trace) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { fs, model: Model::new(), inos, lookups, handles, trace }
+        Self { fs, model: Model::new(), inos, lookups, handles, trace, synced: TxSeq(0) }
+    }
+
+    pub fn moment(&self) -> Moment {
+        Moment { model: self.model.clone(), inos: self.inos.clone() }
+    }
+
+    /// Goes back; the real one is what [`Driver::resume`] is given next.
+    pub fn restore(&mut self, moment: Moment) {
+        (self.model, self.inos) = (moment.model, moment.inos);
     }
 
     /// One step on both; an error says how they differ.
@@ -40,6 +65,15 @@ impl Driver {
         let result = self.dispatch(step).await;
         self.sweep();
         result
+    }
+
+    /// Hands everything in memory to the vault, as an orderly end does.
+    pub async fn store_all(&mut self) -> Outcome {
+        let fs = self.fs.clone();
+        settled!(fs, fs.flush_all()).map_err(|error| format!("flush_all: {error}"))?;
+        let ids: Vec<_> = self.model.nodes.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.model.saved(id));
+        Ok(())
     }
 
     /// Compares everything a reader sees; open files are read as they are.
@@ -380,15 +414,11 @@ impl Driver {
                 }
             }
             Verb::Tick => settled!(fs, fs.tick()).map_err(tell)?,
-            Verb::FlushAll => {
-                settled!(fs, fs.flush_all()).map_err(tell)?;
-                let ids: Vec<_> = self.model.nodes.keys().copied().collect();
-                ids.into_iter().for_each(|id| self.model.saved(id));
-            }
+            Verb::FlushAll => self.store_all().await?,
             verb => {
                 let Some((id, ino, handle)) = self.handle(step, 1) else { return Ok(()) };
                 if verb == Verb::Fsync {
-                    settled!(fs, fs.fsync(ino, handle, step.pick(2, 2) == 0)).map_err(tell)?;
+                    self.synced = settled!(fs, fs.fsync(ino, handle, step.pick(2, 2) == 0)).map_err(tell)?;
                 } else {
                     settled!(fs, fs.flush(ino, handle)).map_err(tell)?;
                 }

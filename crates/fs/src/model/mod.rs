@@ -13,7 +13,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 
-pub use drive::Driver;
+pub use drive::{Driver, Moment};
 pub use step::Step;
 pub use tree::{Content, Facts, Tree};
 

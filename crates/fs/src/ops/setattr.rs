@@ -126,16 +126,19 @@ impl Fs {
         }
         let view = self.vault.live();
         let inode = crate::meta::inode(&view, node.ino)?;
-        let marked = inode.mode & MARKS != 0;
-        if !marked && inode.xattrs == 0 {
-            node.unprivileged.store(marks, Ordering::Relaxed);
-            return Ok(());
+        if inode.mode & MARKS != 0 || inode.xattrs > 0 {
+            let _change = self.change.lock();
+            let mut stage = self.stage();
+            let stripped = strip(&mut stage, node.ino, kill)?;
+            let marked = stage.inode(node.ino)?.mode & MARKS != 0;
+            if stripped {
+                self.commit(stage)?;
+            }
+            if marked {
+                return Ok(());
+            }
         }
-        let _change = self.change.lock();
-        let mut stage = self.stage();
-        if strip(&mut stage, node.ino, kill)? {
-            self.commit(stage)?;
-        }
+        node.unprivileged.store(marks, Ordering::Relaxed);
         Ok(())
     }
 }

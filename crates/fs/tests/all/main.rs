@@ -7,3 +7,5 @@ mod data;
 mod model;
 mod names;
 mod rights;
+mod threads;
+mod worlds;

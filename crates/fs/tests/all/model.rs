@@ -20,8 +20,7 @@ fn run(steps: Vec<[u32; 6]>, options: Options) -> Result<(), String> {
             match words[0] % 200 {
                 0 => driver.resume(reboot(), true).await?,
                 1 => {
-                    driver.fs.flush_all().unwrap();
-                    driver.step(&Step([u32::MAX; 6])).await?;
+                    driver.store_all().await?;
                     driver.resume(reboot(), true).await?;
                 }
                 _ => driver.step(&Step(*words)).await?,
