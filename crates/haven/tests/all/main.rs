@@ -1,1 +1,9 @@
-//! The binary as people meet it: whole commands, whole answers.
+//! The binary as people meet it: whole commands, and whole answers as snapshots.
+//! `INSTA_UPDATE=always cargo test -p haven` writes them anew; look at the difference before believing it.
+
+mod bad_input;
+mod help;
+mod keys;
+mod making;
+mod mounted;
+mod run;

@@ -1,0 +1,135 @@
+//! The wiring, on real mounts: a few turns through everything. What a mount promises in detail is tested where it is made.
+
+use std::{fs, path::Path};
+
+use crate::run::Machine;
+
+/// Whether mounts can be made here. Where the tests must be complete (CI is set), that they can't is a failure.
+fn can_mount() -> bool {
+    let here = Path::new("/dev/fuse").exists();
+    assert!(here || std::env::var_os("CI").is_none(), "no /dev/fuse: nothing can be mounted");
+    here
+}
+
+/// Takes the mount off when the test ends early.
+struct Mount<'a>(&'a Machine, &'a str);
+
+impl<'a> Mount<'a> {
+    fn new(machine: &'a Machine, point: &'a str, flags: &str) -> Self {
+        fs::create_dir_all(machine.path(point)).unwrap();
+        let said = machine.run(&format!("mount @lib @{point} --cache @cache-{point} {flags}"));
+        assert_eq!(said.exit, 0, "{}", said.err);
+        Self(machine, point)
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        self.0.run(&format!("umount @{} --detach", self.1));
+    }
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn what_is_written_is_there_after_the_machine_was_lost() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    let photo: Vec<u8> =
+        (0..3_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(3_000_000).collect();
+    {
+        let mount = Mount::new(&machine, "m", "");
+        fs::create_dir(machine.path("m/2026")).unwrap();
+        fs::write(machine.path("m/2026/IMG_1.jpg"), &photo).unwrap();
+        fs::write(machine.path("m/2026/again.jpg"), &photo).unwrap();
+        assert_eq!(machine.run("flush @m").exit, 0);
+        let status = json(&machine.run("status @m --json").out);
+        assert_eq!((status["unsent_changes"].as_u64(), status["trouble"].is_null()), (Some(0), true));
+        assert!(machine.run("status @m").out.contains("in bucket  everything"));
+        let stat = json(&machine.run("stat @m --json").out);
+        assert_eq!(stat["file_bytes"].as_u64(), Some(6_000_000));
+        assert!(stat["pack_bytes"].as_u64().unwrap() < 3_200_000, "the second copy costs nothing: {stat}");
+        assert_eq!(machine.run("umount @m").exit, 0);
+        drop(mount);
+    }
+    fs::remove_dir_all(machine.path("cache-m")).unwrap();
+    let _mount = Mount::new(&machine, "m", "");
+    assert_eq!(fs::read(machine.path("m/2026/again.jpg")).unwrap(), photo);
+    assert!(machine.run("claims @lib").out.lines().count() == 3, "two mounts, two claims");
+}
+
+#[test]
+fn a_mount_in_use_is_not_torn_away_and_a_second_one_is_refused() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    let _mount = Mount::new(&machine, "m", "");
+    let open = fs::File::create(machine.path("m/open")).unwrap();
+    let busy = machine.run("umount @m");
+    assert!(busy.exit == 8 && busy.err.contains("is in use by"), "{}", busy.err);
+    let again = machine.run("mount @lib @m --cache @other");
+    assert!(again.exit == 8 && again.err.contains("is mounted already"), "{}", again.err);
+    fs::create_dir(machine.path("n")).unwrap();
+    let same_cache = machine.run("mount @lib @n --cache @cache-m");
+    assert!(same_cache.exit == 8 && same_cache.err.contains("in use by another mount"), "{}", same_cache.err);
+    drop(open);
+    assert_eq!(machine.run("umount @m").exit, 0);
+    assert_eq!(machine.run("umount @m").exit, 7);
+}
+
+#[test]
+fn the_unsent_files_of_a_fenced_machine_are_saved() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    machine.write("slow.toml", "[upload]\nsend_after = \"1h\"\n");
+    let old = Mount::new(&machine, "old", "--config @slow.toml");
+    fs::create_dir(machine.path("old/2026")).unwrap();
+    fs::write(machine.path("old/2026/early"), "early").unwrap();
+    assert_eq!(machine.run("flush @old").exit, 0);
+    fs::write(machine.path("old/2026/late"), "late").unwrap();
+    // Only its content changes: its folder does not.
+    fs::write(machine.path("old/2026/early"), "changed").unwrap();
+    let new = Mount::new(&machine, "new", "");
+    let fenced = machine.run("flush @old");
+    assert!(fenced.exit == 5 && fenced.err.contains("claimed it (epoch 2)"), "{}", fenced.err);
+    assert_eq!(machine.run("umount @old").exit, 5, "an end with unsent changes is not a good one");
+    drop(old);
+    let saved = machine.run("salvage --cache @cache-old --to @saved --forget");
+    assert_eq!(saved.exit, 0, "{}", saved.err);
+    assert_eq!(fs::read_to_string(machine.path("saved/2026/late")).unwrap(), "late");
+    assert_eq!(fs::read_to_string(machine.path("saved/2026/early")).unwrap(), "changed");
+    assert_eq!(fs::read_to_string(machine.path("new/2026/early")).unwrap(), "early");
+    drop(new);
+    drop(Mount::new(&machine, "old", ""));
+}
+
+#[test]
+fn up_makes_a_library_and_the_next_time_only_mounts_it() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::new();
+    fs::create_dir(machine.path("home")).unwrap();
+    let up = || {
+        let mut command = machine.command("up --json");
+        let said = machine.said(command.env_remove("HAVEN_PASSPHRASE_FILE"));
+        assert_eq!(said.exit, 0, "{}", said.err);
+        json(&said.out)
+    };
+    let first = up();
+    assert_eq!((first["new"].as_bool(), first["point"].as_str()), (Some(true), Some("[DIR]/home/Haven")));
+    fs::write(machine.path("home/Haven/hello"), "hello").unwrap();
+    assert_eq!(up()["new"].as_bool(), Some(false));
+    assert_eq!(machine.run("umount @home/Haven").exit, 0);
+    assert!(fs::read_dir(machine.path("home/Haven")).unwrap().next().is_none());
+    assert_eq!(up()["new"].as_bool(), Some(false));
+    assert_eq!(fs::read_to_string(machine.path("home/Haven/hello")).unwrap(), "hello");
+    assert_eq!(machine.run("umount @home/Haven").exit, 0);
+}
