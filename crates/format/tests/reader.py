@@ -136,6 +136,8 @@ class Library:
             chain[one(segment, 1)] = name
             name = one(segment, 4, b"").decode()
             if name and not (self.directory / name).exists():
+                # Older than the roots that are kept: known by name only.
+                chain[int(name[2:18], 16)] = name
                 break
             if name:
                 assert one(segment, 5) == blake3(self.read(name)).digest()
@@ -158,7 +160,7 @@ class Library:
 
     def records(self):
         chain, records, start, done = self.history(), {}, 0, 0
-        for name in self.names("r/"):
+        for name in sorted(self.names("r/"), key=lambda n: (n[2:18], -int(n[19:35], 16))):
             root = self.whole(name, b"rt")
             if chain.get(one(root, 4)) == one(root, 5, b"").decode() or all(lsn < one(root, 4) for lsn in chain):
                 for run in reversed([message(run) for run in root.get(9, [])]):
