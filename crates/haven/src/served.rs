@@ -74,12 +74,9 @@ impl Mounting {
             cache: self.cache.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
         });
-        let fs = wire::file_system(&self.vault, &self.keys, &self.config)
-            .await
-            .map_err(|error| Trouble::new(Code::Damaged, "the file system can't be opened").caused_by(&error));
-        let fs = match fs {
+        let fs = match wire::file_system(&self.vault, &self.keys, &self.config).await {
             Ok(fs) => fs,
-            Err(trouble) => return self.give_up(trouble).await,
+            Err(error) => return self.give_up(wire::fs_trouble(&error)).await,
         };
         let runtime = tokio::runtime::Handle::current();
         let mounted = tokio::task::block_in_place(|| mount(fs.clone(), &self.point, &options, runtime));

@@ -170,6 +170,20 @@ pub fn vault_trouble(what: &str, error: &VaultError) -> Trouble {
     }
 }
 
+/// Why there is no file system in a vault that opened.
+pub fn fs_trouble(error: &FsError) -> Trouble {
+    match error {
+        FsError::Vault(error) => vault_trouble("the file system can't be opened", error),
+        // The root directory is made at the first writable mount, which was refused here.
+        FsError::ReadOnly { .. } => {
+            Trouble::new(Code::NoLibrary, "the library is still empty: nothing has reached the store yet")
+                .meaning(UNTOUCHED)
+                .next("mount it for writing once, or wait until the machine that writes has sent its first changes")
+        }
+        _ => Trouble::new(Code::Damaged, "the file system can't be opened").caused_by(error),
+    }
+}
+
 /// The mount's trouble in words.
 pub fn mount_trouble(error: &MountError) -> Trouble {
     let source = std::error::Error::source(error);

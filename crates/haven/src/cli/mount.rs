@@ -196,7 +196,7 @@ async fn serve(
     mounting.serve(background, log).await
 }
 
-/// What the mount itself would refuse, refused before a claim is made.
+/// What the mount itself would refuse, refused before a claim is made. A dead mount of ours is taken off.
 fn check_point(plan: &Plan) -> Result<(), Trouble> {
     let point = plan.point.as_path();
     let refused = |error: MountError| Err(wire::mount_trouble(&error));
@@ -204,8 +204,16 @@ fn check_point(plan: &Plan) -> Result<(), Trouble> {
         Ok(Found::Mount { point: there, at }) if same_place(&there, point) => {
             return refused(MountError::AlreadyMounted { point: there, library: at.url });
         }
-        // A dead mount is cleared away when mounting.
-        Ok(Found::Dead { .. }) => return Ok(()),
+        // It still covers the folder, and its root may still answer from the kernel's memory as if it lived.
+        Ok(Found::Dead { point: there, .. }) if same_place(&there, point) => {
+            report::note(format!("clearing away a dead mount at {}", there.display()));
+            haven_mount::detach(&there, true).map_err(|error| {
+                Trouble::new(Code::Mount, format!("a dead mount is in the way at {}", there.display()))
+                    .caused_by(&error)
+                    .next(format!("umount --lazy {}    as root", there.display()))
+            })?;
+            return check_point(plan);
+        }
         _ => {}
     }
     let mut entries = match fs::metadata(point) {

@@ -80,7 +80,7 @@ async fn save(context: &Context, args: &Args) -> Result<Saved, Trouble> {
         Ok(fs) => Salvage::new(&vault, &fs, &args.to).save(&inodes).await.map_err(|error| failed(&error)),
         // Not even a root directory: nothing was ever written.
         Err(_) if inodes.is_empty() => Ok(Saved::default()),
-        Err(error) => Err(Trouble::new(Code::Damaged, "the file system can't be opened").caused_by(&error)),
+        Err(error) => Err(wire::fs_trouble(&error)),
     };
     _ = vault.close(false).await;
     let saved = outcome?;

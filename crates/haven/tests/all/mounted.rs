@@ -63,6 +63,37 @@ fn what_is_written_is_there_after_the_machine_was_lost() {
 }
 
 #[test]
+fn a_killed_mount_is_told_cleared_away_and_mounted_again_with_all_it_had() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    machine.write("slow.toml", "[upload]\nsend_after = \"1h\"\n");
+    let _mount = Mount::new(&machine, "m", "--config @slow.toml");
+    let reading = machine.run("mount @lib @empty --read-only --cache @other");
+    assert_eq!(reading.exit, 8, "there is no such folder");
+    fs::create_dir(machine.path("empty")).unwrap();
+    let reading = machine.run("mount @lib @empty --read-only --cache @other");
+    assert!(reading.exit == 7 && reading.err.contains("nothing has reached the store yet"), "{}", reading.err);
+    fs::write(machine.path("m/photo"), "light").unwrap();
+    // The root's attributes are now in the kernel's memory, which answers for the dead.
+    fs::metadata(machine.path("m")).unwrap();
+    let pid: i32 = fs::read_to_string(machine.path("cache-m/pid")).unwrap().trim().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    let dead = || {
+        let said = machine.run("status @m");
+        said.exit == 7 && said.err.contains("is dead: its process is gone")
+    };
+    assert!((0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        dead()
+    }));
+    let again = machine.run("mount @lib @m --cache @cache-m");
+    assert_eq!(again.exit, 0, "{}", again.err);
+    assert_eq!(fs::read_to_string(machine.path("m/photo")).unwrap(), "light");
+}
+
+#[test]
 fn a_mount_in_use_is_not_torn_away_and_a_second_one_is_refused() {
     if !can_mount() {
         return;
