@@ -11,7 +11,10 @@ use haven_format::{
     config::OpenConfig,
     keys::{Argon2Cost, RecoveryKey, Secret, kit::Kit},
 };
-use haven_store::StoreOptions;
+use haven_store::{
+    StoreOptions,
+    probe::{self, ProbeError},
+};
 use serde::Serialize;
 
 use super::{Context, UrlArg};
@@ -73,6 +76,7 @@ pub async fn make(
     let options = StoreOptions { create: true, ..options.clone() };
     let store = library::open_store(url, &options)?.store;
     library::ensure_empty(&store, url).await?;
+    ensure_fit(url, &options).await?;
     let secret = source.read_new()?;
     let (open, recovery) = keys(&secret, source)?;
     let place = store.describe();
@@ -90,6 +94,30 @@ pub async fn make(
         recovery_words: kit_file.is_none().then(|| recovery.words().join(" ")),
     };
     Ok((told, kit_file.is_none().then(|| kit.text())))
+}
+
+/// A bucket is asked before it is trusted. Directories keep their promises; the tests of the store show it.
+async fn ensure_fit(url: &str, options: &StoreOptions) -> Result<(), Trouble> {
+    if !url.starts_with("s3://") {
+        return Ok(());
+    }
+    let report = match probe::probe_url(url, options).await {
+        Ok(report) => report,
+        Err(ProbeError::Store { store, source }) => {
+            return Err(
+                library::store_trouble(format!("{store} can't be used"), &source).meaning("no library was made")
+            );
+        }
+        Err(error) => return Err(Trouble::new(Code::Store, error.to_string()).meaning("no library was made")),
+    };
+    let missing = report.missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let trouble = Trouble::new(Code::Store, format!("{} can't hold a library", report.store))
+        .meaning("no library was made: it would not be safe there")
+        .next("haven doctor    tells more; use another store, or a newer version of this one");
+    Err(missing.iter().fold(trouble, |trouble, lacking| trouble.because(format!("not so: {}", lacking.title()))))
 }
 
 /// A master key, and its first two slots.

@@ -183,6 +183,25 @@ fn settings_with_a_slip() {
 }
 
 #[test]
+fn cache_directories_that_cannot_be_used() {
+    let machine = Machine::with_library();
+    fs::create_dir(machine.path("m")).unwrap();
+    let nowhere = machine.run("mount @lib @m --cache /proc/haven-cache");
+    assert!(
+        nowhere.exit == 8 && nowhere.err.contains("the cache directory /proc/haven-cache can't be used"),
+        "{}",
+        nowhere.err
+    );
+    fs::create_dir(machine.path("cache")).unwrap();
+    machine.write("cache/library", "00112233445566778899aabbccddeeff");
+    let foreign = machine.run("mount @lib @m --cache @cache");
+    assert!(foreign.exit == 8 && foreign.err.contains("belongs to another library"), "{}", foreign.err);
+    let small = machine.run("mount @lib @m --cache @other --cache-size 1MB");
+    assert!(small.exit == 8 && small.err.contains("the cache needs at least"), "{}", small.err);
+    assert_eq!(machine.run("claims @lib").out, "nobody has written to this library yet\n", "none of these claimed it");
+}
+
+#[test]
 fn mount_points_that_cannot_be_used() {
     let machine = Machine::with_library();
     assert_snapshot!(machine.run("mount @lib @nowhere").err, @r"
