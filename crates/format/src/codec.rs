@@ -22,19 +22,41 @@ const WORTHWHILE: usize = 128;
 /// Bits per byte above which a sample counts as incompressible.
 const NOISE_BITS: f32 = 7.6;
 
-/// `plain` as a payload, compressed where that is likely to pay and does.
-pub fn encode(plain: &[u8]) -> Vec<u8> {
-    if let Some(packed) = compress(plain) {
-        let mut out = Vec::with_capacity(packed.len() + 5);
-        out.push(ZSTD);
-        out.extend_from_slice(&(plain.len() as u32).to_le_bytes());
-        out.extend_from_slice(&packed);
-        return out;
+/// A payload that borrows what it need not change.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    Raw(&'a [u8]),
+    /// Header and zstd frame.
+    Packed(Vec<u8>),
+}
+
+impl Payload<'_> {
+    /// The payload's bytes, in two runs.
+    pub fn parts(&self) -> [&[u8]; 2] {
+        match self {
+            Self::Raw(plain) => [&[RAW], plain],
+            Self::Packed(packed) => [packed, &[]],
+        }
     }
-    let mut out = Vec::with_capacity(plain.len() + 1);
-    out.push(RAW);
-    out.extend_from_slice(plain);
-    out
+
+    pub fn bytes(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+}
+
+/// `plain` as a payload, compressed where that is likely to pay and does.
+pub fn prepare(plain: &[u8]) -> Payload<'_> {
+    let Some(packed) = compress(plain) else { return Payload::Raw(plain) };
+    let mut out = Vec::with_capacity(packed.len() + 5);
+    out.push(ZSTD);
+    out.extend_from_slice(&(plain.len() as u32).to_le_bytes());
+    out.extend_from_slice(&packed);
+    Payload::Packed(out)
+}
+
+/// The same as one run of bytes.
+pub fn encode(plain: &[u8]) -> Vec<u8> {
+    prepare(plain).parts().concat()
 }
 
 /// A zstd frame that saves at least a thirty-second, if one can be had.

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 
 use crate::{
-    FormatError, Keys, codec,
+    FormatError, Keys,
+    codec::{self, Payload},
     crypto::{NONCE_LEN, ObjectKey},
     envelope::{HEAD_LEN, Kind},
 };
@@ -57,13 +58,13 @@ impl Sealer {
 
     /// Appends the seal of `plain` to `out` and says where it stands.
     pub fn append(&mut self, nonce: [u8; NONCE_LEN], plain: &[u8], out: &mut Vec<u8>) -> Part {
-        self.append_payload(nonce, &codec::encode(plain), out)
+        self.append_payload(nonce, &codec::prepare(plain), out)
     }
 
-    /// The same for a payload that [`codec::encode`] has made already.
-    pub fn append_payload(&mut self, nonce: [u8; NONCE_LEN], payload: &[u8], out: &mut Vec<u8>) -> Part {
+    /// The same for a payload that [`codec::prepare`] has made already.
+    pub fn append_payload(&mut self, nonce: [u8; NONCE_LEN], payload: &Payload<'_>, out: &mut Vec<u8>) -> Part {
         let before = out.len();
-        self.key.seal(u64::from(self.offset), nonce, payload, out);
+        self.key.seal_runs(u64::from(self.offset), nonce, &payload.parts(), out);
         let part = Part { offset: self.offset, len: (out.len() - before) as u32 };
         self.offset += part.len;
         part

@@ -121,10 +121,15 @@ impl ObjectKey {
 
     /// Appends `nonce ‖ ciphertext ‖ tag` of `plain` to `out`. `index` is the part's place in the object.
     pub fn seal(&self, index: u64, nonce: [u8; NONCE_LEN], plain: &[u8], out: &mut Vec<u8>) {
-        out.reserve(plain.len() + SEAL_OVERHEAD);
+        self.seal_runs(index, nonce, &[plain], out);
+    }
+
+    /// The same for plain bytes that lie in several runs.
+    pub fn seal_runs(&self, index: u64, nonce: [u8; NONCE_LEN], plain: &[&[u8]], out: &mut Vec<u8>) {
+        out.reserve(plain.iter().map(|run| run.len()).sum::<usize>() + SEAL_OVERHEAD);
         out.extend_from_slice(&nonce);
         let start = out.len();
-        out.extend_from_slice(plain);
+        plain.iter().for_each(|run| out.extend_from_slice(run));
         let tag = self
             .key
             .seal_in_place_separate_tag(AeadNonce::assume_unique_for_key(nonce), self.aad(index), &mut out[start..])

@@ -10,6 +10,7 @@ use std::{collections::HashMap, io, ops::Range, sync::Arc};
 use bytes::Bytes;
 use haven_format::{
     ChunkId, FormatError, Keys, PackId,
+    codec::Payload,
     container::{Opener, Part, Sealer},
     layout,
     pack::{self, PackFooter, PackedChunk},
@@ -249,7 +250,7 @@ impl Packs {
     }
 
     /// Appends a chunk to the open pack of its kind.
-    pub(crate) fn append(&self, id: ChunkId, plain_len: usize, payload: &[u8]) -> Result<ChunkPlace> {
+    pub(crate) fn append(&self, id: ChunkId, plain_len: usize, payload: &Payload<'_>) -> Result<ChunkPlace> {
         let slot = if plain_len < SMALL_CHUNK { &self.small } else { &self.large };
         let mut slot = slot.lock();
         if slot.is_none() {
@@ -258,13 +259,13 @@ impl Packs {
         let open = slot.as_mut().expect("just begun");
         // The seal, and this chunk's line in the footer.
         let needed =
-            u64::from(open.sealer.offset()) + payload.len() as u64 + (open.footer.chunks.len() as u64 + 4) * 64;
+            u64::from(open.sealer.offset()) + payload.bytes() as u64 + (open.footer.chunks.len() as u64 + 4) * 64;
         while needed > open.granted {
             let grant = (needed - open.granted).div_ceil(GRANT) * GRANT;
             self.reserve(grant)?;
             open.granted += grant;
         }
-        let mut sealed = Vec::with_capacity(payload.len() + 64);
+        let mut sealed = Vec::with_capacity(payload.bytes() + 64);
         let before = open.sealer.offset();
         let part = open.sealer.append_payload(self.world.dice.roll(), payload, &mut sealed);
         if let Err(error) = open.staged.file.write_at(u64::from(before), &sealed) {

@@ -19,6 +19,7 @@ use haven_store::DynStore;
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use quick_cache::{Weighter, sync::Cache};
+use rayon::prelude::*;
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -382,15 +383,30 @@ impl Vault {
     /// Stores a chunk (at most [`haven_format::chunk::CHUNK_MAX`] bytes) unless it is there already, and says where.
     /// The caller commits a record that refers to it next; a chunk nobody refers to is swept up later.
     pub fn put(&self, plain: &[u8]) -> Result<(ChunkId, ChunkPlace)> {
+        self.put_hashed(self.keys.chunk_id(plain), plain)
+    }
+
+    /// Stores several chunks, as [`Vault::put`] does one, and says of each where it is. They are hashed and compressed
+    /// side by side where the machine has room. What was stored before an error stays stored: calling again is cheap.
+    pub fn put_all(&self, plain: &[&[u8]]) -> Result<Vec<(ChunkId, ChunkPlace)>> {
+        if !self.world.threads || plain.len() < 2 {
+            return plain.iter().map(|chunk| self.put(chunk)).collect();
+        }
         self.writable()?;
-        let id = self.keys.chunk_id(plain);
-        self.counters.put_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        let hash = |chunk: &&[u8]| self.keys.chunk_id(chunk);
+        let ids: Vec<ChunkId> = plain.par_iter().map(hash).collect();
+        ids.into_iter().zip(plain).map(|(id, chunk)| self.put_hashed(id, chunk)).collect()
+    }
+
+    fn put_hashed(&self, id: ChunkId, plain: &[u8]) -> Result<(ChunkId, ChunkPlace)> {
+        self.writable()?;
         if let Some(place) = self.known(id)? {
+            self.counters.put_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
             self.counters.dedup_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
             return Ok((id, place));
         }
-        let payload = codec::encode(plain);
-        let place = self.packs.append(id, plain.len(), &payload)?;
+        let place = self.packs.append(id, plain.len(), &codec::prepare(plain))?;
+        self.counters.put_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
         self.loose.lock().insert(id, place.clone());
         if self.packs.has_finished() {
             self.offer_uploads(&mut self.head.lock(), false)?;

@@ -128,8 +128,10 @@ impl Fs {
 
     fn put_all(&self, plan: &mut Plan, offset: u64, data: &[u8], last: bool) -> Result<()> {
         let mut at = 0;
-        for len in chunk::cut(data, offset == 0, last) {
-            let (id, place) = self.vault.put(&data[at..at + len])?;
+        let mut rest = data;
+        let mut take = |len| rest.split_off(..len).expect("cuts lie within the data");
+        let chunks: Vec<&[u8]> = chunk::cut(data, offset == 0, last).into_iter().map(&mut take).collect();
+        for ((id, place), len) in self.vault.put_all(&chunks)?.into_iter().zip(chunks.iter().map(|chunk| chunk.len())) {
             let chunk = Bytes::copy_from_slice(&id.0);
             let extent = Extent { len: len as u64, chunk, skip: 0, place: Some(place) };
             plan.extents.push((offset + at as u64, extent));
