@@ -216,6 +216,22 @@ impl Vault {
         }
     }
 
+    /// Brings all metadata to this machine, so that no name is ever waited for again. At most a quarter of the cache.
+    pub(crate) async fn warm_task(self: Arc<Self>) {
+        let runs = self.table.layers().runs;
+        let mut bytes = 0;
+        for shard in runs.iter().flat_map(|run| &run.shards) {
+            bytes += shard.bytes;
+            if bytes > self.budget.limit() / 4 || self.stopped.read().as_ref().is_some_and(|stopped| stopped.fenced) {
+                return;
+            }
+            if let Err(VaultError::Need(need)) = self.shards().load(shard) {
+                // A failure shows again, and is told, when the records are really read.
+                let _ = self.settle(&need).await;
+            }
+        }
+    }
+
     /// Begins to fetch chunks that will soon be read. Never fails, never waits.
     pub fn prefetch(self: &Arc<Self>, wanted: &[(ChunkId, ChunkPlace)]) {
         let mut ranges: Vec<(PackId, Range<u64>)> = Vec::new();

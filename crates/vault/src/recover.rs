@@ -181,6 +181,7 @@ impl Vault {
         if self.options.salvage {
             return;
         }
+        tasks.extend(self.spawn(self.clone().warm_task()));
         if self.options.read_only {
             tasks.extend(self.spawn(self.clone().follow_task()));
             return;
