@@ -29,6 +29,25 @@ impl Drop for Mount<'_> {
     }
 }
 
+/// Reads the library with the reader that shares nothing with what wrote it; returns how many files it found, all whole.
+fn second_opinion(machine: &Machine) -> u64 {
+    let secret = haven_format::keys::Secret::passphrase("correct horse battery staple").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = haven_store::open(&machine.text("lib"), &Default::default()).unwrap();
+        let mut library = haven_rescue::Library::open(store, &secret).await.unwrap();
+        let records = library.records().await.unwrap();
+        fs::create_dir(machine.path("rescued")).unwrap();
+        let restored = haven_rescue::restore(&mut library, &records, &machine.path("rescued")).await.unwrap();
+        assert!(
+            restored.damaged.is_empty() && library.passed_over.is_empty(),
+            "{restored:?} {:?}",
+            library.passed_over
+        );
+        restored.files
+    })
+}
+
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
 }
@@ -57,6 +76,8 @@ fn what_is_written_is_there_after_the_machine_was_lost() {
         drop(mount);
     }
     fs::remove_dir_all(machine.path("cache-m")).unwrap();
+    assert_eq!(second_opinion(&machine), 2);
+    assert_eq!(fs::read(machine.path("rescued/2026/again.jpg")).unwrap(), photo);
     let _mount = Mount::new(&machine, "m", "");
     assert_eq!(fs::read(machine.path("m/2026/again.jpg")).unwrap(), photo);
     assert!(machine.run("claims @lib").out.lines().count() == 3, "two mounts, two claims");
