@@ -130,7 +130,8 @@ pub fn mount_options(config: &Config, url: &str) -> MountOptions {
             Fsync::Bucket => MountFsync::Bucket,
         },
         stop_patience: mount.stop_patience,
-        // Another machine may write to what is mounted read-only: ask again soon.
+        // Another machine may write to what is mounted read-only: the kernel keeps nothing, and asks again soon.
+        changes_elsewhere: mount.read_only,
         kernel_ttl: if mount.read_only { std::time::Duration::from_secs(1) } else { usual.kernel_ttl },
         ..usual
     }
