@@ -155,6 +155,9 @@ pub fn vault_trouble(what: &str, error: &VaultError) -> Trouble {
             .because(error.to_string())
             .meaning("what the store holds there can't be trusted; nothing was changed")
             .next("put that object back from a replica, a backup, or the store's own versioning"),
+        VaultError::Diverged { .. } => Trouble::new(Code::Fenced, what)
+            .because(error.to_string())
+            .next("haven salvage --cache DIR --to DIR    saves them as plain files"),
         VaultError::ReadOnly { .. } => Trouble::new(Code::Fenced, what)
             .because(error.to_string())
             .next("haven claims    tells which machine writes now"),

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) fn prepare(path: &Path, allow_non_empty: bool) -> Result<PathBuf, MountError> {
     let point = resolve(path).map_err(|e| unusable(path, e))?;
     if let Some(there) = mounted(&point)?.filter(Mounted::is_haven) {
-        match fs::metadata(&point) {
+        match asked(&point) {
             Err(e) if is_dead(&e) => clear_away(&point, &there)?,
             _ => return Err(MountError::AlreadyMounted { point, library: there.source }),
         }
@@ -43,10 +43,16 @@ pub(crate) fn is_dead(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED))
 }
 
+/// Asks the server behind `point` itself: the kernel answers a `stat` of the root from memory long after it is gone.
+fn asked(point: &Path) -> io::Result<()> {
+    rustix::fs::statfs(point)?;
+    Ok(())
+}
+
 /// Detaches every dead mount of ours that lies on `point`, one over the other.
 fn clear_away(point: &Path, there: &Mounted) -> Result<(), MountError> {
     let stale = |source| MountError::Stale { point: point.into(), fs_type: there.fs_type.clone(), source };
-    while mounted(point)?.is_some_and(|m| m.is_haven()) && fs::metadata(point).is_err_and(|e| is_dead(&e)) {
+    while mounted(point)?.is_some_and(|m| m.is_haven()) && asked(point).is_err_and(|e| is_dead(&e)) {
         tracing::warn!(device = there.device, "detaching the dead mount of a process that is gone");
         detach(point, true).map_err(|e| stale(io::Error::other(e)))?;
     }

@@ -26,6 +26,12 @@ pub enum VaultError {
     /// The local directory can't be written or read.
     #[error("the cache directory fails: {detail}")]
     Local { detail: String, full: bool },
+    /// Another machine has gone on without the changes that wait on this one.
+    #[error(
+        "another machine has written to the library since: {changes} changes made here are not in it and can't be joined on. \
+         They are safe in this cache directory. Save them with `haven salvage`, or mount with another cache directory"
+    )]
+    Diverged { changes: usize },
     /// The library can't be opened so; the text says what was found and what can be done.
     #[error("{0}")]
     Refused(String),

@@ -342,11 +342,7 @@ impl Tail {
         if (ours || self.known.segment == loaded.head.segment) && continues {
             return Ok(());
         }
-        Err(VaultError::Refused(format!(
-            "another machine has written to the library since: {} changes made here are not in it and can't be joined on. \
-             They are safe in this cache directory. Save them with `haven salvage`, or mount with another cache directory",
-            fresh.len()
-        )))
+        Err(VaultError::Diverged { changes: fresh.len() })
     }
 
     fn remember_puts(&mut self, tx: &Tx) -> Result<()> {
