@@ -7,6 +7,7 @@ mod report;
 mod saved;
 mod secret;
 mod served;
+mod silence;
 mod wire;
 mod words;
 

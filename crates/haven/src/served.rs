@@ -9,6 +9,7 @@
 //! ```
 
 use std::{
+    convert::Infallible,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -30,6 +31,7 @@ use crate::{
     cli::stat,
     config::Config,
     report::{self, Code, Trouble},
+    silence::{self, Silence},
     wire, words,
 };
 
@@ -56,6 +58,7 @@ struct Served {
     vault: Arc<Vault>,
     fs: Arc<Fs>,
     since: Instant,
+    silence: watch::Sender<Silence>,
     state: watch::Sender<&'static str>,
     /// How it ended, when it has.
     outcome: watch::Sender<Option<Result<(), Refusal>>>,
@@ -91,6 +94,7 @@ impl Mounting {
             vault: self.vault.clone(),
             fs,
             since: Instant::now(),
+            silence: watch::Sender::new(Silence::new(Instant::now())),
             state: watch::Sender::new("starting"),
             outcome: watch::Sender::new(None),
         });
@@ -111,7 +115,10 @@ impl Mounting {
                 .map_err(|error| local("the first process can't be told", &error))?;
         }
         tracing::info!(point = %session.point().display(), store = self.stack.store.describe(), "mounted");
-        let ending = serve(&session, &*served, signals).await;
+        let ending = tokio::select! {
+            ending = serve(&session, &*served, signals) => ending,
+            never = served.listen() => match never {},
+        };
         served.told(&ending);
         // What is unsent waits on this machine's disk; a drained vault has nothing left to do.
         let closed = self.vault.close(false).await;
@@ -184,10 +191,18 @@ impl Served {
         })
     }
 
-    /// What is wrong with the store just now: as it says itself, or as the vault has noticed.
+    /// Listens whether the store still answers.
+    async fn listen(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(silence::STEP).await;
+            self.silence.send_modify(|silence| silence.listen(&self.stack.meter.snapshot(), Instant::now()));
+        }
+    }
+
+    /// What is wrong with the store just now: as it says itself, as the vault has noticed, or that it says nothing.
     fn trouble(&self) -> Option<String> {
         let store = self.stack.trouble.borrow().as_ref().map(|trouble| trouble.last.to_string());
-        self.vault.status().trouble.or(store)
+        self.vault.status().trouble.or(store).or_else(|| self.silence.borrow().told(Instant::now()))
     }
 
     /// Everything written so far is in the bucket when this returns.
