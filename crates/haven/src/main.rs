@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod library;
+mod remembered;
 mod report;
 mod saved;
 mod secret;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Context, UrlArg, wait};
 use crate::{
-    library,
+    library, remembered,
     report::{self, Code, Trouble},
     words,
 };
@@ -182,7 +182,17 @@ async fn store(url: &str, config: &crate::config::Config) -> Vec<Finding> {
         Err(trouble) => return vec![Finding::of("store", &trouble)],
     };
     let mut findings = match probe::probe_url(url, &config.store).await {
-        Ok(report) => probed(&report),
+        Ok(report) => {
+            let mut findings = probed(&report);
+            if let Some(before) = remembered::recall(&report.store) {
+                findings.extend(before.lost(&report).into_iter().map(|lost| {
+                    let says = format!("not so any more: {} (on {} it was)", lost.title(), before.day);
+                    Finding::new("store", Verdict::Warn, says).next("ask the provider what was changed")
+                }));
+            }
+            remembered::remember(&report, words::now());
+            findings
+        }
         Err(ProbeError::Store { store, source }) => {
             return vec![Finding::of("store", &library::store_trouble(format!("{store} can't be used"), &source))];
         }

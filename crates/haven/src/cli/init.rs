@@ -110,6 +110,7 @@ async fn ensure_fit(url: &str, options: &StoreOptions) -> Result<(), Trouble> {
         }
         Err(error) => return Err(Trouble::new(Code::Store, error.to_string()).meaning("no library was made")),
     };
+    crate::remembered::remember(&report, words::now());
     let missing = report.missing();
     if missing.is_empty() {
         return Ok(());
