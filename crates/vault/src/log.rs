@@ -216,8 +216,9 @@ impl Vault {
         // Waiters first: what is acknowledged is so whatever happens to our own notes.
         let seq = sent.seq;
         self.sent.send_replace(sent);
-        self.journal(&mut head, &[What::Sent(mark).into()])?;
-        head.journal.trim(seq)
+        // Trimming first: with the cache at its limit it is what makes room for the note.
+        head.journal.trim(seq)?;
+        self.journal(&mut head, &[What::Sent(mark).into()])
     }
 
     /// Uploads packs as they come, several at once.
