@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,8 @@ pub(crate) struct Fetches {
     suspects: Mutex<HashMap<(PackId, Part), Suspicion>>,
     /// Packs that are not in the bucket any more: their chunks are looked up anew.
     gone: Mutex<HashSet<PackId>>,
+    /// The library is closed: nobody waits for an outage to end.
+    closed: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,10 @@ impl Fetches {
             return true;
         }
         false
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     fn fetched(&self, pack: PackId, range: &Range<u64>) {
@@ -99,7 +108,7 @@ impl Vault {
             let done = self.upload_done.notified();
             self.writable()?;
             // Open packs are only uploaded when the log wants them: make it want them now.
-            self.hurried.fetch_max(self.head().0, std::sync::atomic::Ordering::Relaxed);
+            self.hurried.fetch_max(self.head().0, Ordering::Relaxed);
             let (used, clean) = self.budget.used();
             if used - clean + bytes + self.budget.reserved_for_metadata() <= self.budget.limit() {
                 return Ok(());
@@ -191,20 +200,30 @@ impl Vault {
         Ok(())
     }
 
-    /// Tries until it works or the answer is final. The store retries by itself too; this is for long outages.
+    /// Tries until it works or the answer is final. The store retries by itself too; this is for long outages, which
+    /// are no reason to tell a reader of an error: not a writer's, and not a follower's or one's that was fenced.
     async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         attempt: impl Fn() -> F,
     ) -> Result<T, StoreError> {
         let mut wait = Duration::from_millis(500);
+        let mut troubled = false;
+        let gives_up = || self.options.salvage || self.fetches.closed.load(Ordering::Relaxed);
         loop {
             match attempt().await {
-                Err(error) if error.advice() != Advice::Answer && self.stopped.read().is_none() => {
+                Err(error) if error.advice() != Advice::Answer && !gives_up() => {
                     self.counters.trouble(&error);
+                    troubled = true;
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(Duration::from_secs(20));
                 }
-                other => return other,
+                other => {
+                    // Only who has told of trouble says that it is over: another's may go on, a full bucket's say.
+                    if troubled && other.is_ok() {
+                        self.counters.worked();
+                    }
+                    return other;
+                }
             }
         }
     }

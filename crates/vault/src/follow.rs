@@ -15,8 +15,7 @@ impl Vault {
         loop {
             tokio::time::sleep(self.options.follow_every).await;
             match self.follow_once().await {
-                Ok(true) => self.counters.worked(),
-                Ok(false) => {}
+                Ok(_) => self.counters.worked(),
                 Err(error) => self.counters.note(format!("the writer can't be followed: {error}")),
             }
         }

@@ -207,6 +207,7 @@ impl Vault {
         self.stopped
             .write()
             .get_or_insert(crate::vault::Stopped { why: "it has been unmounted".into(), fenced: false });
+        self.fetches.close();
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
             task.abort();

@@ -202,6 +202,40 @@ fn hard_times_at_the_bucket_are_waited_out() {
     }
 }
 
+#[test]
+fn a_reader_waits_an_outage_out_and_tells_of_it_until_it_is_over() {
+    in_virtual_time(async {
+        let bucket = bucket();
+        let writer = Machine::new(&bucket, 1).open(Options::default()).await.unwrap();
+        let photo = noise(1, 2 * MIB);
+        let (id, place) = writer.put(&photo).unwrap();
+        set(&writer, "x", b"x").await.unwrap();
+        writer.close(true).await.unwrap();
+
+        let hour = Duration::from_secs(3600);
+        let options = Options { read_only: true, follow_every: 10 * hour, ..Options::default() };
+        let (reader, handle) = Machine::new(&bucket, 2).open_faulty(options).await;
+        handle.set_weather(Weather::NoBucket);
+        let ends = async {
+            tokio::time::sleep(hour).await;
+            assert!(reader.status().trouble.is_some());
+            handle.set_weather(Weather::Fine);
+        };
+        let (read, ()) = futures::join!(patiently(&reader, || reader.chunk(id, Some(&place))), ends);
+        assert_eq!(read.unwrap(), photo);
+        assert_eq!(reader.status().trouble, None);
+
+        // Nobody reads, and the writer has nothing new: looking for that must tell.
+        let options = Options { read_only: true, ..Options::default() };
+        let (reader, handle) = Machine::new(&bucket, 3).open_faulty(options).await;
+        for (weather, troubled) in [(Weather::NoBucket, true), (Weather::Fine, false)] {
+            handle.set_weather(weather);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(reader.status().trouble.is_some(), troubled, "{weather:?}");
+        }
+    });
+}
+
 async fn replace(bucket: &DynStore, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let name = ObjectName::new(name).unwrap();
     let mut body = bucket.get(&name).await.unwrap().to_vec();
