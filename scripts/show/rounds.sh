@@ -5,11 +5,12 @@ ROUNDS=${ROUNDS:-50} WORKERS=${WORKERS:-2} SEED=${SEED:-1}
 VERDICTS=$SCRATCH/verdicts; : >"$VERDICTS"
 RANDOM=$SEED # the moments follow from the seed; what the machine was doing then does not
 
-writer_start() { # writer_start ROUND: writes below MOUNT/round-N
+writer_start() { # writer_start ROUND: writes below MOUNT/round-N; returns when the writing begins
   python3 "$ROOT/scripts/show/writer.py" --dir "$MNT/round-$1" --journal "$SCRATCH/journal/$1" \
     --workers "$WORKERS" --pause-ms "${PAUSE_MS:-2}" --seed "$SEED.$1" 2>>"$SCRATCH/writer.log" &
   WRITER=$!
   at_exit end_process "$WRITER" 5
+  wait_until 30 test -e "$SCRATCH/journal/$1/worker-$((WORKERS - 1))" || die "round $1: the writer did not start"
 }
 
 random_moment() { # random_moment MIN_MS MAX_MS
