@@ -69,9 +69,10 @@ fn compress(plain: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The plain bytes of a payload made by [`encode`].
-pub fn decode(payload: Vec<u8>) -> Result<Bytes, FormatError> {
+pub fn decode(payload: impl Into<Bytes>) -> Result<Bytes, FormatError> {
+    let payload = payload.into();
     match payload.first() {
-        Some(&RAW) => Ok(Bytes::from(payload).slice(1..)),
+        Some(&RAW) => Ok(payload.slice(1..)),
         Some(&ZSTD) if payload.len() >= 5 => {
             let length = u32::from_le_bytes([payload[1], payload[2], payload[3], payload[4]]) as usize;
             if length > PLAIN_MAX {

@@ -101,6 +101,14 @@ impl Opener {
         codec::decode(self.key.open(u64::from(part.offset), sealed)?)
     }
 
+    /// The same in the memory of the sealed bytes.
+    pub fn part_owned(&self, part: Part, sealed: Vec<u8>) -> Result<Bytes, FormatError> {
+        if sealed.len() != part.len as usize {
+            return Err(FormatError::Seal);
+        }
+        codec::decode(self.key.open_owned(u64::from(part.offset), sealed)?)
+    }
+
     /// Where the footer stands, by the last [`TRAILER_LEN`] bytes of an object of `length` bytes.
     pub fn footer_part(&self, length: u64, trailer: &[u8]) -> Result<Part, FormatError> {
         if trailer.len() != TRAILER_LEN || &trailer[4..] != END {

@@ -10,6 +10,7 @@
 //! Nonces are random and stored, so sealing the same place twice (after a crash) is harmless.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce as AeadNonce, UnboundKey};
+use bytes::Bytes;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{ChunkId, FormatError, Ino, LibraryId};
@@ -139,15 +140,18 @@ impl ObjectKey {
 
     /// The plain bytes of a part sealed by [`ObjectKey::seal`] at the same index of the same object.
     pub fn open(&self, index: u64, sealed: &[u8]) -> Result<Vec<u8>, FormatError> {
+        self.open_owned(index, sealed.to_vec()).map(Vec::from)
+    }
+
+    /// The same in the memory of the sealed bytes.
+    pub fn open_owned(&self, index: u64, mut sealed: Vec<u8>) -> Result<Bytes, FormatError> {
         if sealed.len() < SEAL_OVERHEAD {
             return Err(FormatError::Seal);
         }
-        let (nonce, rest) = sealed.split_at(NONCE_LEN);
+        let (nonce, rest) = sealed.split_at_mut(NONCE_LEN);
         let nonce = AeadNonce::try_assume_unique_for_key(nonce).map_err(|_| FormatError::Seal)?;
-        let mut buffer = rest.to_vec();
-        let length = self.key.open_in_place(nonce, self.aad(index), &mut buffer).map_err(|_| FormatError::Seal)?.len();
-        buffer.truncate(length);
-        Ok(buffer)
+        let length = self.key.open_in_place(nonce, self.aad(index), rest).map_err(|_| FormatError::Seal)?.len();
+        Ok(Bytes::from(sealed).slice(NONCE_LEN..NONCE_LEN + length))
     }
 }
 

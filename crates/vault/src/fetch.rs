@@ -26,6 +26,9 @@ const REQUEST_MAX: u64 = 4 << 20;
 /// Prefetches in flight at once.
 const AHEAD_MAX: usize = 16;
 
+/// How many chunks are opened ahead of a reader.
+const UNSEAL_AHEAD: usize = 12;
+
 type Flight = (String, Range<u64>);
 
 #[derive(Debug, Default)]
@@ -33,6 +36,8 @@ pub(crate) struct Fetches {
     flights: Mutex<HashMap<Flight, watch::Receiver<bool>>>,
     /// Parts that did not open; a second failure after a fresh fetch is the bucket's.
     suspects: Mutex<HashMap<(PackId, Part), Suspicion>>,
+    /// Chunks that another core is opening.
+    opening: Mutex<HashSet<ChunkId>>,
     /// Packs that are not in the bucket any more: their chunks are looked up anew.
     gone: Mutex<HashSet<PackId>>,
     /// The library is closed: nobody waits for an outage to end.
@@ -251,8 +256,30 @@ impl Vault {
         }
     }
 
+    /// Opens the next chunks that are on this machine already on another core, if it has one.
+    fn unseal_ahead(self: &Arc<Self>, wanted: &[(ChunkId, ChunkPlace)]) {
+        if !self.world.threads {
+            return;
+        }
+        for (id, place) in wanted.iter().take(UNSEAL_AHEAD) {
+            if self.has_unsealed(*id) || !self.fetches.opening.lock().insert(*id) {
+                continue;
+            }
+            let (vault, id, place) = (self.clone(), *id, place.clone());
+            rayon::spawn(move || {
+                let here = place.pack_id().is_ok_and(|pack| vault.packs.gaps(pack, &place.part().range()).is_empty());
+                if here {
+                    // A failure shows again, and is told, when the chunk is really read.
+                    drop(vault.chunk(id, Some(&place)));
+                }
+                vault.fetches.opening.lock().remove(&id);
+            });
+        }
+    }
+
     /// Begins to fetch chunks that will soon be read. Never fails, never waits.
     pub fn prefetch(self: &Arc<Self>, wanted: &[(ChunkId, ChunkPlace)]) {
+        self.unseal_ahead(wanted);
         let mut ranges: Vec<(PackId, Range<u64>)> = Vec::new();
         for (_, place) in wanted {
             let Ok(pack) = place.pack_id() else { continue };

@@ -447,7 +447,7 @@ impl Packs {
             held.clean
         };
         let sealed = local.file.read_at(u64::from(part.offset), part.len as usize);
-        let opened = sealed.map_err(|_| FormatError::Seal).and_then(|sealed| local.opener.part(part, &sealed));
+        let opened = sealed.map_err(|_| FormatError::Seal).and_then(|sealed| local.opener.part_owned(part, sealed));
         match opened {
             Ok(plain) => {
                 if clean {

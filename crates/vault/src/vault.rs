@@ -501,6 +501,10 @@ impl Vault {
         }
     }
 
+    pub(crate) fn has_unsealed(&self, id: ChunkId) -> bool {
+        self.chunks.peek(&id).is_some()
+    }
+
     /// Returns when every commit up to `seq`, and the chunks put before it, survive a power cut.
     /// Blocks on the local disk, never on the network. Many callers share one sync.
     pub fn sync(&self, seq: TxSeq) -> Result<()> {
