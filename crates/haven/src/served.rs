@@ -124,8 +124,8 @@ impl Mounting {
         let closed = self.vault.close(false).await;
         let outcome = served.conclude(&ending, closed);
         // Whoever asked for this end hears how it was before the socket goes.
-        tokio::time::sleep(STEP).await;
-        drop(beside);
+        let (server, _pid_file) = beside;
+        server.finish().await;
         outcome
     }
 

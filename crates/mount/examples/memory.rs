@@ -158,7 +158,9 @@ async fn run(mut arguments: Arguments, word: Option<Background>) -> ExitCode {
         return complain(&e);
     }
     let ending = serve(&session, &Nowhere, signals).await;
-    drop(beside);
+    if let Some((server, _pid_file)) = beside {
+        server.finish().await;
+    }
     match ending {
         Ending::Complete | Ending::Detached | Ending::Interrupted => ExitCode::SUCCESS,
         Ending::Failed(why) => {

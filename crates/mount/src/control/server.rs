@@ -5,13 +5,14 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 
@@ -38,6 +39,27 @@ impl Progress {
 pub struct Server {
     socket: PathBuf,
     task: JoinHandle<()>,
+    /// How many requests have been read and not answered.
+    open: watch::Sender<usize>,
+}
+
+/// Who asked may not be left without the answer for longer than this, however slowly they read.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// One request between its reading and its answer.
+struct Open<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Open<'a> {
+    fn begin(open: &'a watch::Sender<usize>) -> Self {
+        open.send_modify(|count| *count += 1);
+        Self(open)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Server {
@@ -52,8 +74,16 @@ impl Server {
         // Nobody else may connect at any moment: the name appears only when the mode is right.
         fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
         fs::rename(&fresh, &socket)?;
-        let task = tokio::spawn(accept(listener, control));
-        Ok(Self { socket, task })
+        let open = watch::Sender::new(0);
+        let task = tokio::spawn(accept(listener, control, open.clone()));
+        Ok(Self { socket, task, open })
+    }
+
+    /// Stops listening, and returns when everybody who asked has their answer: the process may end then.
+    pub async fn finish(self) {
+        self.task.abort();
+        let mut open = self.open.subscribe();
+        let _ = tokio::time::timeout(LAST_WORDS, open.wait_for(|count| *count == 0)).await;
     }
 
     pub fn socket(&self) -> &Path {
@@ -72,13 +102,13 @@ fn absent_is_fine(e: io::Error) -> io::Result<()> {
     if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
 }
 
-async fn accept(listener: UnixListener, control: Arc<dyn Control>) {
+async fn accept(listener: UnixListener, control: Arc<dyn Control>, open: watch::Sender<usize>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let control = control.clone();
+                let (control, open) = (control.clone(), open.clone());
                 tokio::spawn(async move {
-                    if let Err(e) = serve(stream, control).await {
+                    if let Err(e) = serve(stream, control, open).await {
                         tracing::debug!(error = %e, "a control connection ended");
                     }
                 });
@@ -92,7 +122,7 @@ async fn accept(listener: UnixListener, control: Arc<dyn Control>) {
     }
 }
 
-async fn serve(stream: UnixStream, control: Arc<dyn Control>) -> io::Result<()> {
+async fn serve(stream: UnixStream, control: Arc<dyn Control>, open: watch::Sender<usize>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
     loop {
@@ -105,6 +135,7 @@ async fn serve(stream: UnixStream, control: Arc<dyn Control>) -> io::Result<()> 
             return send(&mut write, &Line::Refused(Refusal::new("invalid", "the request is too long or cut off")))
                 .await;
         }
+        let _open = Open::begin(&open);
         let answer = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => answer(&*control, request, &mut write).await?,
             Err(e) => Line::Refused(Refusal::new("invalid", format!("not a request: {e}"))),
