@@ -238,6 +238,10 @@ impl Journal {
     }
 
     fn rotate(&mut self) -> Result<()> {
+        // What is in the old file must not be less durable than what comes after it.
+        if let Some(old) = &self.current {
+            old.file.sync().map_err(local)?;
+        }
         if !self.budget.make_room(FILE_BYTES, Use::Metadata) {
             return Err(crate::Need::Log.into());
         }
@@ -257,8 +261,6 @@ impl Journal {
         let key = self.keys.object(&path);
         let next = Current { name, file, key, offset: HEAD_LEN as u64, last: TxSeq(0) };
         if let Some(old) = self.current.replace(next) {
-            // What is in the old file must not be less durable than what comes after it.
-            old.file.sync().map_err(local)?;
             let last = if old.last == TxSeq(0) { self.closed.last().map_or(TxSeq(0), |c| c.last) } else { old.last };
             self.closed.push(Closed { name: old.name, last, bytes: FILE_BYTES.max(on_disk(old.offset)) });
         }

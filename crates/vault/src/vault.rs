@@ -151,6 +151,8 @@ pub struct Vault {
     pub(crate) stopped: RwLock<Option<Stopped>>,
     pub(crate) sent: watch::Sender<Sent>,
     pub(crate) synced: Mutex<TxSeq>,
+    /// Why no sync is believed any more.
+    sync_failed: Mutex<Option<String>>,
     pub(crate) root: Mutex<Option<Arc<Root>>>,
     pub(crate) next_root: AtomicU64,
     /// Something was committed.
@@ -225,6 +227,7 @@ impl Vault {
             stopped: RwLock::new(stopped),
             sent: watch::Sender::new(parts.sent),
             synced: Mutex::new(seq),
+            sync_failed: Mutex::default(),
             root: Mutex::new(parts.root),
             next_root: AtomicU64::new(parts.next_root.0),
             dirty: Notify::new(),
@@ -373,11 +376,14 @@ impl Vault {
     }
 
     pub(crate) fn journal(&self, head: &mut Head, records: &[Record]) -> Result<()> {
-        if head.journal.is_full() {
-            // A new file may outlive the old one: no staged byte may be only there.
-            self.packs.secure_files()?;
-        }
-        head.journal.append(records)
+        let append = |head: &mut Head| {
+            if head.journal.is_full() {
+                // A new file may outlive the old one: no staged byte may be only there.
+                self.packs.secure_files()?;
+            }
+            head.journal.append(records)
+        };
+        append(head).inspect_err(|error| self.distrust(error))
     }
 
     /// Stores a chunk (at most [`haven_format::chunk::CHUNK_MAX`] bytes) unless it is there already, and says where.
@@ -512,13 +518,35 @@ impl Vault {
         if *synced >= seq {
             return Ok(());
         }
+        if let Some(detail) = &*self.sync_failed.lock() {
+            return Err(VaultError::Local { detail: detail.clone(), full: false });
+        }
+        let outcome = self.sync_now(&mut synced);
+        outcome.inspect_err(|error| self.distrust(error))
+    }
+
+    /// After a failed sync the kernel may forget what it could not write, and call the next one a success: none is
+    /// believed any more. What is committed still goes to the bucket. A full disk is no such failure.
+    fn distrust(&self, error: &VaultError) {
+        if let VaultError::Local { detail, full: false } = error {
+            let why = format!("an earlier sync failed ({detail}); mount again to go on");
+            self.sync_failed.lock().get_or_insert(why);
+        }
+    }
+
+    fn sync_now(&self, synced: &mut TxSeq) -> Result<()> {
         // The order counts: what is committed after this line may name chunks that the next line has not seen.
         let until = self.head();
         let tails = self.packs.secure()?;
         let file = {
             let mut head = self.head.lock();
-            if !tails.is_empty() {
-                self.journal(&mut head, &tails)?;
+            if !tails.is_empty()
+                && let Err(error) = self.journal(&mut head, &tails)
+            {
+                // The packs count these bytes as safe already: make it so, or the next sync would believe it.
+                drop(head);
+                self.packs.secure_files()?;
+                return Err(error);
             }
             head.journal.file_to_sync()
         };

@@ -1,6 +1,13 @@
 //! Single behaviours, each in virtual time over a store and a disk in memory.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use haven_format::{Ino, TxSeq, record};
@@ -11,7 +18,7 @@ use haven_testkit::{
 };
 use haven_vault::{
     Change, Options, Vault, VaultError, World,
-    disk::{Disk, MemoryDisk},
+    disk::{Disk, DiskFile, DynFile, MemoryDisk},
     world::Dice,
 };
 use rand::{Rng, SeedableRng};
@@ -425,5 +432,127 @@ fn chunks_are_fetched_ahead_also_for_threads_that_know_no_runtime() {
         std::thread::spawn(move || elsewhere.prefetch(&wanted)).join().expect("no runtime is needed");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(reader.chunk(id, Some(&place)).unwrap(), photo);
+    });
+}
+
+/// A disk whose journal can't be written, or which can't sync, on order.
+#[derive(Debug, Clone)]
+struct Frail {
+    disk: Arc<MemoryDisk>,
+    no_journal: Arc<AtomicBool>,
+    no_sync: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct FrailFile {
+    file: DynFile,
+    journal: bool,
+    frail: Frail,
+}
+
+impl Frail {
+    fn new(disk: &Arc<MemoryDisk>) -> Self {
+        Self { disk: disk.clone(), no_journal: Arc::default(), no_sync: Arc::default() }
+    }
+
+    fn wrap(&self, name: &str, file: DynFile) -> DynFile {
+        Arc::new(FrailFile { file, journal: name.starts_with("journal/"), frail: self.clone() })
+    }
+}
+
+impl Disk for Frail {
+    fn create(&self, name: &str) -> io::Result<DynFile> {
+        Ok(self.wrap(name, self.disk.create(name)?))
+    }
+    fn open(&self, name: &str) -> io::Result<DynFile> {
+        Ok(self.wrap(name, self.disk.open(name)?))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.disk.list(folder)
+    }
+    fn sync_folder(&self, folder: &str) -> io::Result<()> {
+        self.disk.sync_folder(folder)
+    }
+}
+
+impl DiskFile for FrailFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.journal && self.frail.no_journal.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_at(offset, bytes)
+    }
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.file.read_at(offset, len)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn allocated(&self) -> io::Result<u64> {
+        self.file.allocated()
+    }
+    fn sync(&self) -> io::Result<()> {
+        if self.frail.no_sync.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the disk fails"));
+        }
+        self.file.sync()
+    }
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.file.punch(offset, len)
+    }
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+}
+
+/// Commits twice, with a sync between that works; the caller breaks the disk for the next.
+async fn frail_vault(machine: &Machine, frail: &Frail) -> (Arc<Vault>, TxSeq, TxSeq) {
+    let world = World { disk: Arc::new(frail.clone()), ..machine.world(machine.bucket.clone()) };
+    let vault = Vault::open(world, keys(), Options::default()).await.unwrap();
+    vault.put(&noise(1, 3000)).unwrap();
+    let first = set(&vault, "a", b"1").await.unwrap();
+    vault.sync(first).unwrap();
+    vault.put(&noise(2, 3000)).unwrap();
+    let second = set(&vault, "b", b"2").await.unwrap();
+    (vault, first, second)
+}
+
+#[test]
+fn after_a_sync_that_failed_none_is_called_a_success_and_the_bucket_still_gets_everything() {
+    in_virtual_time(async {
+        let machine = Machine::new(&bucket(), 1);
+        let frail = Frail::new(&machine.disk);
+        let (vault, first, second) = frail_vault(&machine, &frail).await;
+        frail.no_sync.store(true, Ordering::Relaxed);
+        assert!(matches!(vault.sync(second), Err(VaultError::Local { .. })));
+        frail.no_sync.store(false, Ordering::Relaxed);
+        assert!(matches!(vault.sync(second), Err(VaultError::Local { .. })), "a success nobody can vouch for");
+        vault.sync(first).unwrap();
+        vault.sync_bucket(second).await.unwrap();
+    });
+}
+
+#[test]
+fn a_sync_that_works_again_after_the_disk_was_full_survives_a_power_cut() {
+    in_virtual_time(async {
+        let mut machine = Machine::new(&bucket(), 1);
+        let frail = Frail::new(&machine.disk);
+        let (vault, _, second) = frail_vault(&machine, &frail).await;
+        frail.no_journal.store(true, Ordering::Relaxed);
+        assert!(matches!(vault.sync(second), Err(VaultError::Local { full: true, .. })));
+        frail.no_journal.store(false, Ordering::Relaxed);
+        vault.sync(second).unwrap();
+        // Nothing that was not synced survives.
+        machine.disk = machine.disk.power_cut(|_| 0);
+        drop(vault);
+        let again = machine.open(Options::default()).await.unwrap();
+        assert!(again.head() >= second, "{} of {second}", again.head());
+        assert_eq!(get(&again, "b").await.unwrap(), &b"2"[..]);
     });
 }
