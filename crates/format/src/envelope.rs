@@ -1,4 +1,4 @@
-//! Objects of a single part: log segments, roots and claims.
+//! Objects of a single part: log segments, roots, claims, leases and standings.
 //! ```text
 //!     magic "HAVEN" ‖ kind, 2 letters ‖ version, u8 ‖ sealed payload (index 0)
 //! ```
@@ -22,6 +22,8 @@ pub enum Kind {
     Claim,
     Config,
     Journal,
+    Lease,
+    Standing,
 }
 
 impl Kind {
@@ -34,6 +36,8 @@ impl Kind {
             Self::Claim => b"cl",
             Self::Config => b"cf",
             Self::Journal => b"jr",
+            Self::Lease => b"ls",
+            Self::Standing => b"st",
         }
     }
 
@@ -47,6 +51,8 @@ impl Kind {
             Self::Claim => "writer claim",
             Self::Config => "configuration object",
             Self::Journal => "journal",
+            Self::Lease => "reader's lease",
+            Self::Standing => "note on what this copy is",
         }
     }
 

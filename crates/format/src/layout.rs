@@ -6,6 +6,8 @@
 //!     m/<id>                       a metadata shard
 //!     p/<xx>/<id>                  a pack; xx = the first two digits of the id
 //!     r/<!seq>-<epoch>-<nonce>     a root; !seq = ones' complement, so that the newest is listed first
+//!     w/<until>-<nonce>            a reader's lease; until = seconds since 1970
+//!     x/<!seq>-<nonce>             what this copy is: the library, a replica, or one being restored
 //! ```
 //! Numbers are 16 lower-case hexadecimal digits.
 
@@ -17,6 +19,8 @@ pub const SEGMENTS: &str = "l/";
 pub const SHARDS: &str = "m/";
 pub const PACKS: &str = "p/";
 pub const ROOTS: &str = "r/";
+pub const LEASES: &str = "w/";
+pub const STANDINGS: &str = "x/";
 
 pub fn config(seq: u64, nonce: Nonce) -> String {
     format!("{CONFIGS}{seq:016x}-{nonce}")
@@ -45,6 +49,15 @@ pub fn pack(id: PackId) -> String {
 
 pub fn root(seq: RootSeq, epoch: Epoch, nonce: Nonce) -> String {
     format!("{ROOTS}{:016x}-{:016x}-{nonce}", !seq.0, epoch.0)
+}
+
+/// `until` in seconds since the Unix epoch.
+pub fn lease(until: u64, nonce: Nonce) -> String {
+    format!("{LEASES}{until:016x}-{nonce}")
+}
+
+pub fn standing(seq: u64, nonce: Nonce) -> String {
+    format!("{STANDINGS}{:016x}-{nonce}", !seq)
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -80,6 +93,16 @@ pub fn parse_shard(name: &str) -> Option<ShardId> {
     ShardId::from_hex(name.strip_prefix(SHARDS)?)
 }
 
+pub fn parse_lease(name: &str) -> Option<(u64, Nonce)> {
+    let (until, nonce) = name.strip_prefix(LEASES)?.split_once('-')?;
+    Some((number(until)?, Nonce::from_hex(nonce)?))
+}
+
+pub fn parse_standing(name: &str) -> Option<(u64, Nonce)> {
+    let (seq, nonce) = name.strip_prefix(STANDINGS)?.split_once('-')?;
+    Some((!number(seq)?, Nonce::from_hex(nonce)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +115,9 @@ mod tests {
         assert_eq!(parse_claim(&claim(Epoch(3), nonce)), Some((Epoch(3), nonce)));
         assert_eq!(parse_config(&config(1, nonce)), Some((1, nonce)));
         assert_eq!(parse_pack(&pack(PackId([5; 16]))), Some(PackId([5; 16])));
+        assert_eq!(parse_lease(&lease(1_800_000_000, nonce)), Some((1_800_000_000, nonce)));
+        assert_eq!(parse_standing(&standing(4, nonce)), Some((4, nonce)));
+        assert!(standing(5, nonce) < standing(4, nonce));
         assert!(root(RootSeq(8), Epoch(3), nonce) < root(RootSeq(7), Epoch(9), nonce));
         assert!(segments_from(Lsn(9)) < segment(Lsn(9), Epoch(0), nonce));
         assert!(segments_from(Lsn(9)) > segment(Lsn(8), Epoch(u64::MAX), nonce));

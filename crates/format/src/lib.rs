@@ -13,11 +13,13 @@ pub mod envelope;
 pub mod id;
 pub mod keys;
 pub mod layout;
+pub mod lease;
 pub mod pack;
 pub mod record;
 pub mod root;
 pub mod segment;
 pub mod shard;
+pub mod standing;
 
 mod error;
 

@@ -9,6 +9,8 @@
 //!     30 pack id             a pack                     → [`PackInfo`]
 //!     40 name                a snapshot                 → [`Snapshot`]
 //!     50 ino                 an inode without a name, still open somewhere (empty value)
+//!     60 object name         an object that is needed no more → [`Dead`]
+//!     70                     the last garbage collection → [`Collection`]
 //! ```
 //! Numbers in keys are big-endian, so that key order is number order. Values are Protocol Buffers messages.
 //! All that belongs to an inode stands together: one block serves its stat, its extents and its entries.
@@ -23,6 +25,8 @@ const CHUNK_SPACE: u8 = 0x20;
 const PACK_SPACE: u8 = 0x30;
 const SNAPSHOT_SPACE: u8 = 0x40;
 const ORPHAN_SPACE: u8 = 0x50;
+const DEAD_SPACE: u8 = 0x60;
+const COLLECTION_SPACE: u8 = 0x70;
 
 const INODE: u8 = 0;
 const EXTENT: u8 = 1;
@@ -143,6 +147,30 @@ pub fn snapshot_key(name: &[u8]) -> Key {
 
 pub fn snapshots() -> std::ops::Range<Key> {
     tagged(SNAPSHOT_SPACE, &[])..tagged(SNAPSHOT_SPACE + 1, &[])
+}
+
+/// The name in the key of a snapshot.
+pub fn key_snapshot(key: &[u8]) -> Option<&[u8]> {
+    (key.first() == Some(&SNAPSHOT_SPACE)).then(|| &key[1..])
+}
+
+/// The record of an object that is needed no more, by its name in the bucket; by [`crate::layout::SEGMENTS`] for the
+/// log as far as it is needed no more.
+pub fn dead_key(object: &str) -> Key {
+    tagged(DEAD_SPACE, object.as_bytes())
+}
+
+pub fn dead() -> std::ops::Range<Key> {
+    tagged(DEAD_SPACE, &[])..tagged(DEAD_SPACE + 1, &[])
+}
+
+/// The object in the key of a [`Dead`] record.
+pub fn key_dead(key: &[u8]) -> Option<&str> {
+    (key.first() == Some(&DEAD_SPACE)).then(|| std::str::from_utf8(&key[1..]).ok()).flatten()
+}
+
+pub fn collection_key() -> Key {
+    tagged(COLLECTION_SPACE, &[])
 }
 
 pub fn orphan_key(ino: Ino) -> Key {
@@ -328,6 +356,63 @@ pub struct Snapshot {
     /// The host that took it.
     #[prost(string, tag = "6")]
     pub host: String,
+    /// What took it: a person's command, or the name of a schedule.
+    #[prost(string, tag = "7")]
+    pub by: String,
+    /// The sums over the library at that moment.
+    #[prost(message, optional, tag = "8")]
+    pub totals: Option<Totals>,
+    /// Bytes of packs' content that no other snapshot and not the live library needed, when the garbage collection
+    /// last counted.
+    #[prost(uint64, optional, tag = "9")]
+    pub unique: Option<u64>,
+}
+
+/// An object that nothing in the library needs from some moment on: signed by being a record of it.
+///
+/// It is deleted after a grace time, and its record stays a while longer, for replicas to follow. A replica deletes
+/// what such a record names, and nothing else.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Dead {
+    /// Seconds since the Unix epoch when it was found to be needed no more.
+    #[prost(sint64, tag = "1")]
+    pub since: i64,
+    /// Length of the object; 0 where it is not known.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// Seconds since the Unix epoch when it was deleted; 0: it is still there.
+    #[prost(sint64, tag = "3")]
+    pub gone: i64,
+    /// Of the log alone: segments with a lower number are needed no more.
+    #[prost(uint64, tag = "4")]
+    pub below: u64,
+    /// What it held was written anew elsewhere: nothing is lost with it.
+    #[prost(bool, tag = "5")]
+    pub moved: bool,
+}
+
+/// How the last garbage collection went.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Collection {
+    #[prost(message, required, tag = "1")]
+    pub at: Time,
+    /// Bytes of objects deleted by it.
+    #[prost(uint64, tag = "2")]
+    pub freed: u64,
+    /// Bytes of objects that wait out their grace.
+    #[prost(uint64, tag = "3")]
+    pub waiting: u64,
+    /// Seconds since the Unix epoch when the last of them may go.
+    #[prost(sint64, tag = "4")]
+    pub waiting_until: i64,
+    /// Bytes of packs that something needs, and of all packs.
+    #[prost(uint64, tag = "5")]
+    pub live_bytes: u64,
+    #[prost(uint64, tag = "6")]
+    pub pack_bytes: u64,
+    /// Why it stopped before anything was condemned or deleted; empty: it did not.
+    #[prost(string, tag = "7")]
+    pub brake: String,
 }
 
 /// Sums over the whole library, kept with every transaction.
