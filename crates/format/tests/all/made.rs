@@ -185,6 +185,7 @@ impl Maker {
             root: String::new(),
             protected_until: 0,
             host: "host1".into(),
+            ..Snapshot::default()
         };
         ops.push(set(record::snapshot_key(b"first"), &snapshot));
         ops
