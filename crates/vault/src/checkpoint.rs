@@ -20,7 +20,7 @@ use haven_format::{
 use crate::{
     Result, Vault, VaultError,
     table::{Frozen, MergeRuns, Merged},
-    vault::Sent,
+    vault::{Head, Sent},
 };
 
 /// A run is merged into the next older one when it is at least this share of it.
@@ -29,12 +29,11 @@ const MERGE_RATIO: u64 = 4;
 const PUTS_MAX: usize = 3;
 
 /// What a checkpoint describes.
-struct Position {
-    seq: TxSeq,
-    next_ino: u64,
-    totals: Totals,
-    /// Newest first.
-    frozen: Vec<Frozen>,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Position {
+    pub(crate) seq: TxSeq,
+    pub(crate) next_ino: u64,
+    pub(crate) totals: Totals,
 }
 
 impl Vault {
@@ -58,46 +57,71 @@ impl Vault {
         }
     }
 
-    /// Writes a root for everything committed so far. Does nothing when nothing has changed since the last.
+    /// Writes a root for everything committed so far, and one for each snapshot on the way that has none yet.
+    /// Does nothing when nothing has changed since the last.
     pub async fn checkpoint(self: &Arc<Self>) -> Result<()> {
         let _one_at_a_time = self.checkpointing.lock().await;
         self.writable()?;
-        let Some(position) = self.freeze() else { return Ok(()) };
+        self.find_lost_roots().await?;
+        let Some(end) = self.freeze() else { return Ok(()) };
+        while let Some(position) = self.when_settled(|| self.next_snapshot(end.seq)).await? {
+            let root = self.root_at(&position).await?;
+            self.when_settled(|| self.name_root(position.seq, &root)).await?;
+        }
+        if self.root.lock().as_ref().is_none_or(|root| root.tx < end.seq.0) {
+            self.root_at(&end).await?;
+        }
+        Ok(())
+    }
+
+    async fn root_at(self: &Arc<Self>, position: &Position) -> Result<Arc<Root>> {
         let sent = self.sent_exactly(position.seq).await?;
-        let mut runs = self.table.layers().runs.to_vec();
-        let newest = self.write_frozen(&position.frozen, runs.is_empty()).await?;
+        let layers = self.table.layers();
+        let frozen: Vec<Frozen> = layers.frozen_until(position.seq);
+        let mut runs = layers.runs.to_vec();
+        let newest = self.write_frozen(&frozen, runs.is_empty()).await?;
         if !newest.shards.is_empty() {
             runs.insert(0, newest);
         }
         let runs = self.merge_where_due(runs).await?;
-        let root = self.put_root(&position, sent, runs).await?;
+        let root = Arc::new(self.put_root(position, sent, runs).await?);
         self.table.replace(position.seq, root.runs.clone());
-        *self.root.lock() = Some(Arc::new(root));
+        self.head.lock().marks.retain(|seq, _| *seq > position.seq);
+        *self.root.lock() = Some(root.clone());
         self.checkpoints.send_modify(|count| *count += 1);
-        Ok(())
+        Ok(root)
     }
 
     fn freeze(&self) -> Option<Position> {
         let mut head = self.head.lock();
         let seq = head.seq;
         self.table.freeze(seq);
-        let frozen: Vec<Frozen> = self.table.layers().frozen.into_iter().map(|(_, frozen)| frozen).collect();
-        if frozen.is_empty() {
+        if self.table.layers().frozen.is_empty() {
             return None;
         }
+        self.cut_at(&mut head, seq);
+        Some(self.position(&head))
+    }
+
+    /// Where the log stands.
+    pub(crate) fn position(&self, head: &Head) -> Position {
+        Position { seq: head.seq, next_ino: self.next_ino.load(Ordering::Relaxed), totals: head.totals }
+    }
+
+    /// Sees to it that a segment ends with `seq`, the newest change, so that a root can stand there.
+    pub(crate) fn cut_at(&self, head: &mut Head, seq: TxSeq) {
         let sent = self.sent.borrow().clone();
         if sent.seq >= seq {
-            head.marks.insert(seq, sent);
-        } else {
+            head.marks.entry(seq).or_insert(sent);
+        } else if head.cuts.back() != Some(&seq) {
             head.cuts.push_back(seq);
         }
-        Some(Position { seq, next_ino: self.next_ino.load(Ordering::Relaxed), totals: head.totals, frozen })
     }
 
     /// The state of the log when exactly everything up to `seq` was in it.
     async fn sent_exactly(&self, seq: TxSeq) -> Result<Sent> {
         self.sync_bucket(seq).await?;
-        let mark = self.head.lock().marks.remove(&seq);
+        let mark = self.head.lock().marks.get(&seq).cloned();
         mark.ok_or_else(|| VaultError::Refused("a segment has run past the end of a checkpoint".into()))
     }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use haven_format::{ChunkId, PackId, container::Part, layout, record::ChunkPlace};
+use haven_format::{ChunkId, PackId, TxSeq, container::Part, layout, record::ChunkPlace};
 use haven_store::{Advice, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -142,6 +142,12 @@ impl Vault {
         match (layout::parse_pack(name), layout::parse_shard(name)) {
             (Some(pack), _) => self.fetch_range(pack, widen(range)).await,
             (_, Some(_)) => self.fly((name.to_owned(), range), |vault, flight| vault.fetch_shard(flight.0)).await,
+            _ if name == layout::ROOTS => {
+                self.fly((name.to_owned(), range), |vault, flight| vault.fetch_lost_root(TxSeq(flight.1.start))).await
+            }
+            _ if layout::parse_root(name).is_some() => {
+                self.fly((name.to_owned(), range), |vault, flight| vault.fetch_root(flight.0)).await
+            }
             _ => Err(VaultError::Damaged { object: name.to_owned(), detail: "nothing is fetched from there".into() }),
         }
     }
@@ -207,7 +213,7 @@ impl Vault {
 
     /// Tries until it works or the answer is final. The store retries by itself too; this is for long outages, which
     /// are no reason to tell a reader of an error: not a writer's, and not a follower's or one's that was fenced.
-    async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+    pub(crate) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         attempt: impl Fn() -> F,
     ) -> Result<T, StoreError> {
@@ -233,7 +239,7 @@ impl Vault {
         }
     }
 
-    fn lost(&self, name: &str, error: StoreError) -> VaultError {
+    pub(crate) fn lost(&self, name: &str, error: StoreError) -> VaultError {
         match error {
             StoreError::NotFound { .. } => self.damaged(name.to_owned(), "it is not in the bucket any more"),
             other => VaultError::Store(other),

@@ -1,11 +1,11 @@
 //! A reader that keeps up with the writer: new segments are applied as they appear, and a new root takes over when
 //! the changes since the old one have grown long.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use haven_format::TxSeq;
 
-use crate::{Result, Vault, load, table::MemTable};
+use crate::{Result, Vault, load, snapshots, table::Table};
 
 /// Changes in memory beyond this make the reader look for a newer root.
 const MEMORY_MAX: usize = 64 << 20;
@@ -35,7 +35,7 @@ impl Vault {
         for (name, segment, hash) in segments {
             let mut head = self.head.lock();
             for tx in &segment.txs {
-                self.table.apply(&tx.ops);
+                snapshots::replay(&self.table, tx, &mut self.past.lock());
                 head.seq = TxSeq(tx.seq);
                 head.totals = tx.totals;
             }
@@ -58,11 +58,13 @@ impl Vault {
         if loaded.head.seq <= self.head() {
             return Ok(false);
         }
-        let mut active = MemTable::default();
-        loaded.txs.iter().flat_map(|tx| &tx.ops).for_each(|op| active.apply(op));
-        let mut head = self.head.lock();
         let runs = loaded.root.as_ref().map(|root| root.runs.clone()).unwrap_or_default();
-        self.table.reset(runs, active);
+        let anew = Table::new(self.shards().clone(), runs);
+        let mut past = BTreeMap::new();
+        loaded.txs.iter().for_each(|tx| snapshots::replay(&anew, tx, &mut past));
+        let mut head = self.head.lock();
+        self.table.take_over(&anew);
+        self.past.lock().extend(past);
         head.seq = loaded.head.seq;
         head.totals = loaded.totals;
         *self.root.lock() = loaded.root.map(Arc::new);

@@ -24,12 +24,14 @@ mod packs;
 mod ranges;
 mod recover;
 mod shards;
+mod snapshots;
 mod status;
 mod table;
 mod vault;
 pub mod world;
 
 pub use error::{Need, VaultError};
+pub use snapshots::{NAME_MAX as SNAPSHOT_NAME_MAX, check_name as check_snapshot_name};
 pub use status::{Status, Sums};
 pub use table::View;
 pub use vault::{Options, Vault};

@@ -34,6 +34,8 @@ pub(crate) struct Loaded {
     /// After the root, in order.
     pub(crate) txs: Vec<Tx>,
     pub(crate) head: Sent,
+    /// The log's state at the root and after each segment since.
+    pub(crate) ends: Vec<Sent>,
     pub(crate) next_ino: u64,
     pub(crate) totals: Totals,
     pub(crate) next_root: RootSeq,
@@ -61,7 +63,9 @@ pub(crate) async fn newest(store: &dyn Store, keys: &Keys) -> Result<Loaded> {
 
 impl Loaded {
     pub(crate) fn follow(&mut self, name: String, segment: Segment, hash: Vec<u8>) -> Result<()> {
-        for tx in segment.txs {
+        // Of a segment in whose middle a root stands, that has the first changes already.
+        let known = self.root.as_ref().map_or(0, |root| root.tx);
+        for tx in segment.txs.into_iter().filter(|tx| tx.seq > known) {
             if tx.seq != self.head.seq.next().0 {
                 return Err(damaged(&name, format!("change {} follows change {}", tx.seq, self.head.seq)));
             }
@@ -71,6 +75,7 @@ impl Loaded {
             self.txs.push(tx);
         }
         self.head = Sent { lsn: Lsn(segment.lsn), segment: name, hash, ..self.head.clone() };
+        self.ends.push(self.head.clone());
         Ok(())
     }
 }
@@ -143,6 +148,7 @@ fn from_root(root: Option<Root>, passed_over: Vec<(String, String)>, next_root: 
         totals: root.as_ref().map_or(Totals::default(), |root| root.totals),
         root,
         txs: Vec::new(),
+        ends: vec![head.clone()],
         head,
         next_root,
         loose_ends: Vec::new(),

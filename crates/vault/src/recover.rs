@@ -6,7 +6,7 @@
 //! The tail is taken as far as its chunks are whole: a prefix of what was committed, and at least all that was synced.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -28,6 +28,7 @@ use crate::{
     local,
     packs::{Packs, Remembered},
     shards::Shards,
+    snapshots,
     table::Table,
     vault::{Head, Options, Parts, Sent},
     world::World,
@@ -73,7 +74,8 @@ impl Vault {
         };
         let runs = loaded.root.as_ref().map(|root| root.runs.clone()).unwrap_or_default();
         let table = Arc::new(Table::new(shards.clone(), runs));
-        loaded.txs.iter().chain(&tail.txs).for_each(|tx| table.apply(&tx.ops));
+        let mut past = BTreeMap::new();
+        loaded.txs.iter().chain(&tail.txs).for_each(|tx| snapshots::replay(&table, tx, &mut past));
 
         let mut head = Head {
             journal,
@@ -85,6 +87,13 @@ impl Vault {
             marks: Default::default(),
             packs_due: Vec::new(),
         };
+        for seq in past.keys().copied() {
+            if seq > loaded.head.seq {
+                head.cuts.push_back(seq);
+            } else {
+                head.marks.insert(seq, snapshots::sent_before(&loaded.ends, seq));
+            }
+        }
         if let Some(turn) = turn {
             let session = Session {
                 epoch: turn.epoch.0,
@@ -115,6 +124,7 @@ impl Vault {
             next_root: loaded.next_root,
         };
         let vault = Self::assemble(parts, uploads);
+        *vault.past.lock() = past;
         for (object, detail) in loaded.passed_over {
             vault.damage.lock().insert(object, detail);
         }

@@ -31,6 +31,7 @@ use crate::{
     local,
     packs::{FinishedPack, Miss, Packs},
     shards::Shards,
+    snapshots::Past,
     status::Counters,
     table::Table,
     world::World,
@@ -169,6 +170,8 @@ pub struct Vault {
     pub(crate) checkpoints: watch::Sender<u64>,
     pub(crate) checkpointing: tokio::sync::Mutex<()>,
     pub(crate) counters: Counters,
+    /// States of the past that are in use or wait for a root, by the transaction they end with.
+    pub(crate) past: Mutex<BTreeMap<TxSeq, Past>>,
     /// What was found damaged: object and how.
     pub(crate) damage: Mutex<BTreeMap<String, String>>,
     /// Where tasks run; none for a library that only lives in memory.
@@ -240,6 +243,7 @@ impl Vault {
             checkpoints: watch::Sender::new(0),
             checkpointing: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
+            past: Mutex::default(),
             damage: Mutex::default(),
             runtime: tokio::runtime::Handle::try_current().ok(),
             tasks: Mutex::default(),
@@ -313,6 +317,11 @@ impl Vault {
     /// when it returns; durable after [`Vault::sync`].
     pub fn commit(&self, ops: Vec<Op>, change: Change) -> Result<TxSeq> {
         let mut head = self.head.lock();
+        self.commit_with(&mut head, ops, change)
+    }
+
+    /// The same, for who holds the end of the log.
+    pub(crate) fn commit_with(&self, head: &mut Head, ops: Vec<Op>, change: Change) -> Result<TxSeq> {
         self.writable()?;
         if head.unsent_bytes > UNSENT_MAX || self.table_is_full() {
             return Err(Need::Log.into());
@@ -331,7 +340,7 @@ impl Vault {
         // The order in which a hash map tells them must not show.
         all.sort_by(|a, b| a.key.cmp(&b.key));
         all.extend(ops);
-        self.append(&mut head, all, totals)?;
+        self.append(head, all, totals)?;
         loose.clear();
         Ok(head.seq)
     }

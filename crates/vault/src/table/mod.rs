@@ -30,6 +30,13 @@ pub(crate) struct Layers {
     pub(crate) runs: Arc<Vec<Run>>,
 }
 
+impl Layers {
+    /// Frozen layers with changes up to `seq`, newest first.
+    pub(crate) fn frozen_until(&self, seq: TxSeq) -> Vec<Frozen> {
+        self.frozen.iter().filter(|(end, _)| *end <= seq).map(|(_, frozen)| frozen.clone()).collect()
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     active: MemTable,
@@ -98,10 +105,9 @@ impl Table {
         state.layers.runs = Arc::new(runs);
     }
 
-    /// Everything anew, for a reader that follows: the runs of a root and the changes after it.
-    pub(crate) fn reset(&self, runs: Vec<Run>, active: MemTable) {
-        let layers = Layers { frozen: Vec::new(), runs: Arc::new(runs) };
-        *self.state.write() = State { active, layers };
+    /// Everything anew, for a reader that follows: what another table has been given.
+    pub(crate) fn take_over(&self, other: &Table) {
+        *self.state.write() = std::mem::take(&mut *other.state.write());
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
@@ -141,17 +147,31 @@ fn get_in_runs(shards: &Shards, runs: &[Run], key: &[u8]) -> Result<Option<Bytes
     Ok(None)
 }
 
-/// The record space as it is now.
+/// The record space, as it is now or as it was at one position.
 #[derive(Debug, Clone)]
-pub struct View(Arc<Table>);
+pub struct View {
+    table: Arc<Table>,
+    /// The past: these layers, whatever the table's own are by now.
+    at: Option<Arc<Layers>>,
+}
 
 impl View {
     pub(crate) fn live(table: Arc<Table>) -> Self {
-        Self(table)
+        Self { table, at: None }
+    }
+
+    pub(crate) fn fixed(table: Arc<Table>, layers: Arc<Layers>) -> Self {
+        Self { table, at: Some(layers) }
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        self.0.get(key)
+        match &self.at {
+            None => self.table.get(key),
+            Some(layers) => match layers.frozen.iter().find_map(|(_, frozen)| frozen.get(key)) {
+                Some(value) => Ok(value.clone()),
+                None => get_in_runs(&self.table.shards, &layers.runs, key),
+            },
+        }
     }
 
     /// The first records in `range`, in key order, at most `limit`.
@@ -189,14 +209,20 @@ impl View {
     /// About `count` records from one end of the range, merged, and where to go on.
     fn batch(&self, range: &Range<Key>, count: usize, order: merge::Order) -> Result<merge::Found> {
         let mut merge = merge::Batch::new(range, count, order);
-        let runs = {
-            let state = self.0.state.read();
-            merge.add_memory(&state.active);
-            state.layers.frozen.iter().for_each(|(_, frozen)| merge.add_memory(frozen));
-            state.layers.runs.clone()
+        let runs = match &self.at {
+            None => {
+                let state = self.table.state.read();
+                merge.add_memory(&state.active);
+                state.layers.frozen.iter().for_each(|(_, frozen)| merge.add_memory(frozen));
+                state.layers.runs.clone()
+            }
+            Some(layers) => {
+                layers.frozen.iter().for_each(|(_, frozen)| merge.add_memory(frozen));
+                layers.runs.clone()
+            }
         };
         for run in runs.iter() {
-            merge.add_run(run, &self.0.shards)?;
+            merge.add_run(run, &self.table.shards)?;
         }
         Ok(merge.finish())
     }

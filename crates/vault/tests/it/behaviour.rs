@@ -72,7 +72,7 @@ fn noise(seed: u64, length: usize) -> Bytes {
 }
 
 fn op(name: &str, value: Option<&[u8]>) -> record::Op {
-    let key = record::snapshot_key(name.as_bytes());
+    let key = record::xattr_key(haven_format::Ino(99), name.as_bytes());
     record::Op { key, value: value.map(Bytes::copy_from_slice) }
 }
 
@@ -81,7 +81,7 @@ async fn set(vault: &Arc<Vault>, name: &str, value: &[u8]) -> Result<TxSeq, Vaul
 }
 
 async fn get(vault: &Arc<Vault>, name: &str) -> Option<Bytes> {
-    let key = record::snapshot_key(name.as_bytes());
+    let key = record::xattr_key(haven_format::Ino(99), name.as_bytes());
     patiently(vault, || vault.live().get(&key)).await.unwrap()
 }
 

@@ -6,13 +6,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use haven_format::{
-    ChunkId, Keys, LibraryId, MasterKey, TxSeq,
-    record::{ChunkPlace, Op, Time},
+    ChunkId, Ino, Keys, LibraryId, MasterKey, TxSeq,
+    record::{self, ChunkPlace, Extent, Op, Time},
 };
 use haven_store::{DynStore, memory::Memory};
 use haven_testkit::faults::{Faults, Rates};
 use haven_vault::{
-    Change, Options, Vault, VaultError, World,
+    Change, Options, Vault, VaultError, View, World,
     disk::MemoryDisk,
     world::{Clock, Dice},
 };
@@ -43,12 +43,28 @@ struct Photo {
     bytes: Bytes,
 }
 
-/// A record of the test's own in the snapshot space: the value is the place, so that it can be found again.
-fn key(number: u32) -> Bytes {
-    haven_format::record::snapshot_key(format!("{number:06}").as_bytes())
+impl Photo {
+    fn extent(&self) -> Extent {
+        Extent {
+            len: self.bytes.len() as u64,
+            chunk: Bytes::copy_from_slice(&self.id.0),
+            skip: 0,
+            place: Some(self.place.clone()),
+        }
+    }
 }
 
-type State = BTreeMap<Bytes, Photo>;
+/// The first extent of some file.
+fn key(number: u32) -> Bytes {
+    record::extent_key(Ino(u64::from(number) + 16), 0)
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    photos: BTreeMap<Bytes, Photo>,
+    /// Snapshots, and after which change each was taken.
+    snapshots: BTreeMap<String, u64>,
+}
 
 struct Life {
     rng: ChaCha8Rng,
@@ -86,14 +102,15 @@ impl Life {
             let key = key(self.rng.random_range(0..400));
             let bytes = self.content();
             let (id, place) = patiently(vault, || vault.put(&bytes)).await?;
-            ops.push(Op { key: key.clone(), value: Some(place.encode_to_vec().into()) });
-            state.insert(key, Photo { id, place, bytes });
+            let photo = Photo { id, place, bytes };
+            ops.push(Op { key: key.clone(), value: Some(photo.extent().encode_to_vec().into()) });
+            state.photos.insert(key, photo);
         }
         if self.rng.random_bool(0.4) {
-            let gone = state.keys().collect::<Vec<_>>().choose(&mut self.rng).map(|key| (*key).clone());
+            let gone = state.photos.keys().collect::<Vec<_>>().choose(&mut self.rng).map(|key| (*key).clone());
             let gone = gone.expect("just put one");
             ops.push(Op { key: gone.clone(), value: None });
-            state.remove(&gone);
+            state.photos.remove(&gone);
         }
         let seq = patiently(vault, || vault.commit(ops.clone(), Change::default())).await?;
         self.states.insert(seq.0, state);
@@ -114,16 +131,47 @@ impl Life {
                 self.promised_bucket = newest.0;
             }
             80..82 => vault.checkpoint().await?,
-            82..90 => self.look_at_one(vault).await?,
+            82..86 => self.change_snapshots(vault).await?,
+            86..90 => self.look_at_one(vault).await?,
             _ => tokio::time::sleep(Duration::from_millis(self.rng.random_range(1..1500))).await,
         }
+        Ok(())
+    }
+
+    async fn change_snapshots(&mut self, vault: &Arc<Vault>) -> Result<(), VaultError> {
+        let mut state = self.state_at(u64::MAX);
+        let any = state.snapshots.keys().collect::<Vec<_>>().choose(&mut self.rng).map(|name| (*name).clone());
+        let new = format!("s{}", self.rng.random_range(0..1000));
+        let seq = match (any, self.rng.random_range(0..10)) {
+            (Some(name), 0..2) => {
+                let seq = patiently(vault, || vault.remove_snapshot(name.as_bytes())).await?;
+                state.snapshots.remove(&name);
+                seq.0
+            }
+            (Some(name), 2..3) if !state.snapshots.contains_key(&new) => {
+                let seq = patiently(vault, || vault.rename_snapshot(name.as_bytes(), new.as_bytes())).await?;
+                let taken = state.snapshots.remove(&name).expect("it is there");
+                state.snapshots.insert(new, taken);
+                seq.0
+            }
+            (Some(name), 3..6) => {
+                return check_snapshot(vault, &name, &self.state_at(state.snapshots[&name])).await;
+            }
+            _ if state.snapshots.contains_key(&new) => return Ok(()),
+            _ => {
+                let taken = patiently(vault, || vault.take_snapshot(new.as_bytes(), "", "a test")).await?;
+                state.snapshots.insert(new, taken.seq);
+                taken.seq
+            }
+        };
+        self.states.insert(seq, state);
         Ok(())
     }
 
     async fn look_at_one(&mut self, vault: &Arc<Vault>) -> Result<(), VaultError> {
         let state = self.state_at(u64::MAX);
         let key = key(self.rng.random_range(0..400));
-        check(vault, &key, state.get(&key)).await
+        check(vault, &vault.live(), &key, state.photos.get(&key)).await
     }
 }
 
@@ -136,10 +184,10 @@ pub async fn patiently<T>(vault: &Arc<Vault>, call: impl Fn() -> Result<T, Vault
     }
 }
 
-async fn check(vault: &Arc<Vault>, key: &Bytes, photo: Option<&Photo>) -> Result<(), VaultError> {
-    let found = patiently(vault, || vault.live().get(key)).await?;
-    let place = found.map(|value| ChunkPlace::decode(value).expect("a place"));
-    assert_eq!(place, photo.map(|photo| photo.place.clone()), "{key:?}");
+async fn check(vault: &Arc<Vault>, view: &View, key: &Bytes, photo: Option<&Photo>) -> Result<(), VaultError> {
+    let found = patiently(vault, || view.get(key)).await?;
+    let extent = found.map(|value| Extent::decode(value).expect("an extent"));
+    assert_eq!(extent, photo.map(Photo::extent), "{key:?}");
     if let Some(photo) = photo {
         let bytes = patiently(vault, || vault.chunk(photo.id, Some(&photo.place))).await?;
         assert_eq!(bytes, photo.bytes, "{key:?}");
@@ -147,15 +195,34 @@ async fn check(vault: &Arc<Vault>, key: &Bytes, photo: Option<&Photo>) -> Result
     Ok(())
 }
 
-async fn check_all(vault: &Arc<Vault>, state: &State) -> Result<(), VaultError> {
-    let range = haven_format::record::snapshots();
-    let found = patiently(vault, || vault.live().scan(range.clone(), usize::MAX)).await?;
+async fn check_view(vault: &Arc<Vault>, view: &View, state: &State) -> Result<(), VaultError> {
+    let range = record::inodes_from(Ino(0));
+    let found = patiently(vault, || view.scan(range.clone(), usize::MAX)).await?;
     let keys: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys, state.keys().cloned().collect::<Vec<_>>());
-    let last = patiently(vault, || vault.live().last(range.clone())).await?;
-    assert_eq!(last.map(|(key, _)| key), state.keys().next_back().cloned());
-    for (key, photo) in state {
-        check(vault, key, Some(photo)).await?;
+    assert_eq!(keys, state.photos.keys().cloned().collect::<Vec<_>>());
+    let last = patiently(vault, || view.last(range.clone())).await?;
+    assert_eq!(last.map(|(key, _)| key), state.photos.keys().next_back().cloned());
+    for (key, photo) in &state.photos {
+        check(vault, view, key, Some(photo)).await?;
+    }
+    Ok(())
+}
+
+async fn check_snapshot(vault: &Arc<Vault>, name: &str, state: &State) -> Result<(), VaultError> {
+    let snapshot = patiently(vault, || vault.snapshot(name.as_bytes())).await?.expect("it is there");
+    let view = patiently(vault, || vault.view_of(&snapshot)).await?;
+    check_view(vault, &view, state).await
+}
+
+async fn check_all(vault: &Arc<Vault>, life: &Life, at: u64) -> Result<(), VaultError> {
+    let state = life.state_at(at);
+    check_view(vault, &vault.live(), &state).await?;
+    let found = patiently(vault, || vault.snapshots()).await?;
+    let found: BTreeMap<String, u64> =
+        found.into_iter().map(|(name, s)| (String::from_utf8(name.to_vec()).unwrap(), s.seq)).collect();
+    assert_eq!(found, state.snapshots);
+    for (name, seq) in &state.snapshots {
+        check_snapshot(vault, name, &life.state_at(*seq)).await?;
     }
     Ok(())
 }
@@ -182,7 +249,7 @@ fn world(seed: u64) {
     let mut disk = MemoryDisk::new();
     let mut life = Life {
         rng: ChaCha8Rng::seed_from_u64(seed + 1),
-        states: BTreeMap::from([(0, State::new())]),
+        states: BTreeMap::from([(0, State::default())]),
         promised_local: 0,
         promised_bucket: 0,
     };
@@ -211,8 +278,7 @@ fn world(seed: u64) {
                 life.promised_local,
                 life.promised_bucket
             );
-            let state = life.state_at(at);
-            check_all(&vault, &state).await.expect("is whole");
+            check_all(&vault, &life, at).await.expect("is whole");
             life.states.retain(|seq, _| *seq <= at);
             for _ in 0..steps {
                 // Virtual hours: only a world that is stuck takes them.
@@ -256,7 +322,7 @@ fn world(seed: u64) {
             life.promised_local,
             life.promised_bucket
         );
-        check_all(&vault, &life.state_at(at)).await.expect("is whole");
+        check_all(&vault, &life, at).await.expect("is whole");
         vault.close(true).await.expect("closes");
     });
 }
