@@ -5,6 +5,7 @@ use haven_format::{
     Ino,
     record::{Cookie, Inode, Time},
 };
+use haven_vault::View;
 
 /// Who calls. The kernel has already checked access (`default_permissions`); what is left to us needs to know who.
 #[derive(Clone, Copy)]
@@ -142,12 +143,16 @@ pub enum Atime {
 }
 
 /// How the file system behaves. The default is what a mount has when nothing is configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Who owns the root directory when it is made, at the first start over an empty library: (uid, gid).
     pub owner: (u32, u32),
     /// Refuse every change, and make none.
     pub read_only: bool,
+    /// Show the library as it was, not as it is. With `read_only` only.
+    pub at: Option<View>,
+    /// List the folder of snapshots in the root directory. It can be entered either way.
+    pub list_snapshots: bool,
     pub atime: Atime,
     /// Bytes that `statfs` gives as the size of the file system. It limits nothing.
     pub quota: Option<u64>,
@@ -162,6 +167,8 @@ impl Default for Options {
         Self {
             owner: (0, 0),
             read_only: false,
+            at: None,
+            list_snapshots: false,
             atime: Atime::Off,
             quota: None,
             dirty_limit: 64 << 20,

@@ -19,6 +19,7 @@ mod check;
 mod content;
 mod errno;
 mod handle;
+mod history;
 mod meta;
 #[cfg(feature = "model")]
 pub mod model;
@@ -38,18 +39,20 @@ use haven_format::{
     record::{self, Inode, Time},
 };
 use haven_vault::{Need, Vault};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 pub use attr::{
     Atime, Attr, Caller, Clock, DIRECTORY_SIZE, Dirent, Handle, Options, SetAttr, SetTime, StatFs, WriteFlags,
 };
 pub use content::SIZE_MAX;
 pub use errno::{FsError, Result};
+pub use history::{SNAPSHOTS_NAME, is_folder as is_snapshots_folder, is_past, shown as shown_ino};
 pub use meta::NAME_MAX;
 pub use ops::LINK_MAX;
 pub use state::{FileState, STATE_ATTRIBUTE};
 
 use handle::{Handles, Lookups, Nodes};
+use history::History;
 use meta::Stage;
 use state::Progress;
 
@@ -61,6 +64,9 @@ pub struct Fs {
     options: Options,
     /// Held from the first read of a change to its commit, so that changes follow each other.
     change: Mutex<()>,
+    /// Held while bytes in memory change; a snapshot shuts it.
+    gate: RwLock<()>,
+    history: History,
     lookups: Lookups,
     nodes: Nodes,
     handles: Handles,
@@ -94,6 +100,8 @@ impl Fs {
             clock,
             options,
             change: Mutex::new(()),
+            gate: RwLock::new(()),
+            history: History::default(),
             lookups: Lookups::new(),
             nodes: Nodes::new(),
             handles: Handles::new(),
@@ -104,7 +112,7 @@ impl Fs {
             ticks: AtomicU64::new(0),
             progress,
         };
-        if meta::find_inode(&fs.vault.live(), Ino::ROOT)?.is_none() {
+        if meta::find_inode(&fs.view(), Ino::ROOT)?.is_none() {
             fs.make_root()?;
         }
         if !fs.options.read_only {

@@ -11,7 +11,7 @@ use std::{
 use haven_format::{Ino, TxSeq, record::Time};
 use parking_lot::Mutex;
 
-use crate::{Fs, Result, meta};
+use crate::{Fs, Result, is_past};
 
 /// The extended attribute that tells it, for anybody to read. It is not listed, so that copies don't carry it along.
 pub const STATE_ATTRIBUTE: &[u8] = b"user.haven.state";
@@ -124,7 +124,11 @@ impl Progress {
 impl Fs {
     /// Where the newest change of `ino` is.
     pub fn file_state(&self, ino: Ino) -> Result<FileState> {
-        meta::inode(&self.vault.live(), ino)?;
+        self.record(ino)?;
+        if is_past(ino) {
+            // What a snapshot shows was committed before it was taken; its own upload tells nothing of a file.
+            return Ok(FileState::Bucket { since: None });
+        }
         if self.nodes.find(ino).is_some_and(|node| node.state.read().changed) {
             return Ok(FileState::Memory);
         }

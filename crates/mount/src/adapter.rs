@@ -12,7 +12,7 @@ use haven_format::Ino;
 use haven_fs::{Attr, Fs, Handle, Result, SetAttr, WriteFlags};
 
 use crate::{
-    attr::{file_attr, nothing, set_time},
+    attr::{file_attr, nothing, set_time, shown_attr},
     control,
     desk::{Asked, Desk, Finish},
     listing::{Plain, Plus, list},
@@ -86,10 +86,17 @@ impl Adapter {
         }
     }
 
+    /// How long names in a directory stay true. Snapshots come and go by themselves.
+    fn names_ttl(&self, parent: INodeNo) -> Duration {
+        if haven_fs::is_snapshots_folder(Ino(parent.0)) { Duration::ZERO } else { self.ttl }
+    }
+
     fn attr(&self, reply: ReplyAttr) -> impl Finish<Attr> + use<> {
         let ttl = self.ttl;
         move |result: Result<Attr, Errno>| match result {
-            Ok(a) => reply.attr(&ttl, &file_attr(&a)),
+            // The folder of snapshots changes without the kernel's doing.
+            Ok(a) if haven_fs::is_snapshots_folder(a.ino) => reply.attr(&Duration::ZERO, &shown_attr(&a)),
+            Ok(a) => reply.attr(&ttl, &shown_attr(&a)),
             Err(e) => reply.error(e),
         }
     }
@@ -145,8 +152,12 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (ttl, name) = (self.ttl, name.as_bytes());
+        let (ttl, name) = (self.names_ttl(parent), name.as_bytes());
         let finish = move |result: Result<Attr, Errno>| match result {
+            // Of the past, the number that programs see is told by getattr alone.
+            Ok(a) if haven_fs::is_past(a.ino) => {
+                reply.entry_with_ttls(&Duration::ZERO, &ttl, &file_attr(&a), GENERATION)
+            }
             Ok(a) => reply.entry(&ttl, &file_attr(&a), GENERATION),
             Err(e) if e.code() == libc::ENOENT => reply.entry(&ttl, &nothing(), GENERATION),
             Err(e) => reply.error(e),
@@ -353,7 +364,8 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, req: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         let keep = self.keep(FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
-        let finish = Self::opened(reply, keep);
+        let changes = haven_fs::is_snapshots_folder(Ino(ino.0));
+        let finish = Self::opened(reply, if changes { FopenFlags::empty() } else { keep });
         ask!(self, asked(Op::Opendir, req, ino), keep(), finish, |fs| fs.opendir(Ino(ino.0)));
     }
 

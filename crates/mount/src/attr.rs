@@ -6,6 +6,7 @@ use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
 use haven_format::record::Time;
 use haven_fs::{Attr, SetTime};
 
+/// For a reply to a lookup, where the number is the one by which the kernel asks again.
 pub(crate) fn file_attr(a: &Attr) -> FileAttr {
     FileAttr {
         ino: INodeNo(a.ino.0),
@@ -24,6 +25,11 @@ pub(crate) fn file_attr(a: &Attr) -> FileAttr {
         blksize: a.blksize,
         flags: 0,
     }
+}
+
+/// For a reply to a getattr, where the number is the one that programs see.
+pub(crate) fn shown_attr(a: &Attr) -> FileAttr {
+    FileAttr { ino: INodeNo(haven_fs::shown_ino(a.ino).0), ..file_attr(a) }
 }
 
 /// What the kernel is told of a name that is not there: it remembers that.

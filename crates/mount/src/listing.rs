@@ -30,7 +30,7 @@ impl Listing for Plain {
     const PLUS: bool = false;
 
     fn add(&mut self, e: &Dirent) -> bool {
-        !self.0.add(INodeNo(e.ino.0), e.cookie, file_type(e.kind), OsStr::from_bytes(&e.name))
+        !self.0.add(INodeNo(haven_fs::shown_ino(e.ino).0), e.cookie, file_type(e.kind), OsStr::from_bytes(&e.name))
     }
 
     fn finish(self, result: Result<(), Errno>) {
@@ -51,7 +51,9 @@ impl Listing for Plus {
         let bare = || FileAttr { ino: INodeNo(e.ino.0), kind: file_type(e.kind), ..nothing() };
         let attr = e.attr.as_ref().map_or_else(bare, file_attr);
         let name = OsStr::from_bytes(&e.name);
-        !self.0.add(attr.ino, e.cookie, name, &self.1, &attr, Generation(0))
+        // Of the past the number in the attributes is not the one to show: the kernel must ask for it.
+        let ttl = if haven_fs::is_past(e.ino) { Duration::ZERO } else { self.1 };
+        !self.0.add(attr.ino, e.cookie, name, &ttl, &attr, Generation(0))
     }
 
     fn finish(self, result: Result<(), Errno>) {

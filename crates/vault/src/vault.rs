@@ -436,6 +436,11 @@ impl Vault {
         self.place_of(id)
     }
 
+    /// Whether the chunk is one the library keeps: new records may refer to it.
+    pub fn holds(&self, id: ChunkId) -> Result<bool> {
+        Ok(self.known(id)?.is_some())
+    }
+
     /// Where the chunk index says a chunk is.
     pub(crate) fn place_of(&self, id: ChunkId) -> Result<Option<ChunkPlace>> {
         let Some(value) = self.live().get(&record::chunk_key(id))? else { return Ok(None) };

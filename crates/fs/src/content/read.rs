@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use haven_format::record::Extent;
-use haven_vault::View;
 
 use super::extents::{clip, extents_in};
 use crate::{
     Fs, FsError, Result,
     handle::{Node, Open, Reading},
+    history::Place,
 };
 
 /// Files up to this many bytes are fetched as a whole when reading begins at their start.
@@ -32,13 +32,13 @@ struct Found {
 }
 
 impl Fs {
-    pub(crate) fn read_range(&self, view: &View, open: &Open, offset: u64, len: usize) -> Result<Bytes> {
-        let found = self.find(view, &open.node, offset, len)?;
+    pub(crate) fn read_range(&self, at: &Place, open: &Open, offset: u64, len: usize) -> Result<Bytes> {
+        let found = self.find(at, &open.node, offset, len)?;
         if found.range.is_empty() {
             return Ok(Bytes::new());
         }
         if !found.extents.is_empty() {
-            self.look_ahead(view, open, &found)?;
+            self.look_ahead(at, open, &found)?;
         }
         let range = &found.range;
         if let [(start, extent)] = &found.extents[..]
@@ -71,11 +71,11 @@ impl Fs {
         Ok(out.into())
     }
 
-    fn find(&self, view: &View, node: &Node, offset: u64, len: usize) -> Result<Found> {
+    fn find(&self, at: &Place, node: &Node, offset: u64, len: usize) -> Result<Found> {
         let state = node.state.read();
         let size = match state.size {
             Some(size) => size,
-            None => crate::meta::inode(view, node.ino)?.size,
+            None => crate::meta::inode(&at.view, at.ino)?.size,
         };
         let range = offset.min(size)..offset.saturating_add(len as u64).min(size);
         let mut over = Vec::new();
@@ -91,7 +91,7 @@ impl Fs {
             Vec::new()
         } else {
             // No extent is empty, so this many there may be at most: all are wanted.
-            extents_in(view, node.ino, range.clone(), len + 1)?
+            extents_in(&at.view, at.ino, range.clone(), len + 1)?
         };
         Ok(Found { range, extents, over, size })
     }
@@ -119,7 +119,7 @@ impl Fs {
     }
 
     /// Has the vault fetch what will be read next, if reading goes on as it does.
-    fn look_ahead(&self, view: &View, open: &Open, found: &Found) -> Result<()> {
+    fn look_ahead(&self, at: &Place, open: &Open, found: &Found) -> Result<()> {
         let wanted = {
             let mut reading = open.reading.lock();
             let wanted = ahead(&mut reading, &found.range, found.size);
@@ -128,7 +128,7 @@ impl Fs {
                 None => return Ok(()),
             }
         };
-        let chunks: Vec<_> = extents_in(view, open.node.ino, wanted, AHEAD_MAX)?
+        let chunks: Vec<_> = extents_in(&at.view, at.ino, wanted, AHEAD_MAX)?
             .into_iter()
             .filter_map(|(_, extent)| Some((extent.chunk_id()?, extent.place?)))
             .collect();

@@ -8,17 +8,24 @@ use haven_format::{
 
 use crate::{
     Dirent, Fs, FsError, Handle, Result,
-    meta::{decode, inode, is_dir, kind},
+    history::{SNAPSHOTS_NAME, folder},
+    meta::{decode, is_dir, kind},
 };
 
 /// Entries read at once.
 const BATCH: usize = 128;
 const SELF: Cookie = 1;
 const PARENT: Cookie = 2;
+/// The folder of snapshots, if it is listed.
+const FOLDER: Cookie = 3;
+
+fn directory(name: &'static [u8], ino: Ino, cookie: Cookie) -> Dirent {
+    Dirent { name: Bytes::from_static(name), ino, kind: kind(libc::S_IFDIR), cookie, attr: None }
+}
 
 impl Fs {
     pub fn opendir(&self, ino: Ino) -> Result<Handle> {
-        if is_dir(inode(&self.vault.live(), ino)?.mode) {
+        if ino == folder() || is_dir(self.record(ino)?.mode) {
             Ok(self.handles.open(&self.nodes.hold(ino)))
         } else {
             Err(FsError::NotDirectory)
@@ -36,25 +43,31 @@ impl Fs {
         take: &mut dyn FnMut(&Dirent) -> bool,
     ) -> Result<()> {
         self.opened(ino, handle)?;
-        let view = self.vault.live();
-        let directory = inode(&view, ino)?;
-        for (cookie, name, ino) in [(SELF, &b"."[..], ino), (PARENT, b"..", Ino(directory.parent))] {
-            let entry = Dirent { name: Bytes::from_static(name), ino, kind: kind(directory.mode), cookie, attr: None };
-            if from < cookie && !take(&entry) {
+        let parent = if ino == folder() { Ino::ROOT } else { self.parent_of(ino)? };
+        for (cookie, name, ino) in [(SELF, &b"."[..], ino), (PARENT, b"..", parent)] {
+            if from < cookie && !take(&directory(name, ino, cookie)) {
                 return Ok(());
             }
         }
-        let mut from = from.max(PARENT) + 1;
+        if ino == folder() {
+            return self.read_folder(from, plus, take);
+        }
+        let lists = ino == Ino::ROOT && self.options.list_snapshots && self.options.at.is_none();
+        if lists && from < FOLDER && !self.hand(directory(SNAPSHOTS_NAME, folder(), FOLDER), plus, take)? {
+            return Ok(());
+        }
+        let at = self.place(ino)?;
+        let mut from = from.max(FOLDER) + 1;
         loop {
-            let batch = view.scan(record::entries(ino, from..Cookie::MAX), BATCH)?;
+            let batch = at.view.scan(record::entries(at.ino, from..Cookie::MAX), BATCH)?;
             let more = batch.len() == BATCH;
             for (key, value) in batch {
                 let cookie = record::entry_cookie(&key)
                     .ok_or_else(|| FsError::Broken(format!("an entry key of inode {ino} has another length")))?;
                 from = cookie + 1;
                 let entry: Entry = decode(value, "an entry", ino)?;
-                let child = Ino(entry.ino);
-                let attr = match plus.then(|| self.attr(&view, child)) {
+                let (own, child) = (Ino(entry.ino), at.beside(Ino(entry.ino)));
+                let attr = match plus.then(|| self.attr_in(&at.view, own, child)) {
                     // Removed since the batch was read.
                     Some(Err(FsError::NotFound)) => continue,
                     other => other.transpose()?,
@@ -70,6 +83,28 @@ impl Fs {
                 return Ok(());
             }
         }
+    }
+
+    /// The snapshots, as directories. Its cookies count them by age.
+    fn read_folder(&self, from: Cookie, plus: bool, take: &mut dyn FnMut(&Dirent) -> bool) -> Result<()> {
+        for (age, name, ino) in self.snapshot_roots()? {
+            let cookie = FOLDER + age;
+            if from < cookie && !self.hand(Dirent { name, ..directory(b"", ino, cookie) }, plus, take)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn hand(&self, mut entry: Dirent, plus: bool, take: &mut dyn FnMut(&Dirent) -> bool) -> Result<bool> {
+        if plus {
+            entry.attr = Some(self.attr(entry.ino)?);
+        }
+        let taken = take(&entry);
+        if taken && plus {
+            self.lookups.add(entry.ino);
+        }
+        Ok(taken)
     }
 
     pub fn releasedir(&self, ino: Ino, handle: Handle) -> Result<()> {

@@ -3,12 +3,13 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
-use haven_format::{Ino, TxSeq};
+use haven_format::{Ino, TxSeq, record::Inode};
 
 use crate::{
     Atime, Caller, Fs, FsError, Handle, Result, SIZE_MAX, SetAttr, WriteFlags,
     content::How,
     handle::Open,
+    history::{folder, is_past},
     meta::{inode, is_dir},
 };
 
@@ -20,17 +21,23 @@ const ATIME_AGE: i64 = 24 * 60 * 60;
 impl Fs {
     /// `flags` are those of open(2); `O_TRUNC` is honoured, the kernel sees to the others.
     pub fn open(&self, ino: Ino, flags: i32) -> Result<Handle> {
-        if is_dir(inode(&self.vault.live(), ino)?.mode) {
+        if ino == folder() || is_dir(self.record(ino)?.mode) {
             return Err(FsError::IsDirectory);
         }
         if flags & libc::O_ACCMODE != libc::O_RDONLY {
-            self.writable()?;
+            self.writable_at(ino)?;
         }
         if flags & libc::O_TRUNC != 0 {
             let set = SetAttr { size: Some(0), kill_privileges: true, ..Default::default() };
             self.setattr(&Caller::ROOT, ino, &set, None)?;
         }
         Ok(self.handles.open(&self.nodes.hold(ino)))
+    }
+
+    /// The record of an inode, of now or of the past.
+    pub(crate) fn record(&self, ino: Ino) -> Result<Inode> {
+        let at = self.place(ino)?;
+        inode(&at.view, at.ino)
     }
 
     /// What `handle` has open, which is `ino`.
@@ -42,8 +49,8 @@ impl Fs {
     /// At most `len` bytes from `offset`; fewer only at the end of the file.
     pub fn read(&self, ino: Ino, handle: Handle, offset: u64, len: usize) -> Result<Bytes> {
         let open = self.opened(ino, handle)?;
-        let bytes = self.read_range(&self.vault.live(), &open, offset, len)?;
-        if self.options.atime == Atime::Relative && !self.options.read_only {
+        let bytes = self.read_range(&self.place(ino)?, &open, offset, len)?;
+        if self.options.atime == Atime::Relative && !self.options.read_only && !is_past(ino) {
             self.touch(&open)?;
         }
         Ok(bytes)
@@ -54,7 +61,7 @@ impl Fs {
         if std::mem::replace(&mut open.reading.lock().touched, true) {
             return Ok(());
         }
-        let attr = self.attr(&self.vault.live(), open.node.ino)?;
+        let attr = self.attr(open.node.ino)?;
         let now = self.clock.now();
         let due = attr.atime <= attr.mtime || attr.atime <= attr.ctime || attr.atime.seconds + ATIME_AGE <= now.seconds;
         if due {
@@ -65,7 +72,7 @@ impl Fs {
 
     /// Takes all of `data`, or nothing.
     pub fn write(&self, ino: Ino, handle: Handle, offset: u64, data: &[u8], flags: WriteFlags) -> Result<usize> {
-        self.writable()?;
+        self.writable_at(ino)?;
         let open = self.opened(ino, handle)?;
         let node = &open.node;
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= SIZE_MAX).ok_or(FsError::TooLarge)?;
@@ -82,6 +89,7 @@ impl Fs {
             self.store(node, How::Drop)?;
         }
         let (run, length, alone) = {
+            let _open = self.gate.read();
             let mut state = node.state.write();
             let size = match state.size {
                 Some(size) => size,

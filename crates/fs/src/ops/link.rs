@@ -13,7 +13,11 @@ pub const LINK_MAX: u32 = 1 << 31;
 impl Fs {
     /// Gives `ino` the name `name` in `parent` as well. Counts a lookup of it.
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
-        self.writable()?;
+        self.writable_at(ino)?;
+        self.writable_at(parent)?;
+        if self.names_folder(parent, name) {
+            return Err(FsError::Exists);
+        }
         match name {
             b"." | b".." => return Err(FsError::Exists),
             _ => check_name(name)?,
@@ -45,7 +49,7 @@ impl Fs {
             self.orphans.lock().remove(&ino);
         }
         drop(change);
-        let attr = self.attr(&self.vault.live(), ino)?;
+        let attr = self.attr(ino)?;
         self.lookups.add(ino);
         Ok(attr)
     }

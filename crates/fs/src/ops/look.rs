@@ -8,6 +8,7 @@ use haven_vault::View;
 
 use crate::{
     Atime, Attr, Fs, FsError, Handle, Result, StatFs,
+    history::{folder, is_past},
     meta::{NAME_MAX, file_type, find_entry, inode, is_dir},
 };
 
@@ -24,32 +25,64 @@ impl Fs {
         if name.len() > NAME_MAX {
             return Err(FsError::NameTooLong);
         }
-        let view = self.vault.live();
-        let ino = match name {
-            b"." => parent,
-            b".." => Ino(inode(&view, parent)?.parent),
-            _ => match find_entry(&self.keys, &view, parent, name)? {
-                Some((_, entry)) => Ino(entry.ino),
-                None if is_dir(inode(&view, parent)?.mode) => return Err(FsError::NotFound),
-                None => return Err(FsError::NotDirectory),
-            },
-        };
-        let attr = self.attr(&view, ino)?;
+        let ino = self.child(parent, name)?;
+        let attr = self.attr(ino)?;
         self.lookups.add(ino);
         Ok(attr)
     }
 
+    fn child(&self, parent: Ino, name: &[u8]) -> Result<Ino> {
+        if self.names_folder(parent, name) {
+            return Ok(folder());
+        }
+        if parent == folder() {
+            return match name {
+                b"." => Ok(parent),
+                b".." => Ok(Ino::ROOT),
+                _ => self.find_snapshot(name),
+            };
+        }
+        let at = self.place(parent)?;
+        match name {
+            b"." => Ok(parent),
+            b".." => self.parent_of(parent),
+            _ => match find_entry(&self.keys, &at.view, at.ino, name)? {
+                Some((_, entry)) => Ok(at.beside(Ino(entry.ino))),
+                None if is_dir(inode(&at.view, at.ino)?.mode) => Err(FsError::NotFound),
+                None => Err(FsError::NotDirectory),
+            },
+        }
+    }
+
+    /// The directory that a directory stands in.
+    pub(crate) fn parent_of(&self, ino: Ino) -> Result<Ino> {
+        let at = self.place(ino)?;
+        if at.ino == Ino::ROOT && is_past(ino) {
+            return Ok(folder());
+        }
+        Ok(at.beside(Ino(inode(&at.view, at.ino)?.parent)))
+    }
+
     pub fn getattr(&self, ino: Ino, _handle: Option<Handle>) -> Result<Attr> {
-        self.attr(&self.vault.live(), ino)
+        self.attr(ino)
     }
 
     /// The record, with what is in memory laid over. The caller holds no node's state.
-    pub(crate) fn attr(&self, view: &View, ino: Ino) -> Result<Attr> {
+    pub(crate) fn attr(&self, ino: Ino) -> Result<Attr> {
+        if ino == folder() {
+            return Ok(Attr::new(ino, &self.folder_inode()?));
+        }
+        let at = self.place(ino)?;
+        self.attr_in(&at.view, at.ino, ino)
+    }
+
+    /// The same for the inode that `view` calls `own` and the kernel `ino`.
+    pub(crate) fn attr_in(&self, view: &View, own: Ino, ino: Ino) -> Result<Attr> {
         let Some(node) = self.nodes.find(ino) else {
-            return Ok(self.with_atime(Attr::new(ino, &inode(view, ino)?)));
+            return Ok(self.with_atime(Attr::new(ino, &inode(view, own)?)));
         };
         let state = node.state.read();
-        let mut attr = Attr::new(ino, &inode(view, ino)?);
+        let mut attr = Attr::new(ino, &inode(view, own)?);
         if let Some(size) = state.size {
             attr.size = size;
         }
@@ -79,7 +112,8 @@ impl Fs {
     }
 
     pub fn readlink(&self, ino: Ino) -> Result<Bytes> {
-        let inode = inode(&self.vault.live(), ino)?;
+        let at = self.place(ino)?;
+        let inode = inode(&at.view, at.ino)?;
         if file_type(inode.mode) == libc::S_IFLNK {
             Ok(inode.target)
         } else {

@@ -63,7 +63,7 @@ impl Fs {
                 let view = self.vault.live();
                 let (_, entry) = find_entry(&self.keys, &view, parent, name)?.ok_or(FsError::NotFound)?;
                 let handle = self.open(Ino(entry.ino), flags)?;
-                let attr = self.attr(&view, Ino(entry.ino))?;
+                let attr = self.attr(Ino(entry.ino))?;
                 self.lookups.add(attr.ino);
                 Ok((attr, handle))
             }
@@ -73,7 +73,7 @@ impl Fs {
 
     /// Makes and opens a regular file without a name (`O_TMPFILE`); [`Fs::link`] may give it one. Counts a lookup.
     pub fn tmpfile(&self, caller: &Caller, parent: Ino, mode: u32, _flags: i32) -> Result<(Attr, Handle)> {
-        self.writable()?;
+        self.writable_at(parent)?;
         let _change = self.change.lock();
         let mut stage = self.stage();
         let directory = crate::meta::inode(&stage.view, parent)?;
@@ -91,7 +91,10 @@ impl Fs {
     }
 
     fn make(&self, caller: &Caller, parent: Ino, name: &[u8], new: Inode) -> Result<Attr> {
-        self.writable()?;
+        self.writable_at(parent)?;
+        if self.names_folder(parent, name) {
+            return Err(FsError::Exists);
+        }
         match name {
             b"." | b".." => return Err(FsError::Exists),
             _ => check_name(name)?,

@@ -13,7 +13,11 @@ const EXCHANGE: u32 = libc::RENAME_EXCHANGE;
 impl Fs {
     /// `flags` are those of renameat2(2): `RENAME_NOREPLACE` and `RENAME_EXCHANGE`; others are `EINVAL`.
     pub fn rename(&self, parent: Ino, name: &[u8], new_parent: Ino, new_name: &[u8], flags: u32) -> Result<()> {
-        self.writable()?;
+        self.writable_at(parent)?;
+        self.writable_at(new_parent)?;
+        if self.names_folder(parent, name) || self.names_folder(new_parent, new_name) {
+            return Err(FsError::ReadOnly { why: "the folder of snapshots stays".into() });
+        }
         if flags & !(NOREPLACE | EXCHANGE) != 0 || flags == NOREPLACE | EXCHANGE {
             return Err(FsError::Invalid("a rename of this kind"));
         }

@@ -19,7 +19,7 @@ pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 
 impl Fs {
     pub fn setattr(&self, caller: &Caller, ino: Ino, set: &SetAttr, _handle: Option<Handle>) -> Result<Attr> {
-        self.writable()?;
+        self.writable_at(ino)?;
         let node = self.nodes.hold(ino);
         if let Some(size) = set.size {
             self.may_resize(ino, size)?;
@@ -27,10 +27,11 @@ impl Fs {
         }
         self.apply(caller, &node, set)?;
         drop(node);
-        self.attr(&self.vault.live(), ino)
+        self.attr(ino)
     }
 
     fn apply(&self, caller: &Caller, node: &Node, set: &SetAttr) -> Result<()> {
+        let _open = self.gate.read();
         let mut state = node.state.write();
         let _change = self.change.lock();
         let mut stage = self.stage();
@@ -102,6 +103,7 @@ impl Fs {
     }
 
     fn trim(&self, node: &Node, part: Range<u64>) -> Result<()> {
+        let _open = self.gate.read();
         let mut state = node.state.write();
         let _change = self.change.lock();
         let mut stage = self.stage();

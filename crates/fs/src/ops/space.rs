@@ -8,6 +8,7 @@ use crate::{
     Fs, FsError, Handle, Result, SIZE_MAX,
     content::{Edit, How, clip, extents_in, next_extent, windows},
     handle::{Node, State},
+    is_past,
     meta::{Stage, inode},
 };
 
@@ -19,10 +20,9 @@ impl Fs {
     pub fn lseek(&self, ino: Ino, handle: Handle, offset: u64, whence: i32) -> Result<u64> {
         let open = self.opened(ino, handle)?;
         let state = open.node.state.read();
-        let view = self.vault.live();
         let size = match state.size {
             Some(size) => size,
-            None => inode(&view, ino)?.size,
+            None => self.record(ino)?.size,
         };
         if offset >= size {
             return Err(FsError::NoSuchOffset);
@@ -48,10 +48,10 @@ impl Fs {
     fn next_data(&self, state: &State, ino: Ino, within: Range<u64>) -> Result<Option<Range<u64>>> {
         let run = state.runs.overlapping(within.clone()).next();
         let run = run.map(|(start, run)| start.max(within.start)..start + run.data.len() as u64);
-        let view = self.vault.live();
+        let place = self.place(ino)?;
         let mut at = within.start;
         let stored = loop {
-            match next_extent(&view, ino, at)? {
+            match next_extent(&place.view, place.ino, at)? {
                 Some((offset, _)) if offset >= within.end => break None,
                 Some((offset, extent)) if extent.chunk.is_empty() => at = offset + extent.len,
                 Some((offset, extent)) => break Some(offset.max(within.start)..offset + extent.len),
@@ -66,7 +66,7 @@ impl Fs {
 
     /// `mode`: `FALLOC_FL_KEEP_SIZE`, `FALLOC_FL_PUNCH_HOLE`, `FALLOC_FL_ZERO_RANGE`.
     pub fn fallocate(&self, ino: Ino, handle: Handle, offset: u64, len: u64, mode: i32) -> Result<()> {
-        self.writable()?;
+        self.writable_at(ino)?;
         let open = self.opened(ino, handle)?;
         if len == 0 {
             return Err(FsError::Invalid("no bytes to allocate"));
@@ -130,10 +130,23 @@ impl Fs {
         Ok(())
     }
 
+    /// Extents of the past, about to be referred to from the present: what the library was about to forget is stored
+    /// anew.
+    fn keep_alive(&self, extents: &mut [(u64, Extent)]) -> Result<()> {
+        for (_, extent) in extents {
+            let Some(id) = extent.chunk_id() else { continue };
+            if !self.vault.holds(id)? {
+                let plain = self.vault.chunk(id, extent.place.as_ref())?;
+                extent.place = Some(self.vault.put(&plain)?.1);
+            }
+        }
+        Ok(())
+    }
+
     /// Copies by sharing chunks. Gives how many bytes; fewer than `len` at the end of the source, or of what one
     /// commit can hold, so the caller goes on until it gets 0.
     pub fn copy_file_range(&self, from: (Ino, Handle, u64), to: (Ino, Handle, u64), len: u64) -> Result<u64> {
-        self.writable()?;
+        self.writable_at(to.0)?;
         let (source, target) = (self.opened(from.0, from.1)?, self.opened(to.0, to.1)?);
         let same = from.0 == to.0;
         if same && from.2 < to.2.saturating_add(len) && to.2 < from.2.saturating_add(len) {
@@ -146,12 +159,17 @@ impl Fs {
         let target_end = to.2.checked_add(len).filter(|end| *end <= SIZE_MAX).ok_or(FsError::TooLarge)?;
         self.clear_most(&target.node, to.2..target_end)?;
         self.reshape(&target.node, 0, |edit, stage| {
-            let size = inode(&stage.view, from.0)?.size;
+            // Under the change lock: what is now, as this change finds it.
+            let at = self.place(from.0)?;
+            let size = inode(&at.view, at.ino)?.size;
             let mut range = from.2..from.2.saturating_add(len).min(size);
             if range.is_empty() {
                 return Ok(());
             }
-            let extents = extents_in(&stage.view, from.0, range.clone(), SHARED_AT_ONCE)?;
+            let mut extents = extents_in(&at.view, at.ino, range.clone(), SHARED_AT_ONCE)?;
+            if is_past(from.0) {
+                self.keep_alive(&mut extents)?;
+            }
             if extents.len() == SHARED_AT_ONCE
                 && let Some((offset, extent)) = extents.last()
             {

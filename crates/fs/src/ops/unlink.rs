@@ -20,7 +20,10 @@ const REAPED_AT_ONCE: usize = 256;
 
 impl Fs {
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        self.writable()?;
+        self.writable_at(parent)?;
+        if self.names_folder(parent, name) {
+            return Err(FsError::ReadOnly { why: "the folder of snapshots stays".into() });
+        }
         check_name(name)?;
         let change = self.change.lock();
         let mut stage = self.stage();
@@ -43,7 +46,10 @@ impl Fs {
     }
 
     pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        self.writable()?;
+        self.writable_at(parent)?;
+        if self.names_folder(parent, name) {
+            return Err(FsError::ReadOnly { why: "the folder of snapshots stays".into() });
+        }
         match name {
             b".." => return Err(FsError::NotEmpty),
             _ => check_name(name)?,

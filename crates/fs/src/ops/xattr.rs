@@ -12,6 +12,7 @@ use super::setattr::CAPABILITY;
 use crate::{
     Caller, Fs, FsError, Result, STATE_ATTRIBUTE, acl,
     acl::Acl,
+    history::folder,
     meta::{Stage, file_type, inode, is_dir, is_file},
 };
 
@@ -23,7 +24,7 @@ const LIST_MAX: usize = 64 << 10;
 impl Fs {
     /// `flags`: 0, `XATTR_CREATE` or `XATTR_REPLACE`.
     pub fn setxattr(&self, caller: &Caller, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> Result<()> {
-        self.writable()?;
+        self.writable_at(ino)?;
         if flags & !(libc::XATTR_CREATE | libc::XATTR_REPLACE) != 0 {
             return Err(FsError::Invalid("unknown flags for an extended attribute"));
         }
@@ -64,8 +65,11 @@ impl Fs {
 
     /// The whole value; comparing it with the caller's buffer (`ERANGE`) is the adapter's.
     pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Bytes> {
-        let view = self.vault.live();
-        let inode = inode(&view, ino)?;
+        if ino == folder() {
+            return Err(FsError::NoAttribute);
+        }
+        let at = self.place(ino)?;
+        let inode = inode(&at.view, at.ino)?;
         check_name(name, &inode).map_err(|error| match error {
             FsError::NotPermitted(_) => FsError::NoAttribute,
             other => other,
@@ -76,16 +80,19 @@ impl Fs {
         if inode.xattrs == 0 {
             return Err(FsError::NoAttribute);
         }
-        view.get(&record::xattr_key(ino, name))?.ok_or(FsError::NoAttribute)
+        at.view.get(&record::xattr_key(at.ino, name))?.ok_or(FsError::NoAttribute)
     }
 
     /// All names, each followed by a NUL.
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>> {
-        let view = self.vault.live();
-        let inode = inode(&view, ino)?;
+        if ino == folder() {
+            return Ok(Vec::new());
+        }
+        let at = self.place(ino)?;
+        let inode = inode(&at.view, at.ino)?;
         let mut names = Vec::new();
         if inode.xattrs > 0 {
-            for (key, _) in view.scan(record::xattrs(ino), LIST_MAX)? {
+            for (key, _) in at.view.scan(record::xattrs(at.ino), LIST_MAX)? {
                 names.extend_from_slice(record::xattr_name(&key).unwrap_or_default());
                 names.push(0);
             }
@@ -94,7 +101,7 @@ impl Fs {
     }
 
     pub fn removexattr(&self, _caller: &Caller, ino: Ino, name: &[u8]) -> Result<()> {
-        self.writable()?;
+        self.writable_at(ino)?;
         let _change = self.change.lock();
         let mut stage = self.stage();
         let now = stage.now;

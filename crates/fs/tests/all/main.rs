@@ -6,6 +6,7 @@ mod common;
 mod data;
 mod model;
 mod names;
+mod past;
 mod rights;
 mod threads;
 mod worlds;

@@ -1,0 +1,184 @@
+//! The past: snapshots as folders below `.snapshots` in the root directory, read-only.
+//!
+//! The kernel needs a number of its own for each inode of each snapshot: the upper bits say which snapshot (a *tag*,
+//! given out as snapshots are looked at, for as long as this session lasts), the lower are the inode's number.
+
+use std::collections::HashMap;
+
+use haven_format::{
+    Ino,
+    record::{Inode, Snapshot, Time},
+};
+use haven_vault::View;
+use parking_lot::Mutex;
+
+use crate::{Fs, FsError, Result, meta};
+
+/// The folder's name in the root directory.
+pub const SNAPSHOTS_NAME: &[u8] = b".snapshots";
+
+/// Inode numbers are below two to this power.
+const TAG_SHIFT: u32 = 44;
+/// Which snapshot; 0: the present.
+type Tag = u64;
+/// The folder of snapshots itself.
+const FOLDER: Tag = (1 << 17) - 1;
+/// The bit that tells inode numbers of snapshots, as programs see them, from those of the present.
+const PAST: u64 = 1 << 62;
+/// Unsaved bytes that may be left to store while writers wait for a snapshot.
+const REST_MAX: u64 = 2 << 20;
+/// How often what was written is stored before writers are made to wait.
+const ROUNDS: usize = 8;
+
+fn tag(ino: Ino) -> Tag {
+    ino.0 >> TAG_SHIFT
+}
+
+/// The inode's number in its library.
+pub(crate) fn own(ino: Ino) -> Ino {
+    Ino(ino.0 & ((1 << TAG_SHIFT) - 1))
+}
+
+/// Whether it is an inode of the past, or the folder of snapshots.
+pub fn is_past(ino: Ino) -> bool {
+    tag(ino) != 0
+}
+
+/// The folder of snapshots.
+pub(crate) fn folder() -> Ino {
+    Ino(FOLDER << TAG_SHIFT | Ino::ROOT.0)
+}
+
+/// Whether names in this directory come and go without the kernel's doing.
+pub fn is_folder(ino: Ino) -> bool {
+    tag(ino) == FOLDER
+}
+
+/// The number that programs are shown. In all snapshots an inode has the same, so that a backup of one finds what it
+/// knows from another; never that of the present, or `cp` would take a file and its former self for one.
+pub fn shown(ino: Ino) -> Ino {
+    if is_past(ino) { Ino(own(ino).0 | PAST) } else { ino }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    tags: Mutex<Tags>,
+}
+
+#[derive(Debug, Default)]
+struct Tags {
+    /// By the transaction it was taken after, which no two share.
+    of: HashMap<u64, Tag>,
+    snapshots: HashMap<Tag, Snapshot>,
+}
+
+/// Where an inode is.
+pub(crate) struct Place {
+    pub view: View,
+    /// As in the records of `view`.
+    pub ino: Ino,
+    tag: Tag,
+}
+
+impl Place {
+    /// The number by which the kernel is to know another inode of the same view.
+    pub fn beside(&self, ino: Ino) -> Ino {
+        Ino(self.tag << TAG_SHIFT | ino.0)
+    }
+}
+
+impl Fs {
+    /// The records as they are now, or as this file system is to show them.
+    pub(crate) fn view(&self) -> View {
+        self.options.at.clone().unwrap_or_else(|| self.vault.live())
+    }
+
+    /// Where `ino` is to be read. Not for the folder of snapshots.
+    pub(crate) fn place(&self, ino: Ino) -> Result<Place> {
+        let tag = tag(ino);
+        if tag == 0 {
+            return Ok(Place { view: self.view(), ino, tag });
+        }
+        let snapshot = self.history.tags.lock().snapshots.get(&tag).cloned().ok_or(FsError::NotFound)?;
+        // Its record may name its root by now, which is all that can have changed.
+        let view = match self.vault.view_of(&snapshot) {
+            Err(haven_vault::VaultError::Need(_)) if snapshot.root.is_empty() => {
+                let newer = self.vault.snapshots()?.into_iter().find(|(_, other)| other.seq == snapshot.seq);
+                self.vault.view_of(newer.as_ref().map_or(&snapshot, |(_, newer)| newer))?
+            }
+            other => other?,
+        };
+        Ok(Place { view, ino: own(ino), tag })
+    }
+
+    /// The root directory of a snapshot.
+    fn root_of(&self, snapshot: Snapshot) -> Result<Ino> {
+        let mut tags = self.history.tags.lock();
+        let next = tags.of.len() as Tag + 1;
+        if next >= FOLDER {
+            return Err(FsError::Broken("more snapshots were looked at than this mount can tell apart".into()));
+        }
+        let tag = *tags.of.entry(snapshot.seq).or_insert(next);
+        tags.snapshots.insert(tag, snapshot);
+        Ok(Ino(tag << TAG_SHIFT | Ino::ROOT.0))
+    }
+
+    /// The folder of snapshots as an inode: the root directory's, but for nobody to write in.
+    pub(crate) fn folder_inode(&self) -> Result<Inode> {
+        let root = meta::inode(&self.vault.live(), Ino::ROOT)?;
+        let newest = self.vault.snapshots()?.last().map_or(root.btime, |(_, snapshot)| snapshot.taken);
+        let time = |time: Time| time.max(newest);
+        let mode = libc::S_IFDIR | root.mode & 0o555;
+        Ok(Inode { mode, nlink: 2, xattrs: 0, mtime: time(root.btime), ctime: time(root.btime), ..root })
+    }
+
+    /// Whether `name` in `parent` is the folder of snapshots.
+    pub(crate) fn names_folder(&self, parent: Ino, name: &[u8]) -> bool {
+        parent == Ino::ROOT && name == SNAPSHOTS_NAME && self.options.at.is_none()
+    }
+
+    pub(crate) fn find_snapshot(&self, name: &[u8]) -> Result<Ino> {
+        let snapshot = self.vault.snapshot(name)?.ok_or(FsError::NotFound)?;
+        self.root_of(snapshot)
+    }
+
+    /// All snapshots: when each was taken as a number that grows, its name, and its root directory.
+    pub(crate) fn snapshot_roots(&self) -> Result<Vec<(u64, bytes::Bytes, Ino)>> {
+        let snapshots = self.vault.snapshots()?;
+        snapshots.into_iter().map(|(name, snapshot)| Ok((snapshot.seq, name, self.root_of(snapshot)?))).collect()
+    }
+
+    /// Takes a snapshot of everything that was written before the call, at one instant: what any program wrote after
+    /// another write had returned is in it only if that write is. Writers wait while the last of it is stored, and
+    /// only for that. Not durable before [`Fs::sync`].
+    pub fn snapshot(&self, name: &[u8], note: &str, by: &str) -> Result<Snapshot> {
+        self.writable()?;
+        for _ in 0..ROUNDS {
+            if self.unsaved() <= REST_MAX {
+                break;
+            }
+            self.flush_all()?;
+        }
+        let _writers = self.gate.write();
+        self.flush_all()?;
+        Ok(self.vault.take_snapshot(name, note, by)?)
+    }
+
+    /// Bytes written that the vault has not got, over all files.
+    fn unsaved(&self) -> u64 {
+        let (mut sum, mut ino) = (0, 0);
+        while let Some(next) = self.nodes.next_holding(ino) {
+            ino = next;
+            sum += self.nodes.find(Ino(ino)).map_or(0, |node| node.state.read().runs.unsaved());
+        }
+        sum
+    }
+
+    /// For calls that change something: the past never changes.
+    pub(crate) fn writable_at(&self, ino: Ino) -> Result<()> {
+        if is_past(ino) {
+            return Err(FsError::ReadOnly { why: "a snapshot never changes".into() });
+        }
+        self.writable()
+    }
+}
