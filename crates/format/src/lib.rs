@@ -16,6 +16,7 @@ pub mod layout;
 pub mod lease;
 pub mod pack;
 pub mod record;
+pub mod retention;
 pub mod root;
 pub mod segment;
 pub mod shard;
