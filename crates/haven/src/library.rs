@@ -45,7 +45,10 @@ pub fn store_trouble(what: impl Display, error: &StoreError) -> Trouble {
             "give these credentials, or this user, the right to read, write, list and delete there"
         }
         StoreError::Unauthorized { .. } => {
-            "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or [store.s3.credentials]), the region, and this machine's clock"
+            "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or [store.s3.credentials]), the region, and this machine's clock; for SFTP the key or password of [store.sftp]"
+        }
+        StoreError::Untrusted { .. } => {
+            "ask the server's owner for its key's fingerprint before you do what the message says"
         }
         StoreError::Full { .. } => "make room or raise the quota",
         StoreError::Unavailable { .. } => "check the endpoint and the network, then try again",

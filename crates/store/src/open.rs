@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/path`, `./path`, `file:///path` | a directory ([`crate::dir`]) |
 //! | `s3://bucket/prefix?endpoint=https://host&region=…&style=path` | a bucket ([`crate::s3`]) |
+//! | `sftp://user@host:port/path`, `sftp://user@host/~/path` | a directory of another machine ([`crate::sftp`]) |
 //! | `memory:name` | in this process's memory, shared by name ([`crate::memory`]) |
 //!
 //! What [`open`] returns is decorated: `retry(limit(meter(timeout(store))))`. Who wants the handles
@@ -22,7 +23,9 @@ use crate::{
     port::{DynStore, StoreError},
     retry::{Retry, RetryConfig, Trouble},
     s3::{S3, S3Config, S3Url},
+    sftp::{Sftp, SftpConfig},
     timeout::{Timeout, TimeoutConfig},
+    url::Remote,
 };
 
 /// The settings of a store: the table `[store]` of haven.toml.
@@ -31,6 +34,8 @@ use crate::{
 pub struct StoreOptions {
     /// How to reach and sign for an S3 bucket.
     pub s3: S3Config,
+    /// How to log in to a server that speaks SFTP.
+    pub sftp: SftpConfig,
     /// How long one request may take.
     pub timeout: TimeoutConfig,
     /// How to ask again.
@@ -113,6 +118,7 @@ impl Bare {
                 Ok(Self::Other(Arc::new(dir)))
             }
             Place::Memory(name) => Ok(Self::Other(Memory::shared(name))),
+            Place::Sftp(remote) => Ok(Self::Other(Arc::new(Sftp::open(remote, &options.sftp, options.create)?))),
             Place::S3(url) => Ok(Self::S3(Arc::new(S3::open(url, &options.s3)?))),
         }
     }
@@ -122,6 +128,7 @@ impl Bare {
 enum Place<'a> {
     Dir(&'a str),
     Memory(&'a str),
+    Sftp(Remote),
     S3(S3Url),
 }
 
@@ -141,6 +148,9 @@ impl<'a> Place<'a> {
         }
         if let Some(name) = url.strip_prefix("memory:") {
             return Ok(Self::Memory(name.trim_start_matches('/')));
+        }
+        if let Some(rest) = url.strip_prefix("sftp://") {
+            return Ok(Self::Sftp(Remote::parse(url, rest)?));
         }
         if let Some(rest) = url.strip_prefix("s3://") {
             return Ok(Self::S3(S3Url::parse(url, rest)?));
@@ -187,7 +197,7 @@ impl OpenError {
     pub fn next(&self) -> String {
         match self {
             Self::Url { .. } | Self::Scheme { .. } => {
-                "write s3://bucket/prefix?endpoint=https://host, or file:///path".into()
+                "write s3://bucket/prefix?endpoint=https://host, sftp://user@host/path, or file:///path".into()
             }
             Self::Setting { setting, .. } => {
                 format!("correct {setting} (in the URL, the environment or haven.toml)")

@@ -127,6 +127,9 @@ pub enum StoreError {
     /// Signature, clock or credentials are not accepted.
     #[error("the store does not accept the credentials ({detail})")]
     Unauthorized { detail: String },
+    /// The server is not known to be the right one; nothing was said to it.
+    #[error("the server can't be trusted: {detail}")]
+    Untrusted { detail: String },
     #[error("the store is full or over its quota ({detail})")]
     Full { detail: String },
     /// Network trouble, timeouts, 5xx, 429: the next try may succeed.
@@ -158,6 +161,7 @@ impl StoreError {
             Self::NoBucket { .. }
             | Self::Denied { .. }
             | Self::Unauthorized { .. }
+            | Self::Untrusted { .. }
             | Self::Full { .. }
             | Self::Unsupported { .. } => Advice::Setting,
         }

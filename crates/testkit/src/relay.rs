@@ -1,4 +1,4 @@
-//! Forwards TCP with a delay, to try a far store on a near machine.
+//! Forwards TCP with a delay, to try a far store on a near machine, or until it is cut ([`Cutter`]).
 //!
 //! Both sides get TCP_NODELAY, and TCP_QUICKACK before each wait, so that only the ordered delay is
 //! added: a server that sends an answer in two writes (Garage) would otherwise wait 40 ms for an
@@ -8,13 +8,15 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
+    task::JoinHandle,
     time::Instant,
 };
 
@@ -89,4 +91,111 @@ async fn write_later(
         room.add_permits(bytes.len());
     }
     let _ = to.shutdown().await;
+}
+
+/// Forwards TCP until it is told to cut: for losing a connection at a chosen byte of a request.
+/// Ends, and cuts what is open, when it is dropped.
+#[derive(Debug)]
+pub struct Cutter {
+    address: SocketAddr,
+    scissors: Arc<Scissors>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Scissors {
+    /// How many more bytes clients may send before all is cut, if there is an end to it.
+    left: Mutex<Option<u64>>,
+    /// Changes when every open connection is to be cut.
+    cut: watch::Sender<u64>,
+}
+
+impl Cutter {
+    /// Forwards a free port of loopback to `server`.
+    pub async fn start(server: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let scissors = Arc::new(Scissors { left: Mutex::new(None), cut: watch::Sender::new(0) });
+        let task = tokio::spawn(forward_all(listener, server, scissors.clone()));
+        Ok(Self { address, scissors, task })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Cuts every open connection now.
+    pub fn cut(&self) {
+        self.scissors.cut.send_modify(|times| *times += 1);
+    }
+
+    /// Cuts every open connection once, when clients have sent so many bytes more; those arrive.
+    pub fn cut_after(&self, bytes: u64) {
+        *self.scissors.left.lock() = Some(bytes);
+    }
+
+    /// How often it has cut.
+    pub fn cuts(&self) -> u64 {
+        *self.scissors.cut.borrow()
+    }
+}
+
+impl Drop for Cutter {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.cut();
+    }
+}
+
+async fn forward_all(listener: TcpListener, server: SocketAddr, scissors: Arc<Scissors>) {
+    loop {
+        let Ok((mut client, _)) = listener.accept().await else { continue };
+        let scissors = scissors.clone();
+        tokio::spawn(async move {
+            let mut cut = scissors.cut.subscribe();
+            let Ok(mut server) = TcpStream::connect(server).await else { return };
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let (mut from_client, mut to_client) = client.split();
+            let (mut from_server, mut to_server) = server.split();
+            // Both ends are dropped as soon as one of these ends.
+            tokio::select! {
+                _ = cut.changed() => {}
+                _ = forward_counted(&mut from_client, &mut to_server, &scissors) => {}
+                _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+            }
+        });
+    }
+}
+
+async fn forward_counted(
+    from: &mut tokio::net::tcp::ReadHalf<'_>,
+    to: &mut tokio::net::tcp::WriteHalf<'_>,
+    scissors: &Scissors,
+) -> io::Result<()> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        let (passing, last) = {
+            let mut left = scissors.left.lock();
+            match *left {
+                Some(bytes) if bytes <= length as u64 => {
+                    *left = None;
+                    (bytes as usize, true)
+                }
+                Some(bytes) => {
+                    *left = Some(bytes - length as u64);
+                    (length, false)
+                }
+                None => (length, false),
+            }
+        };
+        to.write_all(&buffer[..passing]).await?;
+        if last {
+            scissors.cut.send_modify(|times| *times += 1);
+            return Ok(());
+        }
+    }
 }

@@ -1,6 +1,5 @@
-//! Listing a directory store in the order of full names, without walking what can't match.
-//!
-//! A folder `a` sorts as `a/`: all names below it start so, and `a-1` and `a.b` come before them.
+//! Listing a directory store in the order of full names, without walking what can't match: by the rules
+//! of [`crate::tree`], and asking the file system only for the entries that go onto the page.
 
 use std::io;
 
@@ -10,7 +9,10 @@ use rustix::{
 };
 
 use super::disk::{Disk, failure, io_failure};
-use crate::port::{ListPage, ObjectMeta, ObjectName, StoreError};
+use crate::{
+    port::{ListPage, ObjectMeta, ObjectName, StoreError},
+    tree::Wanted,
+};
 
 /// See [`crate::port::Store::list`].
 pub(super) fn list(disk: &Disk, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, StoreError> {
@@ -18,20 +20,17 @@ pub(super) fn list(disk: &Disk, prefix: &str, after: Option<&str>, limit: usize)
 }
 
 fn walk<'a>(disk: &'a Disk, prefix: &'a str, after: Option<&'a str>, limit: usize) -> Result<Walk<'a>, StoreError> {
-    let mut walk = Walk { disk, prefix, after: after.unwrap_or(""), limit, page: ListPage::default(), folders_read: 0 };
-    // The deepest folder that can hold all matches.
-    let start = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
-    if start.split('/').any(|s| s == "." || s == "..") || start.starts_with('/') {
-        return Ok(walk);
+    let wanted = Wanted::new(prefix, after);
+    let mut walk = Walk { disk, wanted, limit, page: ListPage::default(), folders_read: 0 };
+    if let Some(start) = wanted.start() {
+        walk.folder(start)?;
     }
-    walk.folder(start)?;
     Ok(walk)
 }
 
 struct Walk<'a> {
     disk: &'a Disk,
-    prefix: &'a str,
-    after: &'a str,
+    wanted: Wanted<'a>,
     limit: usize,
     page: ListPage,
     folders_read: usize,
@@ -54,8 +53,11 @@ impl Walk<'_> {
             }
             Err(errno) => return Err(io_failure(folder, &errno.into())),
         };
-        let mut names: Vec<String> =
-            entries.into_iter().map(|entry| format!("{folder}{entry}")).filter(|name| self.may_match(name)).collect();
+        let mut names: Vec<String> = entries
+            .into_iter()
+            .map(|entry| format!("{folder}{entry}"))
+            .filter(|name| self.wanted.may_match(name))
+            .collect();
         names.sort_unstable();
         for name in names {
             let go_on = if name.ends_with('/') { self.folder(&name)? } else { self.object(&name)? };
@@ -64,15 +66,6 @@ impl Walk<'_> {
             }
         }
         Ok(true)
-    }
-
-    fn may_match(&self, name: &str) -> bool {
-        if name.ends_with('/') {
-            let inside_prefix = name.starts_with(self.prefix) || self.prefix.starts_with(name);
-            inside_prefix && (name > self.after || self.after.starts_with(name))
-        } else {
-            name.starts_with(self.prefix) && name > self.after
-        }
     }
 
     fn object(&mut self, name: &str) -> Result<bool, StoreError> {

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use http::uri::{Authority, Scheme};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    credentials::{CredentialConfig, Environment, Source, profile_files, profile_section, setting},
-    sign::encode,
+use super::credentials::{CredentialConfig, Source, profile_files, profile_section, setting};
+use crate::{
+    open::OpenError,
+    secret::Environment,
+    url::{decode, encode},
 };
-use crate::open::OpenError;
 
 /// The settings of an S3 store: the table `[store.s3]` of haven.toml. What the URL says goes before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,20 +198,6 @@ fn profile_region(config: &S3Config, env: Environment<'_>) -> Option<String> {
         let text = std::fs::read_to_string(path).ok()?;
         setting(&profile_section(&text, &name), "region")
     })
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

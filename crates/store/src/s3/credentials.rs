@@ -6,19 +6,19 @@
 //! Credentials are read at the first request, again a minute before they expire, and again when the
 //! store refuses them: a rotated key or a fresh session token takes effect without a restart.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime},
-};
+use std::{path::PathBuf, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{calendar, secret::Secret};
+use crate::{
+    calendar,
+    secret::{self, Environment, Secret},
+};
 
 /// Credentials are read anew when they have less than this left.
 const EXPIRY_MARGIN_SECONDS: i64 = 60;
-/// How long a command may take to print credentials.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// What errors call them.
+const WHAT: &str = "the credentials";
 
 /// Where the keys come from. At most one may be set; if none is, the environment
 /// (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`) and then the AWS profile.
@@ -60,9 +60,6 @@ pub(super) enum Source {
     Profile { name: String, files: Vec<PathBuf> },
 }
 
-/// Reads a variable of the environment.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 impl Source {
     /// Decides where to look. The error names the setting and what is wrong with it.
     pub(super) fn choose(config: &CredentialConfig, env: Environment<'_>) -> Result<Self, (String, String)> {
@@ -79,11 +76,8 @@ impl Source {
             return Ok(Self::Command(command.clone()));
         }
         if let Some(name) = &config.systemd {
-            let Some(folder) = env("CREDENTIALS_DIRECTORY") else {
-                let why = "CREDENTIALS_DIRECTORY is not set: this is no systemd service, or it has no LoadCredential=";
-                return Err(("credentials.systemd".into(), why.into()));
-            };
-            return Ok(Self::File(Path::new(&folder).join(name)));
+            let path = secret::systemd_credential(name, env);
+            return path.map(Self::File).map_err(|why| ("credentials.systemd".into(), why));
         }
         if config.profile.is_none()
             && let (Some(key_id), Some(secret)) = (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY"))
@@ -104,13 +98,13 @@ impl Source {
         match self {
             Self::Fixed(credentials) => Ok(credentials.clone()),
             Self::File(path) => {
-                let text = read_file(path).await?;
+                let text = secret::read_file(path, WHAT).await?;
                 parse(&text).ok_or_else(|| format!("{} holds no key id and secret", path.display()))
             }
             Self::Command(command) => run(command).await,
             Self::Profile { name, files } => {
                 for path in files {
-                    let Ok(text) = read_file(path).await else {
+                    let Ok(text) = secret::read_file(path, WHAT).await else {
                         continue;
                     };
                     let section = profile_section(&text, name);
@@ -197,25 +191,9 @@ fn parse(text: &str) -> Option<Credentials> {
     }
 }
 
-async fn read_file(path: &Path) -> Result<String, String> {
-    let owned = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(owned)).await;
-    let read = read.map_err(std::io::Error::other).flatten();
-    read.map_err(|error| format!("the credentials in {} can't be read: {error}", path.display()))
-}
-
 async fn run(command: &str) -> Result<Credentials, String> {
-    let mut child = tokio::process::Command::new("sh");
-    child.arg("-c").arg(command).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(COMMAND_TIMEOUT, child.output()).await;
-    let output = output
-        .map_err(|_| format!("the credentials command did not end within {} s", COMMAND_TIMEOUT.as_secs()))?
-        .map_err(|error| format!("the credentials command can't be run: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("the credentials command failed ({})", output.status));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    parse(&text).ok_or_else(|| "the credentials command printed no key id and secret".into())
+    let text = secret::run(command, WHAT).await?;
+    parse(&text).ok_or_else(|| "the command for the credentials printed no key id and secret".into())
 }
 
 /// Seconds since the epoch by this machine's clock.

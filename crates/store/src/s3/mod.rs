@@ -40,11 +40,13 @@ use self::{
     config::Target,
     credentials::{Credentials, Source, now},
     http::{Answer, Http},
-    sign::{UNSIGNED, encode, sha256_hex, sign},
+    sign::{UNSIGNED, sha256_hex, sign},
 };
 use crate::{
     open::OpenError,
     port::{ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError},
+    secret::environment,
+    url::encode,
 };
 
 /// What no server refuses to give in one page.
@@ -87,9 +89,8 @@ struct Draft<'a> {
 impl S3 {
     /// Opens the store that `url` names, with the process's environment. Touches no network.
     pub(crate) fn open(url: S3Url, config: &S3Config) -> Result<Self, OpenError> {
-        let env = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
-        let target = Target::resolve(url, config, &env)?;
-        let source = config::source(config, &env)?;
+        let target = Target::resolve(url, config, &environment)?;
+        let source = config::source(config, &environment)?;
         let https = target.scheme == ::http::uri::Scheme::HTTPS;
         let http = Http::new(https, config.ca_file.as_deref())
             .map_err(|why| OpenError::Setting { setting: "ca_file".into(), why })?;

@@ -95,20 +95,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Encodes `text` for a path (`keep_slash`) or a query value as S3 demands it: everything but the
-/// unreserved characters as `%XX`.
-pub(super) fn encode(text: &str, keep_slash: bool) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (keep_slash && byte == b'/') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,11 +118,5 @@ mod tests {
             signed.ends_with("Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
             "{signed}"
         );
-    }
-
-    #[test]
-    fn reserved_characters_are_encoded_byte_by_byte() {
-        assert_eq!(encode("a/b c+é~", true), "a/b%20c%2B%C3%A9~");
-        assert_eq!(encode("a/b", false), "a%2Fb");
     }
 }

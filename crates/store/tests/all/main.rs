@@ -7,6 +7,9 @@ mod open;
 mod probe;
 mod s3;
 mod servers;
+mod sftp;
+mod ssh_peer;
+mod started;
 
 use haven_store::ObjectName;
 

@@ -131,7 +131,7 @@ fn refusal(error: &StoreError) -> Reply {
         StoreError::NotFound { .. } => Reply::error(404, "NoSuchKey", None),
         StoreError::Exists { .. } | StoreError::Changed { .. } => Reply::error(412, "PreconditionFailed", None),
         StoreError::NoBucket { .. } => Reply::error(404, "NoSuchBucket", None),
-        StoreError::Denied { .. } => Reply::error(403, "AccessDenied", None),
+        StoreError::Denied { .. } | StoreError::Untrusted { .. } => Reply::error(403, "AccessDenied", None),
         StoreError::Unauthorized { .. } => Reply::error(403, "InvalidAccessKeyId", None),
         StoreError::Full { .. } => Reply::error(403, "QuotaExceeded", None),
         StoreError::Unavailable { after: Some(after), .. } => {
