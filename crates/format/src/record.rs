@@ -413,6 +413,14 @@ pub struct Collection {
     /// Why it stopped before anything was condemned or deleted; empty: it did not.
     #[prost(string, tag = "7")]
     pub brake: String,
+    /// The transaction that set this record.
+    #[prost(uint64, tag = "8")]
+    pub seq: u64,
+    /// The brake's memory: seconds since the Unix epoch when a day began, and what was given up since.
+    #[prost(sint64, tag = "9")]
+    pub window_began: i64,
+    #[prost(uint64, tag = "10")]
+    pub window_bytes: u64,
 }
 
 /// Sums over the whole library, kept with every transaction.

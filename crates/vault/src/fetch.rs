@@ -83,6 +83,11 @@ impl Fetches {
         }
     }
 
+    /// The index leads there all the same: the next read asks the bucket again.
+    pub(crate) fn forget_gone(&self, pack: PackId) {
+        self.gone.lock().remove(&pack);
+    }
+
     pub(crate) fn is_gone(&self, place: &ChunkPlace) -> bool {
         let gone = self.gone.lock();
         !gone.is_empty() && place.pack_id().is_ok_and(|pack| gone.contains(&pack))
@@ -198,7 +203,10 @@ impl Vault {
         let object_name = object(&name);
         let got = self.patiently(|| self.world.store.get_range(&object_name, range.clone())).await;
         let body = match got {
-            Err(StoreError::NotFound { .. }) if self.fetches.gone.lock().insert(pack) => return Ok(()),
+            Err(StoreError::NotFound { .. }) => {
+                self.fetches.gone.lock().insert(pack);
+                return Ok(());
+            }
             other => other.map_err(|error| self.lost(&name, error))?,
         };
         let end = range.start + body.len() as u64;

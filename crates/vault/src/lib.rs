@@ -13,6 +13,7 @@
 mod budget;
 mod checkpoint;
 pub mod claim;
+pub mod collect;
 pub mod disk;
 mod error;
 mod fetch;

@@ -53,7 +53,10 @@ impl Vault {
     }
 
     /// Sends segment after segment, until fenced or closed.
-    pub(crate) async fn log_task(self: Arc<Self>) {
+    pub(crate) async fn log_task(self: Arc<Self>, unlisted: Vec<FinishedPack>) {
+        if let Err(error) = self.list_again(unlisted).await {
+            self.counters.note(format!("packs left by an earlier run can't be entered in the list: {error}"));
+        }
         // Packs that an earlier run has left go first.
         self.until_settled(|| self.offer_uploads(&mut self.head.lock(), false)).await;
         loop {
@@ -151,7 +154,7 @@ impl Vault {
     }
 
     /// Fenced if another machine has claimed the library.
-    async fn check_turn(&self) -> Result<()> {
+    pub(crate) async fn check_turn(&self) -> Result<()> {
         let turn = self.turn.expect("only a writer sends");
         loop {
             self.writable()?;

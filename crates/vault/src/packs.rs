@@ -359,6 +359,14 @@ impl Packs {
         if self.budget.make_room(bytes, Use::Data) { Ok(()) } else { Err(Need::Space { bytes }.into()) }
     }
 
+    /// The pack is gone from the bucket: a copy here is of no use.
+    pub(crate) fn forget_clean(&self, id: PackId) {
+        let clean = self.local.lock().get(&id).is_some_and(|local| local.held.lock().clean);
+        if clean {
+            self.drop_clean(id);
+        }
+    }
+
     /// Removes a clean copy's file.
     pub(crate) fn drop_clean(&self, id: PackId) {
         self.local.lock().remove(&id);

@@ -18,6 +18,7 @@ use haven_format::{
 };
 use haven_store::StoreError;
 use prost::Message;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     Result, Vault, VaultError,
@@ -26,7 +27,7 @@ use crate::{
     journal::{Journal, Record, Replay, Session, What},
     load::{self, Loaded},
     local,
-    packs::{Packs, Remembered},
+    packs::{FinishedPack, Packs, Remembered},
     shards::Shards,
     snapshots,
     table::Table,
@@ -62,7 +63,7 @@ impl Vault {
             tail.check_joins(&loaded, &options)?;
         }
         tail.txs.retain(|tx| tx.seq > loaded.head.seq.0);
-        let tail = recover_staging(&world, &packs, tail, &options).await?;
+        let (tail, unlisted) = recover_staging(&world, &packs, tail, &options).await?;
         shards.adopt()?;
         packs.adopt_clean()?;
 
@@ -128,8 +129,25 @@ impl Vault {
         for (object, detail) in loaded.passed_over {
             vault.damage.lock().insert(object, detail);
         }
-        vault.start(packs_to_send);
+        vault.start(packs_to_send, unlisted);
         Ok(vault)
+    }
+
+    /// Enters packs in the library's list that a crash has cut off from it.
+    pub(crate) async fn list_again(self: &Arc<Self>, packs: Vec<FinishedPack>) -> Result<()> {
+        for pack in packs {
+            self.when_settled(|| {
+                if self.live().get(&record::pack_key(pack.id))?.is_some() {
+                    return Ok(());
+                }
+                let mut head = self.head.lock();
+                self.list_packs(&mut head, std::slice::from_ref(&pack))?;
+                head.packs_due.push(pack.id);
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Forgets this machine's unsent changes, for good: after they were saved, or because nobody wants them.
@@ -186,7 +204,7 @@ impl Vault {
         Self::assemble(parts, tokio::sync::mpsc::unbounded_channel().0)
     }
 
-    fn start(self: &Arc<Self>, packs: tokio::sync::mpsc::UnboundedReceiver<crate::packs::FinishedPack>) {
+    fn start(self: &Arc<Self>, packs: UnboundedReceiver<FinishedPack>, unlisted: Vec<FinishedPack>) {
         let mut tasks = self.tasks.lock();
         if self.options.salvage {
             return;
@@ -197,9 +215,10 @@ impl Vault {
             return;
         }
         tasks.extend(self.spawn(self.clone().upload_task(packs)));
-        tasks.extend(self.spawn(self.clone().log_task()));
+        tasks.extend(self.spawn(self.clone().log_task(unlisted)));
         tasks.extend(self.spawn(self.clone().sync_task()));
         tasks.extend(self.spawn(self.clone().checkpoint_task()));
+        tasks.extend(self.spawn(self.clone().collect_task()));
     }
 
     /// Ends the tasks. With `drain`, first sees everything into the bucket and leaves a checkpoint when the log has
@@ -375,9 +394,15 @@ impl Tail {
 }
 
 /// Makes the staged packs whole again, and cuts the tail before the first change whose chunks are not there.
-async fn recover_staging(world: &World, packs: &Packs, mut tail: Tail, options: &Options) -> Result<Tail> {
+/// Also tells which packs of it the bucket has already: that they are on record may have been cut off.
+async fn recover_staging(
+    world: &World,
+    packs: &Packs,
+    mut tail: Tail,
+    options: &Options,
+) -> Result<(Tail, Vec<FinishedPack>)> {
     if options.read_only && !options.salvage {
-        return Ok(tail);
+        return Ok((tail, Vec::new()));
     }
     let staged: HashSet<PackId> = packs.staged()?.into_iter().collect();
     let clean: HashSet<String> = world.disk.list("packs").map_err(local)?.into_iter().collect();
@@ -396,7 +421,7 @@ async fn recover_staging(world: &World, packs: &Packs, mut tail: Tail, options: 
     let mut recovered = Vec::new();
     let mut cut = u64::MAX;
     for id in ids {
-        if in_bucket.contains(&id) {
+        if in_bucket.contains_key(&id) {
             packs.discard_staged(id)?;
             continue;
         }
@@ -418,18 +443,25 @@ async fn recover_staging(world: &World, packs: &Packs, mut tail: Tail, options: 
         packs.finish_recovered(id, chunks)?;
     }
     world.disk.sync_folder("staging").map_err(local)?;
-    Ok(tail)
+    let chunks = |id: PackId| counts.iter().filter(|(pack, _)| *pack == id).count() as u32;
+    let mut landed: Vec<_> =
+        in_bucket.iter().map(|(id, bytes)| FinishedPack { id: *id, bytes: *bytes, chunks: chunks(*id) }).collect();
+    landed.retain(|pack| pack.chunks > 0);
+    landed.sort_by_key(|pack| pack.id);
+    Ok((tail, landed))
 }
 
-async fn found_in_bucket(world: &World, ids: &[PackId]) -> Result<HashSet<PackId>> {
+/// Those of the packs that the bucket has, and how long they are.
+async fn found_in_bucket(world: &World, ids: &[PackId]) -> Result<HashMap<PackId, u64>> {
     let look = |id: PackId| async move {
         match world.store.head(&object(&haven_format::layout::pack(id))).await {
-            Ok(_) => Ok(Some(id)),
+            Ok(meta) => Ok(Some((id, meta.bytes))),
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(error) => Err(VaultError::from(error)),
         }
     };
-    let found: Vec<Option<PackId>> = stream::iter(ids.iter().copied().map(look)).buffered(16).try_collect().await?;
+    let found: Vec<Option<(PackId, u64)>> =
+        stream::iter(ids.iter().copied().map(look)).buffered(16).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 

@@ -2,7 +2,11 @@
 //!
 //! A shard that is not here is a [`Need`]; one that is damaged here is dropped and needed again.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use haven_format::{
@@ -10,7 +14,7 @@ use haven_format::{
     container::{Opener, Part, TRAILER_LEN},
     layout,
     record::Key,
-    root::ShardRef,
+    root::{Run, ShardRef},
     shard::{self, FinishedShard, ShardIndex, Value},
 };
 use parking_lot::Mutex;
@@ -186,6 +190,13 @@ impl Shards {
         }
         self.budget.clean(Clean::Shard(id), bytes);
         Ok(true)
+    }
+
+    /// Closes the files of all shards that are not in `runs`: they were opened for one look.
+    pub(crate) fn close_all_but(&self, runs: &[Run]) {
+        let kept: HashSet<ShardId> =
+            runs.iter().flat_map(|run| &run.shards).filter_map(|shard| shard.shard_id().ok()).collect();
+        self.open.lock().retain(|id, _| kept.contains(id));
     }
 
     /// Removes the local file; the budget gets its bytes back.

@@ -227,7 +227,8 @@ impl Vault {
         let Some(newest) = self.root.lock().as_ref().map(|root| root.tx) else { return Ok(()) };
         for (_, snapshot) in self.when_settled(|| self.snapshots()).await? {
             let seq = TxSeq(snapshot.seq);
-            if snapshot.root.is_empty() && snapshot.seq <= newest && !self.past.lock().contains_key(&seq) {
+            let waits = self.past.lock().get(&seq).is_some_and(|past| past.waits.is_some());
+            if snapshot.root.is_empty() && snapshot.seq <= newest && !waits {
                 match self.root_standing_at(seq).await {
                     Ok(root) => self.when_settled(|| self.name_root(seq, &root)).await?,
                     Err(error @ VaultError::Damaged { .. }) => tracing::error!(%error, "a snapshot is lost"),

@@ -26,6 +26,7 @@ use crate::{
     Change, Need, Result, VaultError, View,
     budget::Budget,
     claim::Turn,
+    collect::CollectOptions,
     fetch::Fetches,
     journal::{Journal, Record, What},
     local,
@@ -62,6 +63,7 @@ pub struct Options {
     pub follow_every: Duration,
     /// Packs in flight at once.
     pub uploads: usize,
+    pub collect: CollectOptions,
     /// Accept a store that has gone back to an older state than this machine has seen.
     pub accept_rollback: bool,
     /// Show this machine's unsent changes on top of the state they were made on, and write nothing to the bucket.
@@ -82,6 +84,7 @@ impl Default for Options {
             checkpoint_bytes: 32 << 20,
             follow_every: Duration::from_secs(2),
             uploads: 4,
+            collect: CollectOptions::default(),
             accept_rollback: false,
             salvage: false,
             local_only: false,
@@ -169,6 +172,7 @@ pub struct Vault {
     pub(crate) checkpoint_wanted: Notify,
     pub(crate) checkpoints: watch::Sender<u64>,
     pub(crate) checkpointing: tokio::sync::Mutex<()>,
+    pub(crate) collecting: tokio::sync::Mutex<()>,
     pub(crate) counters: Counters,
     /// States of the past that are in use or wait for a root, by the transaction they end with.
     pub(crate) past: Mutex<BTreeMap<TxSeq, Past>>,
@@ -242,6 +246,7 @@ impl Vault {
             checkpoint_wanted: Notify::new(),
             checkpoints: watch::Sender::new(0),
             checkpointing: tokio::sync::Mutex::new(()),
+            collecting: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
             past: Mutex::default(),
             damage: Mutex::default(),
@@ -323,7 +328,7 @@ impl Vault {
     /// The same, for who holds the end of the log.
     pub(crate) fn commit_with(&self, head: &mut Head, ops: Vec<Op>, change: Change) -> Result<TxSeq> {
         self.writable()?;
-        if head.unsent_bytes > UNSENT_MAX || self.table_is_full() {
+        if self.log_is_full(head) {
             return Err(Need::Log.into());
         }
         let mut all = Vec::with_capacity(ops.len() + 2);
@@ -345,9 +350,18 @@ impl Vault {
         Ok(head.seq)
     }
 
-    fn table_is_full(&self) -> bool {
+    /// Enters in the index what was put and never referred to, so that it is seen when garbage is collected.
+    pub(crate) fn commit_loose(&self) -> Result<()> {
+        if !self.loose.lock().is_empty() {
+            self.commit(Vec::new(), Change::default())?;
+        }
+        Ok(())
+    }
+
+    /// Whether changes must wait until more of the log is in the bucket, or in shards.
+    pub(crate) fn log_is_full(&self, head: &Head) -> bool {
         let (active, frozen) = self.table.memory();
-        active + frozen > TABLE_MAX
+        head.unsent_bytes > UNSENT_MAX || active + frozen > TABLE_MAX
     }
 
     /// Journals and applies one transaction.
@@ -436,9 +450,9 @@ impl Vault {
         self.place_of(id)
     }
 
-    /// Whether the chunk is one the library keeps: new records may refer to it.
-    pub fn holds(&self, id: ChunkId) -> Result<bool> {
-        Ok(self.known(id)?.is_some())
+    /// Where the chunk is, if it is one the library keeps: new records may refer to it there.
+    pub fn kept(&self, id: ChunkId) -> Result<Option<ChunkPlace>> {
+        self.known(id)
     }
 
     /// Where the chunk index says a chunk is.
@@ -467,7 +481,7 @@ impl Vault {
         Ok(())
     }
 
-    fn list_packs(&self, head: &mut Head, finished: &[FinishedPack]) -> Result<()> {
+    pub(crate) fn list_packs(&self, head: &mut Head, finished: &[FinishedPack]) -> Result<()> {
         let now = self.world.clock.now().seconds;
         let mut totals = head.totals;
         let mut ops = Vec::with_capacity(finished.len());
@@ -499,6 +513,10 @@ impl Vault {
         };
         let malformed = |_| self.damaged(id.to_string(), "its place is unreadable");
         let pack = place.pack_id().map_err(malformed)?;
+        if self.fetches.is_gone(&place) {
+            self.fetches.forget_gone(pack);
+            return Err(self.damaged(haven_format::layout::pack(pack), "it is not in the bucket any more"));
+        }
         match self.packs.read(pack, place.part()) {
             Ok(plain) => {
                 self.fetches.sound(pack, place.part());

@@ -135,10 +135,10 @@ impl Fs {
     fn keep_alive(&self, extents: &mut [(u64, Extent)]) -> Result<()> {
         for (_, extent) in extents {
             let Some(id) = extent.chunk_id() else { continue };
-            if !self.vault.holds(id)? {
-                let plain = self.vault.chunk(id, extent.place.as_ref())?;
-                extent.place = Some(self.vault.put(&plain)?.1);
-            }
+            extent.place = match self.vault.kept(id)? {
+                None => Some(self.vault.put(&self.vault.chunk(id, extent.place.as_ref())?)?.1),
+                place => place,
+            };
         }
         Ok(())
     }

@@ -80,7 +80,8 @@ fn nothing_of_the_past_can_be_changed() {
     snapshot(&t, "s");
     let past = t.ino(root_of(&t, "s"), "d").unwrap();
     let file = t.ino(past, "a").unwrap();
-    let read_only = |result: Result<(), FsError>| assert!(matches!(result, Err(FsError::ReadOnly { .. })), "{result:?}");
+    let read_only =
+        |result: Result<(), FsError>| assert!(matches!(result, Err(FsError::ReadOnly { .. })), "{result:?}");
     read_only(t.fs.unlink(past, b"a"));
     read_only(t.fs.mkdir(&ME, past, b"x", 0o755).map(drop));
     read_only(t.fs.create(&ME, past, b"x", 0o644, 0).map(drop));
