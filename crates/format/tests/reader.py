@@ -3,6 +3,8 @@
 
     pip install blake3 zstandard argon2-cffi cryptography
     crates/format/tests/reader.py crates/format/tests/golden/v1 "golden passphrase"
+    crates/format/tests/reader.py DIRECTORY PASSPHRASE --snapshots        which there are
+    crates/format/tests/reader.py DIRECTORY PASSPHRASE --snapshot NAME    one of them
 
 Prints every path with type, size and the BLAKE3 of its content, and fails at the first byte that is not as described.
 """
@@ -158,30 +160,66 @@ class Library:
                 yield key, value
         assert count == one(reference, 5)
 
-    def records(self):
+    def roots(self):
+        """Names of the roots, the newest first."""
+        return sorted(self.names("r/"), key=lambda n: (n[2:18], -int(n[19:35], 16)))
+
+    def root(self, name, chain):
+        """A root, if the history says the same of where it stands."""
+        root = self.whole(name, b"rt")
+        assert name == f"r/{2**64 - 1 - one(root, 1):016x}-{one(root, 2):016x}-{one(root, 3).hex()}"
+        same = chain.get(one(root, 4)) == one(root, 5, b"").decode()
+        return root if same or all(lsn < one(root, 4) for lsn in chain) else None
+
+    def records_of_root(self, root):
+        records = {}
+        for run in reversed([message(run) for run in root.get(9, [])]):
+            for reference in map(message, run.get(1, [])):
+                records.update(self.shard(reference))
+        return records
+
+    def records(self, until=2**64 - 1):
+        """The newest state, or that after the transaction `until`."""
         chain, records, start, done = self.history(), {}, 0, 0
-        for name in sorted(self.names("r/"), key=lambda n: (n[2:18], -int(n[19:35], 16))):
-            root = self.whole(name, b"rt")
-            if chain.get(one(root, 4)) == one(root, 5, b"").decode() or all(lsn < one(root, 4) for lsn in chain):
-                for run in reversed([message(run) for run in root.get(9, [])]):
-                    for reference in map(message, run.get(1, [])):
-                        records.update(self.shard(reference))
-                start, done = one(root, 4), one(root, 7)
+        roots, found = self.roots(), None
+        for name in roots:
+            root = self.root(name, chain)
+            if root and one(root, 7) <= until:
+                found, records, start, done = name, self.records_of_root(root), one(root, 4), one(root, 7)
                 break
+        newest = found == (roots or [None])[0]
         for lsn in sorted(lsn for lsn in chain if lsn > start):
+            if done == until:
+                break
             segment = self.whole(chain[lsn], b"sg")
-            if not all((self.directory / f"p/{p.hex()[:2]}/{p.hex()}").exists() for p in segment.get(6, [])):
+            packs = [self.directory / f"p/{p.hex()[:2]}/{p.hex()}" for p in segment.get(6, [])]
+            if newest and not all(pack.exists() for pack in packs):
                 break
             for tx in map(message, segment.get(7, [])):
-                if one(tx, 1) <= done:
+                if one(tx, 1) <= done or one(tx, 1) > until:
                     continue
-                assert done == 0 or one(tx, 1) == done + 1
+                assert one(tx, 1) == done + 1
                 done = one(tx, 1)
                 for op in map(message, tx.get(3, [])):
                     records[one(op, 1)] = op[2][-1] if 2 in op else None
+        assert until in (done, 2**64 - 1)
         return {key: value for key, value in records.items() if value is not None}
 
-    def content(self, records, ino, size):
+    def snapshots(self, records):
+        """Snapshot messages by name, oldest first."""
+        found = {key[1:].decode(): message(value) for key, value in records.items() if key[:1] == b"\x40"}
+        return dict(sorted(found.items(), key=lambda item: one(item[1], 1)))
+
+    def past(self, snapshot):
+        """The records of a snapshot: its root's, or else from the newest root before it and the log."""
+        name = one(snapshot, 4, b"").decode()
+        if not name:
+            return self.records(one(snapshot, 1))
+        root = self.root(name, {})
+        assert one(root, 7) == one(snapshot, 1)
+        return {key: value for key, value in self.records_of_root(root).items() if value is not None}
+
+    def content(self, records, index, ino, size):
         out = bytearray(size)
         prefix = b"\x10" + ino.to_bytes(8, "big") + b"\x01"
         for key in sorted(k for k in records if k.startswith(prefix)):
@@ -189,7 +227,7 @@ class Library:
             chunk = one(extent, 2, b"")
             if not chunk:
                 continue
-            place = message(records.get(b"\x20" + chunk) or one(extent, 4))
+            place = message(index.get(b"\x20" + chunk) or one(extent, 4))
             pack = one(place, 1).hex()
             plain = self.part(f"p/{pack[:2]}/{pack}", one(place, 2), one(place, 3))
             assert keyed(self.hash_key, plain) == chunk and len(plain) == one(place, 4)
@@ -197,7 +235,8 @@ class Library:
             out[offset : offset + length] = plain[skip : skip + length]
         return bytes(out)
 
-    def walk(self, records, ino=1, path=""):
+    def walk(self, records, index, ino=1, path=""):
+        """`index`: the newest state, whose chunk index counts for all."""
         prefix = b"\x10" + ino.to_bytes(8, "big") + b"\x03"
         for key in sorted(k for k in records if k.startswith(prefix)):
             entry = message(records[key])
@@ -209,20 +248,30 @@ class Library:
             kind = one(inode, 1) >> 12
             if kind == 0o04:
                 yield here, "directory", 0, ""
-                yield from self.walk(records, child, here)
+                yield from self.walk(records, index, child, here)
             elif kind == 0o12:
                 yield here, "symlink", one(inode, 5), one(inode, 13).decode(errors="surrogateescape")
             elif kind == 0o10:
-                data = self.content(records, child, one(inode, 5))
+                data = self.content(records, index, child, one(inode, 5))
                 yield here, "file", len(data), blake3(data).hexdigest()
             else:
                 yield here, "special", 0, ""
 
 
-if __name__ == "__main__":
-    library = Library(sys.argv[1], sys.argv[2].encode())
-    records = library.records()
-    for row in sorted(library.walk(records)):
+def main(directory, passphrase, what="", name=""):
+    library = Library(directory, passphrase.encode())
+    newest = records = library.records()
+    if what == "--snapshots":
+        for name, snapshot in library.snapshots(newest).items():
+            print(name, f"change {one(snapshot, 1)}", one(snapshot, 3, b"").decode(), sep="\t")
+        return
+    if what == "--snapshot":
+        records = library.past(library.snapshots(newest)[name])
+    for row in sorted(library.walk(records, newest)):
         print(*row, sep="\t")
     for key in sorted(k for k in records if k[:1] == b"\x10" and k[9] == 2):
         print(f"inode {int.from_bytes(key[1:9], 'big')}\txattr\t{key[10:].decode()}\t{records[key]!r}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,20 +1,24 @@
-//! The records of the newest state that can be read.
+//! Objects of the store, opened: the configuration, shards, and the chunks in packs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use haven_format::{
     ChunkId, FormatError, Keys, PackId,
     config::{ConfigError, LockedConfig},
+    container::TRAILER_LEN,
     keys::Secret,
-    layout, pack,
+    layout,
+    pack::{self, PackFooter},
     record::{self, ChunkPlace, Extent, Key},
     root::{Root, ShardRef},
     segment::Segment,
     shard,
 };
-use haven_store::{DynStore, ObjectName, StoreError};
+use haven_store::{DynStore, ObjectMeta, ObjectName, StoreError};
 use prost::Message;
+
+use crate::Records;
 
 /// Whole packs kept in memory: files written together lie together.
 const PACKS_KEPT: usize = 4;
@@ -34,13 +38,23 @@ pub enum RescueError {
     Changed { name: String },
 }
 
+impl RescueError {
+    pub(crate) fn damaged(name: impl Into<String>) -> impl FnOnce(FormatError) -> Self {
+        |source| Self::Damaged { name: name.into(), source }
+    }
+}
+
 /// A library, opened for reading.
 #[derive(Debug)]
 pub struct Library {
     store: DynStore,
     keys: Keys,
     packs: Vec<(PackId, Bytes)>,
-    /// What was passed over, and why: newest roots, ends of the log.
+    /// What every pack says is in it: read when the records don't tell where a chunk is.
+    footers: Option<HashMap<ChunkId, Vec<ChunkPlace>>>,
+    /// The tip of the log and what it follows, by position.
+    pub(crate) history: Option<BTreeMap<u64, String>>,
+    /// What was passed over, and why: newest roots, ends of the log, places of chunks.
     pub passed_over: Vec<String>,
 }
 
@@ -53,7 +67,10 @@ impl Library {
         for name in names.iter().rev().filter(|name| layout::parse_config(name).is_some()) {
             let body = get(&store, name).await?;
             match LockedConfig::parse(name, &body).and_then(|config| config.unlock(secret)) {
-                Ok(open) => return Ok(Self { store, keys: open.keys().clone(), packs: Vec::new(), passed_over }),
+                Ok(open) => {
+                    let keys = open.keys().clone();
+                    return Ok(Self { store, keys, packs: Vec::new(), footers: None, history: None, passed_over });
+                }
                 Err(error) => {
                     passed_over.push(format!("{name}: {error}"));
                     why.get_or_insert(error);
@@ -63,143 +80,56 @@ impl Library {
         Err(why.map_or(RescueError::NoLibrary, RescueError::Locked))
     }
 
-    /// All records of the newest state that hangs together.
-    pub async fn records(&mut self) -> Result<BTreeMap<Key, Bytes>, RescueError> {
-        let history = self.history().await?;
-        let (mut records, mut done, after) = self.newest_root(&history).await?;
-        for (_, name) in history.range(after + 1..) {
-            let segment = match self.segment(name).await {
-                Ok((segment, _)) => segment,
-                Err(error) => {
-                    self.passed_over.push(format!("the log ends before {error}"));
-                    break;
-                }
-            };
-            if let Some(missing) = self.missing_pack(&segment).await? {
-                self.passed_over.push(format!("the log ends before {name}: its pack {missing} is not there"));
-                break;
-            }
-            if segment.txs.first().is_some_and(|tx| tx.seq > done + 1) {
-                self.passed_over.push(format!("the log ends before {name}: changes between {done} and it are missing"));
-                break;
-            }
-            for tx in segment.txs {
-                if tx.seq <= done {
-                    continue;
-                }
-                done = tx.seq;
-                for op in tx.ops {
-                    match op.value {
-                        Some(value) => _ = records.insert(op.key, value),
-                        None => _ = records.remove(&op.key),
-                    }
-                }
-            }
-        }
-        Ok(records)
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
-    /// The tip of the log and what it follows, by position. Where the tip can't be read, the next best.
-    async fn history(&mut self) -> Result<BTreeMap<u64, String>, RescueError> {
-        let names = list(&self.store, layout::SEGMENTS).await?;
-        let mut tips: Vec<_> = names
-            .iter()
-            .filter_map(|name| layout::parse_segment(name).map(|(lsn, epoch, _)| (epoch, lsn, name)))
-            .collect();
-        tips.sort_unstable();
-        for (_, lsn, tip) in tips.into_iter().rev() {
-            let mut chain = BTreeMap::from([(lsn.0, tip.clone())]);
-            let mut follows = match self.segment(tip).await {
-                Ok((segment, _)) => (segment.previous, segment.previous_hash),
-                Err(error) => {
-                    self.passed_over.push(error.to_string());
-                    continue;
-                }
-            };
-            while let Some((lsn, ..)) = layout::parse_segment(&follows.0) {
-                chain.insert(lsn.0, follows.0.clone());
-                match self.segment(&follows.0).await {
-                    Ok((_, hash)) if hash != follows.1 => return Err(RescueError::Changed { name: follows.0 }),
-                    Ok((segment, _)) => follows = (segment.previous, segment.previous_hash),
-                    // Older than the oldest root, and removed; or damaged, and perhaps in a root already.
-                    Err(error) => {
-                        if names.contains(&follows.0) {
-                            self.passed_over.push(error.to_string());
-                        }
-                        break;
-                    }
-                }
-            }
-            return Ok(chain);
+    /// Tells of it, once.
+    pub(crate) fn tell(&mut self, what: String) {
+        if !self.passed_over.contains(&what) {
+            self.passed_over.push(what);
         }
-        Ok(BTreeMap::new())
     }
 
-    async fn segment(&self, name: &str) -> Result<(Segment, Vec<u8>), RescueError> {
-        let body = get(&self.store, name).await?;
-        let segment = Segment::open(&self.keys, name, &body);
-        let segment = segment.map_err(|source| RescueError::Damaged { name: name.to_owned(), source })?;
+    /// Names of objects that begin with `prefix`, in order.
+    pub(crate) async fn names(&self, prefix: &str) -> Result<Vec<String>, RescueError> {
+        list(&self.store, prefix).await
+    }
+
+    /// Every object in the store.
+    pub(crate) async fn everything(&self) -> Result<Vec<ObjectMeta>, RescueError> {
+        list_all(&self.store, "").await
+    }
+
+    pub(crate) async fn get(&self, name: &str) -> Result<Bytes, RescueError> {
+        get(&self.store, name).await
+    }
+
+    /// Whether the object is there.
+    pub(crate) async fn has(&self, name: &str) -> Result<bool, RescueError> {
+        match self.store.head(&object(name)?).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(source) => Err(RescueError::Store { name: name.to_owned(), source }),
+        }
+    }
+
+    /// A segment, and the hash of the whole object.
+    pub(crate) async fn segment(&self, name: &str) -> Result<(Segment, Vec<u8>), RescueError> {
+        let body = self.get(name).await?;
+        let segment = Segment::open(&self.keys, name, &body).map_err(RescueError::damaged(name))?;
         Ok((segment, hash(&body)))
     }
 
-    async fn missing_pack(&self, segment: &Segment) -> Result<Option<PackId>, RescueError> {
-        for id in segment.pack_ids().unwrap_or_default() {
-            let name = layout::pack(id);
-            match self.store.head(&object(&name)).await {
-                Ok(_) => {}
-                Err(StoreError::NotFound { .. }) => return Ok(Some(id)),
-                Err(source) => return Err(RescueError::Store { name, source }),
-            }
-        }
-        Ok(None)
+    pub(crate) async fn root(&self, name: &str) -> Result<Root, RescueError> {
+        Root::open(&self.keys, name, &self.get(name).await?).map_err(RescueError::damaged(name))
     }
 
-    /// The records of the newest root that can be read whole, its last transaction, and its position in the log.
-    async fn newest_root(
-        &mut self,
-        history: &BTreeMap<u64, String>,
-    ) -> Result<(BTreeMap<Key, Bytes>, u64, u64), RescueError> {
-        let mut names = list(&self.store, layout::ROOTS).await?;
-        names.retain(|name| layout::parse_root(name).is_some());
-        names.sort_by_key(|name| std::cmp::Reverse(layout::parse_root(name)));
-        for name in names {
-            match self.root(&name, history).await {
-                Ok(found) => return Ok(found),
-                Err(error) => self.passed_over.push(format!("root {name}: {error}")),
-            }
-        }
-        Ok(Default::default())
-    }
-
-    async fn root(
-        &self,
-        name: &str,
-        history: &BTreeMap<u64, String>,
-    ) -> Result<(BTreeMap<Key, Bytes>, u64, u64), RescueError> {
-        let body = get(&self.store, name).await?;
-        let root = Root::open(&self.keys, name, &body)
-            .map_err(|source| RescueError::Damaged { name: name.to_owned(), source })?;
-        if history.get(&root.lsn).is_some_and(|segment| *segment != root.segment) {
-            return Err(RescueError::Changed { name: root.segment });
-        }
-        let mut records = BTreeMap::new();
-        // Oldest first, so that newer runs go over them.
-        for reference in root.runs.iter().rev().flat_map(|run| &run.shards) {
-            for (key, value) in self.shard(reference).await? {
-                match value {
-                    Some(value) => _ = records.insert(key, value),
-                    None => _ = records.remove(&key),
-                }
-            }
-        }
-        Ok((records, root.tx, root.lsn))
-    }
-
-    async fn shard(&self, reference: &ShardRef) -> Result<Vec<(Key, shard::Value)>, RescueError> {
-        let damaged = |name: &str, source| RescueError::Damaged { name: name.to_owned(), source };
-        let id = reference.shard_id().map_err(|source| damaged("a shard", source))?;
+    /// The records of a shard.
+    pub(crate) async fn shard(&self, reference: &ShardRef) -> Result<Vec<(Key, shard::Value)>, RescueError> {
+        let id = reference.shard_id().map_err(RescueError::damaged("a shard"))?;
         let name = layout::shard(id);
-        let body = get(&self.store, &name).await?;
+        let body = self.get(&name).await?;
         if hash(&body) != reference.hash {
             return Err(RescueError::Changed { name });
         }
@@ -213,24 +143,39 @@ impl Library {
             }
             Ok(out)
         };
-        read().map_err(|source| damaged(&name, source))
+        read().map_err(RescueError::damaged(name))
     }
 
-    /// The plain bytes of the chunk an extent refers to, compared with its hash.
-    pub(crate) async fn chunk(
-        &mut self,
-        records: &BTreeMap<Key, Bytes>,
-        extent: &Extent,
-        id: ChunkId,
-    ) -> Result<Bytes, RescueError> {
-        let name = || format!("chunk {id}");
-        let place = match records.get(&record::chunk_key(id)) {
-            Some(value) => ChunkPlace::decode(value.clone()).ok(),
-            None => extent.place.clone(),
-        };
-        let missing = RescueError::Damaged { name: name(), source: FormatError::Malformed("nothing says where it is") };
-        let place = place.ok_or(missing)?;
-        let pack = place.pack_id().map_err(|source| RescueError::Damaged { name: name(), source })?;
+    /// The plain bytes of the chunk an extent refers to, compared with its hash. `index` holds the chunk index of the
+    /// newest state; where that is wrong, the extent's own word and then the packs themselves are asked.
+    pub(crate) async fn chunk(&mut self, index: &Records, extent: &Extent, id: ChunkId) -> Result<Bytes, RescueError> {
+        let mut places: Vec<ChunkPlace> = place(index, id).into_iter().chain(extent.place.clone()).collect();
+        places.dedup();
+        let mut why = None;
+        for place in places {
+            match self.chunk_at(&place, id).await {
+                Ok(plain) => return Ok(self.found_after(why, plain)),
+                Err(error) => _ = why.get_or_insert(error),
+            }
+        }
+        for place in self.search(id).await? {
+            if let Ok(plain) = self.chunk_at(&place, id).await {
+                return Ok(self.found_after(why, plain));
+            }
+        }
+        let unknown = || RescueError::damaged(format!("chunk {id}"))(FormatError::Malformed("no pack has it"));
+        Err(why.unwrap_or_else(unknown))
+    }
+
+    fn found_after(&mut self, why: Option<RescueError>, plain: Bytes) -> Bytes {
+        if let Some(error) = why {
+            self.tell(format!("{error}; another copy of it is whole"));
+        }
+        plain
+    }
+
+    pub(crate) async fn chunk_at(&mut self, place: &ChunkPlace, id: ChunkId) -> Result<Bytes, RescueError> {
+        let pack = place.pack_id().map_err(RescueError::damaged(format!("chunk {id}")))?;
         let object = self.pack(pack).await?;
         let range = place.part().range();
         let read = || {
@@ -239,7 +184,7 @@ impl Library {
             pack::verify(&self.keys, id, &plain)?;
             Ok(plain)
         };
-        read().map_err(|source| RescueError::Damaged { name: format!("{} in {}", name(), layout::pack(pack)), source })
+        read().map_err(RescueError::damaged(format!("chunk {id} in {}", layout::pack(pack))))
     }
 
     async fn pack(&mut self, id: PackId) -> Result<Bytes, RescueError> {
@@ -248,35 +193,77 @@ impl Library {
             self.packs.push(kept.clone());
             return Ok(kept.1);
         }
-        let body = get(&self.store, &layout::pack(id)).await?;
+        let body = self.get(&layout::pack(id)).await?;
         if self.packs.len() >= PACKS_KEPT {
             self.packs.remove(0);
         }
         self.packs.push((id, body.clone()));
         Ok(body)
     }
+
+    /// Where the packs say that the chunk is.
+    async fn search(&mut self, id: ChunkId) -> Result<Vec<ChunkPlace>, RescueError> {
+        if self.footers.is_none() {
+            let mut footers: HashMap<ChunkId, Vec<ChunkPlace>> = HashMap::new();
+            for found in list_all(&self.store, layout::PACKS).await? {
+                let Some(pack) = layout::parse_pack(found.name.as_str()) else { continue };
+                // One that can't be read can't help here, and is told of where it is needed.
+                for chunk in self.footer(pack, &found).await.map(|footer| footer.chunks).unwrap_or_default() {
+                    if let Ok(id) = chunk.chunk() {
+                        footers.entry(id).or_default().push(ChunkPlace::new(pack, chunk.part(), chunk.plain_len));
+                    }
+                }
+            }
+            self.footers = Some(footers);
+        }
+        Ok(self.footers.as_ref().and_then(|footers| footers.get(&id)).cloned().unwrap_or_default())
+    }
+
+    async fn footer(&self, pack: PackId, found: &ObjectMeta) -> Result<PackFooter, RescueError> {
+        let damaged = |source| RescueError::Damaged { name: found.name.to_string(), source };
+        let range = async |from: u64, to: u64| {
+            let bytes = self.store.get_range(&found.name, from..to).await;
+            bytes.map_err(|source| RescueError::Store { name: found.name.to_string(), source })
+        };
+        let opener = pack::opener(&self.keys, pack);
+        let end = found.bytes.saturating_sub(TRAILER_LEN as u64);
+        let part = opener.footer_part(found.bytes, &range(end, found.bytes).await?).map_err(damaged)?;
+        let sealed = range(part.range().start, part.range().end).await?;
+        let footer = opener.footer(part, &sealed).map_err(damaged)?;
+        PackFooter::decode(footer).map_err(|error| damaged(error.into()))
+    }
+}
+
+/// Where `index` says that the chunk is.
+pub(crate) fn place(index: &Records, id: ChunkId) -> Option<ChunkPlace> {
+    index.get(&record::chunk_key(id)).and_then(|value| ChunkPlace::decode(value.clone()).ok())
 }
 
 fn hash(bytes: &[u8]) -> Vec<u8> {
     blake3::hash(bytes).as_bytes().to_vec()
 }
 
-fn object(name: &str) -> ObjectName {
-    ObjectName::new(name).expect("the layout makes valid names")
+/// Names come from records too, which may say anything.
+fn object(name: &str) -> Result<ObjectName, RescueError> {
+    ObjectName::new(name).map_err(|_| RescueError::damaged(name)(FormatError::Malformed("no object has such a name")))
 }
 
 async fn get(store: &DynStore, name: &str) -> Result<Bytes, RescueError> {
-    store.get(&object(name)).await.map_err(|source| RescueError::Store { name: name.to_owned(), source })
+    store.get(&object(name)?).await.map_err(|source| RescueError::Store { name: name.to_owned(), source })
 }
 
 async fn list(store: &DynStore, prefix: &str) -> Result<Vec<String>, RescueError> {
-    let mut names: Vec<String> = Vec::new();
+    Ok(list_all(store, prefix).await?.into_iter().map(|found| found.name.to_string()).collect())
+}
+
+async fn list_all(store: &DynStore, prefix: &str) -> Result<Vec<ObjectMeta>, RescueError> {
+    let mut all: Vec<ObjectMeta> = Vec::new();
     loop {
-        let page = store.list(prefix, names.last().map(String::as_str), 1000).await;
+        let page = store.list(prefix, all.last().map(|found| found.name.as_str()), 1000).await;
         let page = page.map_err(|source| RescueError::Store { name: prefix.to_owned(), source })?;
-        names.extend(page.objects.into_iter().map(|object| object.name.as_str().to_owned()));
+        all.extend(page.objects);
         if !page.more {
-            return Ok(names);
+            return Ok(all);
         }
     }
 }

@@ -12,15 +12,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytes::Bytes;
 use haven_format::{
     Ino,
-    record::{self, Entry, Extent, Inode, Key, Time},
+    record::{self, Entry, Extent, Inode, Time},
 };
 use prost::Message;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 
-use crate::Library;
+use crate::{Library, Records};
 
 const TYPE: u32 = 0o170_000;
 
@@ -36,18 +35,18 @@ pub struct Restored {
 }
 
 /// One name to be made.
-struct Item {
-    path: PathBuf,
-    ino: Ino,
-    inode: Inode,
+pub(crate) struct Item {
+    pub path: PathBuf,
+    pub ino: Ino,
+    pub inode: Inode,
 }
 
-/// Writes the whole tree of `records` into `target`, an empty directory. Fails only where the disk does.
-pub async fn restore(library: &mut Library, records: &BTreeMap<Key, Bytes>, target: &Path) -> io::Result<Restored> {
+/// Writes the whole tree of `records` into `target`, an empty directory; `index` is the newest state, whose chunk index
+/// counts. Fails only where the disk does.
+pub async fn restore(library: &mut Library, records: &Records, index: &Records, target: &Path) -> io::Result<Restored> {
     let mut out = Restored::default();
-    let mut items = walk(records, target, &mut out);
-    let (folders, mut others): (Vec<Item>, Vec<Item>) =
-        items.drain(..).partition(|item| item.inode.mode & TYPE == 0o040_000);
+    let mut items = walk(records, target, &mut out.damaged);
+    let (folders, mut others): (Vec<Item>, Vec<Item>) = items.drain(..).partition(|item| is_folder(&item.inode));
     for folder in &folders {
         fs::create_dir_all(&folder.path)?;
         out.folders += 1;
@@ -61,7 +60,7 @@ pub async fn restore(library: &mut Library, records: &BTreeMap<Key, Bytes>, targ
             out.links += 1;
             continue;
         }
-        make(library, records, item, &mut out).await?;
+        make(library, (records, index), item, &mut out).await?;
         first.insert(item.ino, item.path.clone());
     }
     // Innermost first, and last of all: making something inside changes a folder's time.
@@ -71,41 +70,109 @@ pub async fn restore(library: &mut Library, records: &BTreeMap<Key, Bytes>, targ
     Ok(out)
 }
 
-/// Every name below the root, parents before children.
-fn walk(records: &BTreeMap<Key, Bytes>, target: &Path, out: &mut Restored) -> Vec<Item> {
+/// Where files stand whose folder is lost, by their numbers.
+const LOST: &str = "haven-lost-and-found";
+
+/// Every name below the root, parents before children; then what has lost its name. Tells in `damaged` of what can't be
+/// made.
+pub(crate) fn walk(records: &Records, target: &Path, damaged: &mut Vec<(PathBuf, String)>) -> Vec<Item> {
     let mut items = Vec::new();
-    let mut open = vec![(Ino::ROOT, target.to_path_buf())];
     let mut seen = BTreeSet::from([Ino::ROOT]);
+    walk_from(records, (Ino::ROOT, target.to_path_buf()), &mut seen, &mut items, damaged);
+    lost(records, target, &mut seen, &mut items, damaged);
+    items
+}
+
+fn walk_from(
+    records: &Records,
+    top: (Ino, PathBuf),
+    seen: &mut BTreeSet<Ino>,
+    items: &mut Vec<Item>,
+    damaged: &mut Vec<(PathBuf, String)>,
+) {
+    let mut open = vec![top];
     while let Some((folder, path)) = open.pop() {
         for value in records.range(record::entries(folder, 0..u64::MAX)).map(|(_, value)| value.clone()) {
             let Ok(entry) = Entry::decode(value) else {
-                out.damaged.push((path.clone(), "a name in it can't be read".into()));
+                damaged.push((path.clone(), "a name in it can't be read".into()));
                 continue;
             };
             let ino = Ino(entry.ino);
             let harmless = !entry.name.contains(&b'/') && !matches!(&entry.name[..], b"" | b"." | b"..");
             let here = path.join(OsStr::from_bytes(&entry.name));
-            let inode = records.get(&record::inode_key(ino)).and_then(|value| Inode::decode(value.clone()).ok());
-            match inode.filter(|_| harmless) {
-                Some(inode) if inode.mode & TYPE == 0o040_000 && !seen.insert(ino) => {
-                    out.damaged.push((here, "the same folder stands elsewhere too".into()));
+            match inode(records, ino).filter(|_| harmless) {
+                Some(inode) if is_folder(&inode) && !seen.insert(ino) => {
+                    damaged.push((here, "the same folder stands elsewhere too".into()));
                 }
                 Some(inode) => {
-                    if inode.mode & TYPE == 0o040_000 {
+                    seen.insert(ino);
+                    if is_folder(&inode) {
                         open.push((ino, here.clone()));
                     }
                     items.push(Item { path: here, ino, inode });
                 }
-                None => out.damaged.push((here, "what it names can't be read".into())),
+                None => damaged.push((here, "what it names can't be read".into())),
             }
         }
     }
-    items
+}
+
+/// Files that no folder names (and that were not unlinked while open), and folders that none names with all below them:
+/// their own folder's records are lost.
+fn lost(
+    records: &Records,
+    target: &Path,
+    seen: &mut BTreeSet<Ino>,
+    items: &mut Vec<Item>,
+    damaged: &mut Vec<(PathBuf, String)>,
+) {
+    let orphans: BTreeSet<Ino> =
+        records.range(record::orphans()).filter_map(|(key, _)| record::key_orphan(key)).collect();
+    let mut without: BTreeSet<Ino> = BTreeSet::new();
+    let mut named: BTreeSet<Ino> = BTreeSet::new();
+    for (key, value) in records.range(record::inodes_from(Ino(0))) {
+        let Some(ino) = record::key_inode(key).filter(|ino| !seen.contains(ino) && !orphans.contains(ino)) else {
+            continue;
+        };
+        if record::is_inode(key) {
+            without.insert(ino);
+        } else if record::entry_cookie(key).is_some() {
+            without.insert(ino);
+            named.extend(Entry::decode(value.clone()).map(|entry| Ino(entry.ino)));
+        }
+    }
+    let mut first = true;
+    // Those that are named stand below the others, unless they name each other in a circle.
+    for &ino in without.difference(&named).chain(&without) {
+        if !seen.insert(ino) {
+            continue;
+        }
+        let nothing = || Inode { mode: 0o040_700, ..Inode::default() };
+        if std::mem::take(&mut first) {
+            items.push(Item { path: target.join(LOST), ino: Ino(0), inode: nothing() });
+        }
+        let path = target.join(LOST).join(ino.to_string());
+        damaged.push((path.clone(), "the folder that named it is lost".into()));
+        let inode = inode(records, ino).unwrap_or_else(nothing);
+        let folder = is_folder(&inode);
+        items.push(Item { path: path.clone(), ino, inode });
+        if folder {
+            walk_from(records, (ino, path), seen, items, damaged);
+        }
+    }
+}
+
+fn inode(records: &Records, ino: Ino) -> Option<Inode> {
+    records.get(&record::inode_key(ino)).and_then(|value| Inode::decode(value.clone()).ok())
+}
+
+fn is_folder(inode: &Inode) -> bool {
+    inode.mode & TYPE == 0o040_000
 }
 
 async fn make(
     library: &mut Library,
-    records: &BTreeMap<Key, Bytes>,
+    (records, index): (&Records, &Records),
     item: &Item,
     out: &mut Restored,
 ) -> io::Result<()> {
@@ -116,7 +183,7 @@ async fn make(
         }
         0o100_000 => {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&item.path)?;
-            content(library, records, item, &file, out).await?;
+            content(library, (records, index), item, &file, out).await?;
             out.files += 1;
             out.bytes += item.inode.size;
         }
@@ -135,7 +202,7 @@ async fn make(
 
 async fn content(
     library: &mut Library,
-    records: &BTreeMap<Key, Bytes>,
+    (records, index): (&Records, &Records),
     item: &Item,
     file: &File,
     out: &mut Restored,
@@ -149,7 +216,7 @@ async fn content(
         };
         let Some(id) = extent.chunk_id() else { continue };
         let length = extent.len.min(item.inode.size.saturating_sub(offset));
-        match library.chunk(records, &extent, id).await {
+        match library.chunk(index, &extent, id).await {
             Ok(plain) => {
                 let start = extent.skip as usize;
                 match usize::try_from(length).ok().and_then(|length| plain.get(start..start.checked_add(length)?)) {
@@ -164,7 +231,7 @@ async fn content(
 }
 
 /// Owner, mode, extended attributes, times: what this user may set is set, the rest is told.
-fn attributes(records: &BTreeMap<Key, Bytes>, item: &Item, out: &mut Restored) {
+fn attributes(records: &Records, item: &Item, out: &mut Restored) {
     let mut failed = |what: &str, error: io::Error| out.damaged.push((item.path.clone(), format!("{what}: {error}")));
     let link = item.inode.mode & TYPE == 0o120_000;
     if rustix::process::geteuid().is_root() {

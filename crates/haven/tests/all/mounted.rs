@@ -36,9 +36,9 @@ fn second_opinion(machine: &Machine) -> u64 {
     runtime.block_on(async {
         let store = haven_store::open(&machine.text("lib"), &Default::default()).unwrap();
         let mut library = haven_rescue::Library::open(store, &secret).await.unwrap();
-        let records = library.records().await.unwrap();
+        let records = library.newest().await.unwrap().records;
         fs::create_dir(machine.path("rescued")).unwrap();
-        let restored = haven_rescue::restore(&mut library, &records, &machine.path("rescued")).await.unwrap();
+        let restored = haven_rescue::restore(&mut library, &records, &records, &machine.path("rescued")).await.unwrap();
         assert!(
             restored.damaged.is_empty() && library.passed_over.is_empty(),
             "{restored:?} {:?}",

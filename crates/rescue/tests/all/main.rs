@@ -1,5 +1,7 @@
 //! The golden library, read back; and with something missing.
 
+mod museum;
+
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -55,9 +57,9 @@ impl Trial {
             let url = self.directory.path().join("store");
             let store = haven_store::open(url.to_str().unwrap(), &Default::default()).unwrap();
             let mut library = Library::open(store, &Secret::passphrase(passphrase).unwrap()).await?;
-            let records = library.records().await?;
+            let records = library.newest().await?.records;
             fs::create_dir(self.out("")).unwrap();
-            let restored = restore(&mut library, &records, &self.out("")).await.unwrap();
+            let restored = restore(&mut library, &records, &records, &self.out("")).await.unwrap();
             Ok((restored, library.passed_over))
         })
     }
