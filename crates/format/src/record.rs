@@ -362,10 +362,6 @@ pub struct Snapshot {
     /// The sums over the library at that moment.
     #[prost(message, optional, tag = "8")]
     pub totals: Option<Totals>,
-    /// Bytes of packs' content that no other snapshot and not the live library needed, when the garbage collection
-    /// last counted.
-    #[prost(uint64, optional, tag = "9")]
-    pub unique: Option<u64>,
 }
 
 /// An object that nothing in the library needs from some moment on: signed by being a record of it.

@@ -20,6 +20,8 @@ pub struct Config {
     pub mount: MountConfig,
     pub cache: CacheConfig,
     pub upload: UploadConfig,
+    pub snapshots: SnapshotsConfig,
+    pub gc: GcConfig,
     pub log: LogConfig,
     pub store: StoreOptions,
     /// The file that was read over the defaults.
@@ -47,6 +49,7 @@ pub struct MountConfig {
     pub allow_other: bool,
     pub no_atime: bool,
     pub writeback_cache: bool,
+    pub list_snapshots: bool,
     #[serde(with = "human::bytes")]
     pub read_ahead: u64,
     #[serde(with = "human::duration")]
@@ -83,6 +86,27 @@ pub struct UploadConfig {
     #[serde(with = "human::duration")]
     pub sync_after: Duration,
     pub packs_max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct SnapshotsConfig {
+    pub keep: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct GcConfig {
+    #[serde(with = "human::duration")]
+    pub every: Duration,
+    #[serde(with = "human::duration")]
+    pub grace: Duration,
+    #[serde(with = "human::duration")]
+    pub remember: Duration,
+    pub brake: f64,
+    #[serde(with = "human::bytes")]
+    pub brake_floor: u64,
+    pub waste: f64,
+    #[serde(with = "human::bytes")]
+    pub pace: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -3,6 +3,8 @@
 mod cli;
 mod config;
 mod library;
+mod past;
+mod reach;
 mod remembered;
 mod report;
 mod saved;

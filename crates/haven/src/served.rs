@@ -6,6 +6,7 @@
 //!     {"do": "flush"}                                  done when everything before it is in the bucket
 //!     {"do": "umount", "detach": bool, "lazy": bool}   done when everything is in the bucket; at once with detach
 //!     {"do": "stat"}                                   sums over the library and its objects; lists the bucket
+//!     {"do": "snapshot …"}, {"do": "gc"}                see [`crate::past`]
 //! ```
 
 use std::{
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 use crate::{
     cli::stat,
     config::Config,
+    past::Library,
     report::{self, Code, Trouble},
     silence::{self, Silence},
     wire, words,
@@ -48,6 +50,8 @@ pub struct Mounting {
     pub vault: Arc<Vault>,
     pub keys: haven_format::Keys,
     pub allow_non_empty: bool,
+    /// The state to show, where it is not the newest.
+    pub at: Option<haven_vault::View>,
 }
 
 /// What the commands and the signals have in common.
@@ -77,7 +81,7 @@ impl Mounting {
             cache: self.cache.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
         });
-        let fs = match wire::file_system(&self.vault, &self.keys, &self.config).await {
+        let fs = match wire::file_system_at(&self.vault, &self.keys, &self.config, self.at.clone()).await {
             Ok(fs) => fs,
             Err(error) => return self.give_up(wire::fs_trouble(&error)).await,
         };
@@ -338,6 +342,10 @@ impl Control for Commands {
                 let gathered = stat::gather(&self.served.stack.store, &self.served.url, sums).await;
                 let value = gathered.map_err(|error| Refusal::new("store", error.to_string()))?;
                 serde_json::to_value(value).map_err(|error| Refusal::new("bug", error.to_string()))
+            }
+            _ if Library::knows(&request) => {
+                let library = Library { vault: self.served.vault.clone(), fs: self.served.fs.clone() };
+                self.while_telling(progress, library.answer(&request)).await
             }
             other => Err(Refusal::unknown(other)),
         }

@@ -11,7 +11,8 @@ use haven_fs::{Fs, FsError};
 use haven_mount::{Fsync as MountFsync, MountError, MountOptions};
 use haven_store::Stack;
 use haven_vault::{
-    Options as VaultOptions, Vault, VaultError, World,
+    Options as VaultOptions, Vault, VaultError, View, World,
+    collect::CollectOptions,
     disk::{Disk, DiskError, LocalDisk},
     world::{Clock, Dice, SystemClock},
 };
@@ -92,16 +93,42 @@ pub fn vault_options(config: &Config) -> VaultOptions {
         send_after: config.upload.send_after,
         sync_after: config.upload.sync_after,
         uploads: config.upload.packs_max,
+        collect: collect_options(config),
         ..VaultOptions::default()
+    }
+}
+
+fn collect_options(config: &Config) -> CollectOptions {
+    let gc = &config.gc;
+    CollectOptions {
+        every: Some(gc.every),
+        grace: gc.grace,
+        remember: gc.remember,
+        brake: gc.brake,
+        brake_floor: gc.brake_floor,
+        waste: gc.waste,
+        pace: gc.pace,
     }
 }
 
 /// The file system in `vault`. On a fresh machine its first records have to be fetched.
 pub async fn file_system(vault: &Arc<Vault>, keys: &Keys, config: &Config) -> Result<Arc<Fs>, FsError> {
+    file_system_at(vault, keys, config, None).await
+}
+
+/// The same as it was at some moment.
+pub async fn file_system_at(
+    vault: &Arc<Vault>,
+    keys: &Keys,
+    config: &Config,
+    at: Option<View>,
+) -> Result<Arc<Fs>, FsError> {
     let user = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let options = haven_fs::Options {
         owner: user,
         read_only: config.mount.read_only,
+        at,
+        list_snapshots: config.mount.list_snapshots,
         atime: if config.mount.no_atime { haven_fs::Atime::Off } else { haven_fs::Atime::Relative },
         quota: config.mount.quota.map(|size| size.0),
         ..haven_fs::Options::default()

@@ -21,6 +21,7 @@ mod follow;
 mod journal;
 mod load;
 mod log;
+mod moment;
 mod packs;
 mod ranges;
 mod recover;
@@ -32,6 +33,7 @@ mod vault;
 pub mod world;
 
 pub use error::{Need, VaultError};
+pub use moment::Moment;
 pub use snapshots::{NAME_MAX as SNAPSHOT_NAME_MAX, check_name as check_snapshot_name};
 pub use status::{Status, Sums};
 pub use table::View;

@@ -160,9 +160,22 @@ type Link = (String, Segment, Vec<u8>);
 
 /// Reads the segments that follow `base`, and names those that do not hang together with it.
 pub(crate) async fn chain(store: &dyn Store, keys: &Keys, base: &Sent) -> Result<(Vec<Link>, Vec<String>)> {
-    let from = layout::segments_from(base.lsn.next());
+    let bodies = segments(store, base.lsn, None).await?;
+    link(keys, base, bodies)
+}
+
+/// The segments that follow `base`, as far as they hang together, up to number `until`.
+pub(crate) async fn chain_until(store: &dyn Store, keys: &Keys, base: &Sent, until: Option<Lsn>) -> Result<Vec<Link>> {
+    let bodies = segments(store, base.lsn, until).await?;
+    Ok(link(keys, base, bodies)?.0)
+}
+
+/// Segments after `base`, up to number `until`.
+async fn segments(store: &dyn Store, base: Lsn, until: Option<Lsn>) -> Result<Vec<(String, Bytes)>> {
+    let from = layout::segments_from(base.next());
     let names = list_all(store, layout::SEGMENTS, Some(&from)).await?;
-    let wanted = names.into_iter().filter(|name| layout::parse_segment(name).is_some());
+    let early = |lsn: Lsn| until.is_none_or(|until| lsn <= until);
+    let wanted = names.into_iter().filter(|name| layout::parse_segment(name).is_some_and(|(lsn, ..)| early(lsn)));
     let bodies: Vec<(String, Bytes)> = stream::iter(wanted)
         .map(|name| async move {
             match store.get(&object(&name)).await {
@@ -175,7 +188,7 @@ pub(crate) async fn chain(store: &dyn Store, keys: &Keys, base: &Sent) -> Result
         .try_filter_map(|found| async { Ok(found) })
         .try_collect()
         .await?;
-    link(keys, base, bodies)
+    Ok(bodies)
 }
 
 fn link(keys: &Keys, base: &Sent, bodies: Vec<(String, Bytes)>) -> Result<(Vec<Link>, Vec<String>)> {

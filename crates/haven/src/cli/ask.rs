@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, path::Path, time::Duration};
 
-use haven_mount::control::{Client, ClientError, Found, Locator, Request, find};
+use haven_mount::control::{Client, ClientError, Found, Locator, Refusal, Request, find};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
@@ -59,20 +59,31 @@ pub fn progress_bar(doing: &'static str) -> ProgressBar {
 
 pub fn trouble(error: &ClientError) -> Trouble {
     match error {
-        ClientError::Refused(refusal) if refusal.code == "busy" => Trouble::new(Code::Mount, &refusal.message)
-            .meaning("it is still mounted")
-            .next("close what is open there, and try again")
-            .next("haven umount --detach    takes it out of sight now, and ends when the last file is closed"),
-        ClientError::Refused(refusal) if refusal.code == "store" => Trouble::new(Code::Store, &refusal.message),
-        ClientError::Refused(refusal) if refusal.code == "unknown" => {
-            Trouble::new(Code::Usage, &refusal.message).next("unmount it and mount it again with this version")
-        }
-        ClientError::Refused(refusal) => unfinished(refusal),
+        ClientError::Refused(refusal) => refused(refusal),
         ClientError::Look { source, .. } => {
             Trouble::new(Code::Local, error.to_string()).because(source.to_string()).meaning(UNTOUCHED)
         }
         _ => Trouble::new(Code::Mount, error.to_string())
             .caused_by(error)
             .next("see its log: journalctl, or ~/.local/state/haven"),
+    }
+}
+
+/// A refusal as trouble of a command.
+pub fn refused(refusal: &Refusal) -> Trouble {
+    match refusal.code.as_str() {
+        "busy" => Trouble::new(Code::Mount, &refusal.message)
+            .meaning("it is still mounted")
+            .next("close what is open there, and try again")
+            .next("haven umount --detach    takes it out of sight now, and ends when the last file is closed"),
+        "store" => Trouble::new(Code::Store, &refusal.message),
+        "refused" => Trouble::new(Code::Usage, &refusal.message).meaning(UNTOUCHED),
+        "damaged" => Trouble::new(Code::Damaged, &refusal.message).next("haven check"),
+        "local" => Trouble::new(Code::Local, &refusal.message),
+        "bug" => Trouble::new(Code::Bug, &refusal.message),
+        "unknown" => {
+            Trouble::new(Code::Usage, &refusal.message).next("unmount it and mount it again with this version")
+        }
+        _ => unfinished(refusal),
     }
 }

@@ -1,16 +1,18 @@
 //! The command line: one file a command. The doc comments are the help.
 
-mod ask;
+pub mod ask;
 mod bench;
 mod claims;
 mod config;
 mod doctor;
 mod flush;
+mod gc;
 mod init;
 mod key;
 mod manual;
 mod mount;
 mod salvage;
+mod snapshot;
 pub mod stat;
 mod status;
 mod umount;
@@ -67,6 +69,8 @@ enum Command {
     Key(key::Args),
     Claims(claims::Args),
     Salvage(salvage::Args),
+    Snapshot(snapshot::Args),
+    Gc(gc::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
     Config(config::Args),
@@ -181,6 +185,8 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Key(args) => wait(key::run(&context()?, args)),
         Command::Claims(args) => wait(claims::run(&context()?, args)),
         Command::Salvage(args) => salvage::run(&context()?, args),
+        Command::Snapshot(args) => snapshot::run(&context()?, args),
+        Command::Gc(args) => gc::run(&context()?, &args),
         Command::Doctor(args) => doctor::run(context(), args),
         Command::Bench(args) => bench::run(&context()?, args),
         Command::Config(args) => config::run(&context()?, args),

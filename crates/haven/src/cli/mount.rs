@@ -3,14 +3,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use haven_format::keys::Secret;
+use haven_format::{keys::Secret, record::Time};
 use haven_mount::{
     MountError,
     background::{self, Background, Started},
     control::{Found, find},
 };
+use haven_vault::{Vault, VaultError, View};
 use zeroize::Zeroizing;
 
 use super::Context;
@@ -20,7 +22,7 @@ use crate::{
     report::{self, Code, Trouble, UNTOUCHED},
     secret::{KeyArgs, Source},
     served::Mounting,
-    wire,
+    wire, words,
 };
 
 /// Show a library as a folder
@@ -56,6 +58,9 @@ pub struct How {
     /// Never write, whatever happens; another machine may
     #[arg(long)]
     pub read_only: bool,
+    /// Show the library as it was: a snapshot's name, or a time such as "2026-11-23 04:46". Read-only
+    #[arg(long, value_name = "SNAPSHOT|TIME")]
+    pub at: Option<String>,
     /// What fsync waits for [default: disk]
     #[arg(long, value_name = "WHERE")]
     pub fsync: Option<Fsync>,
@@ -86,7 +91,7 @@ impl How {
         if let Some(fsync) = self.fsync {
             config.mount.fsync = fsync;
         }
-        config.mount.read_only |= self.read_only;
+        config.mount.read_only |= self.read_only || self.at.is_some();
         config.mount.allow_other |= self.allow_other;
     }
 }
@@ -182,6 +187,10 @@ async fn serve(
     remember(&cache, &plan)?;
     let options = haven_vault::Options { accept_rollback: plan.how.accept_rollback, ..wire::vault_options(&config) };
     let vault = wire::vault(wire::world(&stack, disk), &keys, options).await?;
+    let at = match &plan.how.at {
+        Some(text) => Some(past_view(&vault, text).await?),
+        None => None,
+    };
     let log = background.is_some().then(|| log_file(keys.library().to_string().as_str())).flatten();
     let mounting = Mounting {
         config,
@@ -192,8 +201,26 @@ async fn serve(
         vault,
         keys,
         allow_non_empty: plan.how.non_empty,
+        at,
     };
     mounting.serve(background, log).await
+}
+
+/// The state that `--at` means: a snapshot of that name, or the last state not younger than that time.
+async fn past_view(vault: &Arc<Vault>, text: &str) -> Result<View, Trouble> {
+    let cannot = |error: &VaultError| wire::vault_trouble("the library can't be shown as it was", error);
+    if let Some(moment) = vault.state_of(text.as_bytes()).await.map_err(|error| cannot(&error))? {
+        return Ok(moment.view);
+    }
+    let Some(seconds) = super::snapshot::moment(text) else {
+        return Err(Trouble::new(Code::Usage, format!("{text:?} is no snapshot and no time"))
+            .meaning(UNTOUCHED)
+            .next("haven snapshot list    shows the names; a time is written 2026-11-23 04:46"));
+    };
+    let time = Time { seconds, nanos: 999_999_999 };
+    let moment = vault.state_at(time).await.map_err(|error| cannot(&error))?;
+    report::note(format!("showing the library as it was at {}", words::moment(moment.time)));
+    Ok(moment.view)
 }
 
 /// What the mount itself would refuse, refused before a claim is made. A dead mount of ours is taken off.

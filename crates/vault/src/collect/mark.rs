@@ -62,7 +62,7 @@ pub(super) struct Marked {
     pub listed_roots: Vec<String>,
 }
 
-fn short(id: ChunkId) -> u64 {
+pub(super) fn short(id: ChunkId) -> u64 {
     u64::from_be_bytes(id.0[..8].try_into().expect("eight bytes"))
 }
 
@@ -143,16 +143,10 @@ impl Vault {
         names.extend(self.leased_roots().await?);
         let mut out = Vec::new();
         for name in names {
-            let root = self.read_root(&name).await?;
+            let root = self.root_named(&name).await?;
             out.push((name, Arc::new(root)));
         }
         Ok(out)
-    }
-
-    pub(super) async fn read_root(&self, name: &str) -> Result<Root> {
-        let object_name = object(name);
-        let body = self.patiently(|| self.world.store.get(&object_name)).await.map_err(|e| self.lost(name, e))?;
-        Root::open(&self.keys, name, &body).map_err(|error| self.damaged(name.to_owned(), &error.to_string()))
     }
 
     async fn leased_roots(&self) -> Result<Vec<String>> {

@@ -13,6 +13,7 @@
 mod mark;
 mod repack;
 mod sweep;
+mod unique;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -169,7 +169,7 @@ impl Vault {
         let (mut young, mut old, mut found) = (0, names.len(), None);
         while young < old {
             let middle = (young + old) / 2;
-            let root = self.read_root(&names[middle]).await?;
+            let root = self.root_named(&names[middle]).await?;
             if root.made.seconds <= moment {
                 (old, found) = (middle, Some(root));
             } else {

@@ -1,0 +1,221 @@
+//! Files come back out of a snapshot through the mount: the kernel is asked to copy, and the file system shares.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fs::{self, File, Metadata, OpenOptions},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt, OpenOptionsExt, symlink},
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use serde::Serialize;
+
+use crate::{
+    cli::Context,
+    reach::Which,
+    report::{Code, Trouble, UNTOUCHED},
+    words,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Restore {
+    /// The file or folder, relative to the library's root, or as a path in the mount
+    path: PathBuf,
+    /// The snapshot to restore from
+    #[arg(long, value_name = "NAME")]
+    from: String,
+    /// Into this folder of the mount [default: where it was]
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// Put it in place of what is there now
+    #[arg(long)]
+    overwrite: bool,
+    /// Only tell what would be restored
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// What was brought back.
+#[derive(Debug, Default, Serialize)]
+struct Restored {
+    to: PathBuf,
+    files: u64,
+    bytes: u64,
+    #[serde(skip)]
+    links: HashMap<u64, PathBuf>,
+    #[serde(skip)]
+    dry: bool,
+}
+
+/// What could not be done, and with which path.
+struct Failed(PathBuf, io::Error);
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> Failed + '_ {
+    |error| Failed(path.to_owned(), error)
+}
+
+pub fn run(context: &Context, args: &Restore) -> Result<(), Trouble> {
+    let point = args.which.mount_point(&context.config)?;
+    let inside = relative(&point, &args.path)?;
+    let source = point.join(".snapshots").join(&args.from).join(&inside);
+    let about = fs::symlink_metadata(&source).map_err(|error| {
+        Trouble::new(Code::Usage, format!("{} is not in the snapshot {}", inside.display(), args.from))
+            .because(error.to_string())
+            .meaning(UNTOUCHED)
+            .next(format!("ls {}    shows what is", point.join(".snapshots").join(&args.from).display()))
+    })?;
+    let target = match (&args.to, inside.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        (Some(folder), None) => folder.clone(),
+        (None, _) => point.join(&inside),
+    };
+    if fs::symlink_metadata(&target).is_ok() && !args.overwrite && inside.file_name().is_some() {
+        return Err(Trouble::new(Code::Occupied, format!("{} is there already", target.display()))
+            .meaning(UNTOUCHED)
+            .next("--to DIR restores it beside, --overwrite in its place"));
+    }
+    let mut restored = Restored { to: target.clone(), dry: args.dry_run, ..Restored::default() };
+    restored.put(&source, &about, &target).map_err(|Failed(path, error)| {
+        Trouble::new(Code::Local, format!("{} can't be restored", path.display()))
+            .because(error.to_string())
+            .meaning("the snapshot is as it was; what was restored before this is there")
+            .next("mend what the message names, then restore again with --overwrite")
+    })?;
+    let verb = if args.dry_run { "would restore" } else { "restored" };
+    let text = format!(
+        "{verb} {}, {}, as {}\n",
+        words::count(restored.files as usize, "file"),
+        words::bytes(restored.bytes),
+        target.display()
+    );
+    context.answer(&restored, &text)
+}
+
+/// The path below the mount point.
+fn relative(point: &Path, path: &Path) -> Result<PathBuf, Trouble> {
+    let path = path.strip_prefix(point).unwrap_or(path);
+    let plain = |part: Component<'_>| match part {
+        Component::Normal(name) => Some(Some(name.to_owned())),
+        Component::CurDir | Component::RootDir => Some(None),
+        Component::ParentDir | Component::Prefix(_) => None,
+    };
+    let parts: Option<Vec<Option<OsString>>> = path.components().map(plain).collect();
+    parts.map(|parts| parts.into_iter().flatten().collect()).ok_or_else(|| {
+        Trouble::new(Code::Usage, format!("{} leads out of the library", path.display())).meaning(UNTOUCHED)
+    })
+}
+
+impl Restored {
+    fn put(&mut self, source: &Path, about: &Metadata, target: &Path) -> Result<(), Failed> {
+        let kind = about.file_type();
+        if kind.is_dir() {
+            return self.put_folder(source, about, target);
+        }
+        self.files += 1;
+        self.bytes += if kind.is_file() { about.len() } else { 0 };
+        if self.dry {
+            return Ok(());
+        }
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).map_err(at(parent))?;
+        }
+        if about.nlink() > 1
+            && let Some(first) = self.links.get(&about.ino())
+        {
+            _ = fs::remove_file(target);
+            return fs::hard_link(first, target).map_err(at(target));
+        }
+        // Under another name until it is whole.
+        let half = half_name(target);
+        _ = fs::remove_file(&half);
+        if kind.is_file() {
+            share(source, &half).map_err(at(source))?;
+        } else if kind.is_symlink() {
+            let to = fs::read_link(source).map_err(at(source))?;
+            symlink(to, &half).map_err(at(&half))?;
+        } else if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
+            let (kind, mode) =
+                (rustix::fs::FileType::from_raw_mode(about.mode()), rustix::fs::Mode::from_raw_mode(about.mode()));
+            rustix::fs::mknodat(CWD, &half, kind, mode, about.rdev()).map_err(|e| at(&half)(e.into()))?;
+        }
+        dress(source, about, &half)?;
+        fs::rename(&half, target).map_err(at(target))?;
+        if about.nlink() > 1 {
+            self.links.insert(about.ino(), target.to_owned());
+        }
+        Ok(())
+    }
+
+    fn put_folder(&mut self, source: &Path, about: &Metadata, target: &Path) -> Result<(), Failed> {
+        if !self.dry {
+            fs::create_dir_all(target).map_err(at(target))?;
+        }
+        for entry in fs::read_dir(source).map_err(at(source))? {
+            let from = entry.map_err(at(source))?.path();
+            let about = fs::symlink_metadata(&from).map_err(at(&from))?;
+            let name = from.file_name().unwrap_or_default();
+            self.put(&from, &about, &target.join(name))?;
+        }
+        if self.dry { Ok(()) } else { dress(source, about, target) }
+    }
+}
+
+fn half_name(target: &Path) -> PathBuf {
+    let mut name = OsString::from(".haven-restore-");
+    name.push(std::process::id().to_string());
+    target.with_file_name(name)
+}
+
+/// Copies the content by having the file system share it.
+fn share(source: &Path, target: &Path) -> io::Result<()> {
+    let from = File::open(source)?;
+    let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
+    let size = from.metadata()?.len();
+    let (mut read, mut written) = (0, 0);
+    while read < size {
+        let wanted = usize::try_from(size - read).unwrap_or(usize::MAX).min(1 << 30);
+        let copied = rustix::fs::copy_file_range(&from, Some(&mut read), &to, Some(&mut written), wanted)?;
+        if copied == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot's file ends early"));
+        }
+    }
+    Ok(())
+}
+
+/// Owner, mode, extended attributes and times as they were.
+fn dress(source: &Path, about: &Metadata, target: &Path) -> Result<(), Failed> {
+    let owner = (Some(rustix::fs::Uid::from_raw(about.uid())), Some(rustix::fs::Gid::from_raw(about.gid())));
+    let owned = rustix::fs::chownat(CWD, target, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW);
+    // Ordinary users restore as themselves.
+    if let Err(error) = owned
+        && rustix::process::geteuid().is_root()
+    {
+        return Err(Failed(target.to_owned(), error.into()));
+    }
+    let mut names = vec![0; 64 << 10];
+    let found = rustix::fs::llistxattr(source, names.as_mut_slice()).unwrap_or(0);
+    for name in names[..found].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0; 64 << 10];
+        let name = std::ffi::OsStr::from_bytes(name);
+        let length = rustix::fs::lgetxattr(source, name, value.as_mut_slice()).map_err(|e| at(source)(e.into()))?;
+        rustix::fs::lsetxattr(target, name, &value[..length], rustix::fs::XattrFlags::empty())
+            .map_err(|e| at(target)(e.into()))?;
+    }
+    if !about.file_type().is_symlink() {
+        let mode = rustix::fs::Mode::from_raw_mode(about.mode());
+        rustix::fs::chmodat(CWD, target, mode, AtFlags::empty()).map_err(|e| at(target)(e.into()))?;
+    }
+    let time = |seconds: i64, nanos: i64| Timespec { tv_sec: seconds, tv_nsec: nanos as _ };
+    let times = Timestamps {
+        last_access: time(about.atime(), about.atime_nsec()),
+        last_modification: time(about.mtime(), about.mtime_nsec()),
+    };
+    rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| at(target)(e.into()))
+}

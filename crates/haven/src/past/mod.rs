@@ -1,0 +1,263 @@
+//! What is asked of a library's past, by whatever way the asker has reached it: the process of a mount, or a library
+//! that a command has opened for itself. Requests and answers are the JSON of the control socket.
+//! ```text
+//!     {"do": "snapshot create", "name", "note", "by"}     {"do": "snapshot list", "unique": bool}
+//!     {"do": "snapshot show", "name"}                     {"do": "snapshot rename", "name", "to"}
+//!     {"do": "snapshot remove", "names": […], "dry"}      {"do": "snapshot protect", "name", "until", "shorten"}
+//!     {"do": "snapshot prune", "rules", "prefix", "dry"}  {"do": "snapshot diff", "a", "b"}
+//!     {"do": "gc", "dry", "release"}
+//! ```
+
+mod diff;
+
+use std::sync::Arc;
+
+use haven_format::{
+    TxSeq,
+    record::Snapshot,
+    retention::{self, Item, Rules},
+};
+use haven_fs::{Fs, FsError};
+use haven_mount::control::{Refusal, Request};
+use haven_vault::{Vault, VaultError, collect::CollectRun};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::words;
+
+pub use diff::Difference;
+
+/// A library that is open in this process.
+#[derive(Clone)]
+pub struct Library {
+    pub vault: Arc<Vault>,
+    pub fs: Arc<Fs>,
+}
+
+/// A snapshot as commands tell it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Shown {
+    pub name: String,
+    /// `2026-11-23T04:46:29Z`.
+    pub taken: String,
+    pub taken_seconds: i64,
+    pub host: String,
+    pub by: String,
+    pub note: String,
+    /// Files, directories and links.
+    pub inodes: u64,
+    pub file_bytes: u64,
+    /// Bytes in the bucket that removing it would free, where that was counted.
+    pub unique_bytes: Option<u64>,
+    /// Seconds since the Unix epoch; `None`: it is not protected.
+    pub protected_until: Option<i64>,
+    /// The change it was taken after.
+    pub seq: u64,
+}
+
+impl Shown {
+    fn new(name: &[u8], snapshot: &Snapshot, unique: Option<u64>) -> Self {
+        let totals = snapshot.totals.unwrap_or_default();
+        Self {
+            name: String::from_utf8_lossy(name).into_owned(),
+            taken: words::iso(snapshot.taken),
+            taken_seconds: snapshot.taken.seconds,
+            host: snapshot.host.clone(),
+            by: snapshot.by.clone(),
+            note: snapshot.note.clone(),
+            inodes: totals.inodes,
+            file_bytes: totals.file_bytes,
+            unique_bytes: unique,
+            protected_until: (snapshot.protected_until != 0).then_some(snapshot.protected_until),
+            seq: snapshot.seq,
+        }
+    }
+}
+
+/// What a rule says of a snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Judged {
+    pub name: String,
+    pub taken: String,
+    pub keep: bool,
+    /// The rule that keeps it, or why it goes.
+    pub why: String,
+}
+
+/// Why a request about the library was refused: the kind of trouble for programs, the text for people.
+pub fn refusal(error: &VaultError) -> Refusal {
+    let code = match error {
+        VaultError::Refused(_) => "refused",
+        VaultError::Damaged { .. } => "damaged",
+        VaultError::ReadOnly { .. } | VaultError::Diverged { .. } => "fenced",
+        VaultError::Store(_) => "store",
+        VaultError::Local { .. } => "local",
+        VaultError::Need(_) => "bug",
+    };
+    Refusal::new(code, error.to_string())
+}
+
+fn fs_refusal(error: &FsError) -> Refusal {
+    match error {
+        FsError::Vault(error) => refusal(error),
+        FsError::ReadOnly { why } => Refusal::new("refused", why.clone()),
+        other => Refusal::new("bug", other.to_string()),
+    }
+}
+
+fn text<'a>(request: &'a Request, name: &str) -> &'a str {
+    request.with.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn value(answer: impl Serialize) -> Result<Value, Refusal> {
+    serde_json::to_value(answer).map_err(|error| Refusal::new("bug", error.to_string()))
+}
+
+impl Library {
+    /// Whether the request is one of those answered here.
+    pub fn knows(request: &Request) -> bool {
+        request.verb == "gc" || request.verb.starts_with("snapshot ")
+    }
+
+    /// Whether answering changes the library.
+    pub fn writes(request: &Request) -> bool {
+        let looks = ["snapshot list", "snapshot show", "snapshot diff"];
+        !looks.contains(&request.verb.as_str()) && !(request.verb == "snapshot prune" && request.flag("dry"))
+    }
+
+    pub async fn answer(&self, request: &Request) -> Result<Value, Refusal> {
+        match request.verb.as_str() {
+            "snapshot create" => self.create(request).await,
+            "snapshot list" => value(self.list(request.flag("unique")).await?),
+            "snapshot show" => self.show(request).await,
+            "snapshot rename" => {
+                let (from, to) = (text(request, "name"), text(request, "to"));
+                self.change(|| self.vault.rename_snapshot(from.as_bytes(), to.as_bytes())).await
+            }
+            "snapshot remove" => self.remove(request).await,
+            "snapshot protect" => {
+                let until = request.with.get("until").and_then(Value::as_i64).unwrap_or_default();
+                let (name, shorten) = (text(request, "name"), request.flag("shorten"));
+                self.change(|| self.vault.protect_snapshot(name.as_bytes(), until, shorten)).await
+            }
+            "snapshot prune" => self.prune(request).await,
+            "snapshot diff" => value(self.diff(text(request, "a"), text(request, "b")).await?),
+            "gc" => {
+                let run = CollectRun { dry: request.flag("dry"), release: request.flag("release") };
+                value(self.vault.collect(run).await.map_err(|error| refusal(&error))?)
+            }
+            other => Err(Refusal::unknown(other)),
+        }
+    }
+
+    /// Calls until nothing is missing any more.
+    async fn settled<T>(&self, call: impl Fn() -> Result<T, VaultError>) -> Result<T, Refusal> {
+        loop {
+            match call() {
+                Err(VaultError::Need(need)) => self.vault.settle(&need).await.map_err(|error| refusal(&error))?,
+                other => return other.map_err(|error| refusal(&error)),
+            }
+        }
+    }
+
+    /// A change of records; on this machine's disk when it is answered.
+    async fn change(&self, call: impl Fn() -> Result<TxSeq, VaultError>) -> Result<Value, Refusal> {
+        let seq = self.settled(call).await?;
+        self.durable(seq).await?;
+        Ok(json!({ "seq": seq.0 }))
+    }
+
+    async fn durable(&self, seq: TxSeq) -> Result<(), Refusal> {
+        let vault = self.vault.clone();
+        let synced = tokio::task::spawn_blocking(move || vault.sync(seq)).await;
+        synced.map_err(|error| Refusal::new("bug", error.to_string()))?.map_err(|error| refusal(&error))
+    }
+
+    async fn create(&self, request: &Request) -> Result<Value, Refusal> {
+        let (name, note, by) = (text(request, "name"), text(request, "note"), text(request, "by"));
+        let snapshot = loop {
+            let (fs, name, note, by) = (self.fs.clone(), name.to_owned(), note.to_owned(), by.to_owned());
+            let taken = tokio::task::spawn_blocking(move || fs.snapshot(name.as_bytes(), &note, &by)).await;
+            match taken.map_err(|error| Refusal::new("bug", error.to_string()))? {
+                Ok(snapshot) => break snapshot,
+                Err(error) => match error.need() {
+                    Some(need) => self.fs.settle(need).await.map_err(|error| fs_refusal(&error))?,
+                    None => return Err(fs_refusal(&error)),
+                },
+            }
+        };
+        self.durable(TxSeq(snapshot.seq)).await?;
+        value(Shown::new(name.as_bytes(), &snapshot, None))
+    }
+
+    async fn list(&self, count: bool) -> Result<Vec<Shown>, Refusal> {
+        let snapshots = self.settled(|| self.vault.snapshots()).await?;
+        let unique =
+            if count { self.vault.unique_bytes().await.map_err(|error| refusal(&error))? } else { Default::default() };
+        let shown = |(name, snapshot): &(bytes::Bytes, Snapshot)| {
+            Shown::new(name, snapshot, unique.get(&TxSeq(snapshot.seq)).copied())
+        };
+        Ok(snapshots.iter().map(shown).collect())
+    }
+
+    async fn show(&self, request: &Request) -> Result<Value, Refusal> {
+        let name = text(request, "name");
+        let found = self.list(true).await?.into_iter().find(|shown| shown.name == name);
+        value(found.ok_or_else(|| missing(name))?)
+    }
+
+    async fn remove(&self, request: &Request) -> Result<Value, Refusal> {
+        let names = request.with.get("names").and_then(Value::as_array).cloned().unwrap_or_default();
+        let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        // All or none: a name that is wrong stops it before anything is removed.
+        for name in &names {
+            if self.settled(|| self.vault.snapshot(name.as_bytes())).await?.is_none() {
+                return Err(missing(name));
+            }
+        }
+        let mut last = self.vault.head();
+        for name in names.iter().filter(|_| !request.flag("dry")) {
+            last = self.settled(|| self.vault.remove_snapshot(name.as_bytes())).await?;
+        }
+        self.durable(last).await?;
+        Ok(json!({ "removed": names }))
+    }
+
+    async fn prune(&self, request: &Request) -> Result<Value, Refusal> {
+        let rules: Rules = text(request, "rules")
+            .parse()
+            .map_err(|error: retention::RulesError| Refusal::new("refused", error.to_string()))?;
+        let prefix = text(request, "prefix").as_bytes();
+        let mut snapshots = self.settled(|| self.vault.snapshots()).await?;
+        snapshots.retain(|(name, _)| name.starts_with(prefix));
+        let item = |(name, snapshot): &'_ (bytes::Bytes, Snapshot)| -> (bytes::Bytes, haven_format::record::Time, i64) {
+            (name.clone(), snapshot.taken, snapshot.protected_until)
+        };
+        let owned: Vec<_> = snapshots.iter().map(item).collect();
+        let items: Vec<Item<'_>> = owned
+            .iter()
+            .map(|(name, taken, protected_until)| Item { name, taken: *taken, protected_until: *protected_until })
+            .collect();
+        let fates = retention::judge(&items, &rules, words::now(), &jiff::tz::TimeZone::system());
+        let judged: Vec<Judged> = snapshots
+            .iter()
+            .zip(&fates)
+            .map(|((name, snapshot), fate)| Judged {
+                name: String::from_utf8_lossy(name).into_owned(),
+                taken: words::iso(snapshot.taken),
+                keep: fate.stays(),
+                why: fate.to_string(),
+            })
+            .collect();
+        let mut last = self.vault.head();
+        for ((name, _), _) in snapshots.iter().zip(&fates).filter(|(_, fate)| !fate.stays() && !request.flag("dry")) {
+            last = self.settled(|| self.vault.remove_snapshot(name)).await?;
+        }
+        self.durable(last).await?;
+        value(judged)
+    }
+}
+
+fn missing(name: &str) -> Refusal {
+    Refusal::new("refused", format!("there is no snapshot called {name}"))
+}
