@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
 # Starts real stores on loopback and runs the store crate's tests for servers on them.
 #
-#   scripts/test-stores.sh [garage] [ceph] [sftp]      all if none is named
+#   scripts/test-stores.sh [garage] [ceph] [sftp] [webdav]      all if none is named
 #
 # A store whose programs are not installed is named and counts as failed: nothing is skipped quietly.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 work=$(mktemp -d) failed=()
-[ $# -gt 0 ] || set -- garage ceph sftp
+[ $# -gt 0 ] || set -- garage ceph sftp webdav
 port=$((20000 + RANDOM % 10000))
 trap 'for s in garage ceph; do [ -d "$work/$s" ] && scripts/servers/"$s" down "$work/$s"; done; rm -rf "$work"' EXIT
 
 for store in "$@"; do
-  case $store in garage | ceph | sftp) ;; *) echo "test-stores: no store \"$store\"; garage, ceph or sftp" >&2; exit 2 ;; esac
+  case $store in garage | ceph | sftp | webdav) ;; *) echo "test-stores: no store \"$store\"; garage, ceph, sftp or webdav" >&2; exit 2 ;; esac
   port=$((port + 10))
   echo "== $store"
-  if [ "$store" = sftp ]; then
-    # Its tests start a server each; they are part of every `cargo test`, too.
-    cargo test -p haven-store --test all -- sftp:: || failed+=("$store")
+  if [ "$store" = sftp ] || [ "$store" = webdav ]; then
+    # Their tests start a server each. Those on sshd and Apache are part of every `cargo test`; here nginx and rclone, too.
+    cargo test -p haven-store --test all -- --include-ignored "$store::" || failed+=("$store")
     continue
   fi
   if ! environment=$(scripts/servers/"$store" up "$work/$store" "$port" haven); then

@@ -45,14 +45,14 @@ pub fn store_trouble(what: impl Display, error: &StoreError) -> Trouble {
             "give these credentials, or this user, the right to read, write, list and delete there"
         }
         StoreError::Unauthorized { .. } => {
-            "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or [store.s3.credentials]), the region, and this machine's clock; for SFTP the key or password of [store.sftp]"
+            "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or [store.s3.credentials]), the region, and this machine's clock; for SFTP and WebDAV what [store.sftp] or [store.webdav] says"
         }
         StoreError::Untrusted { .. } => {
             "ask the server's owner for its key's fingerprint before you do what the message says"
         }
         StoreError::Full { .. } => "make room or raise the quota",
         StoreError::Unavailable { .. } => "check the endpoint and the network, then try again",
-        StoreError::Garbled { .. } => "check that the endpoint is an S3 server and not a proxy or a login page",
+        StoreError::Garbled { .. } => "check that the URL leads to the server and not to a proxy or a login page",
         StoreError::NotFound { .. }
         | StoreError::Exists { .. }
         | StoreError::Changed { .. }

@@ -1,7 +1,7 @@
 //! Named objects on any store, and the network. Knows nobody else in the house.
 //!
 //! Start at [`port`] (the verbs) and [`open()`] (from a URL to a store). One adapter each: [`dir`],
-//! [`memory`], [`s3`], [`sftp`]. One decorator each: [`retry`], [`limit`], [`meter`], [`timeout`].
+//! [`memory`], [`s3`], [`sftp`], [`webdav`]. One decorator each: [`retry`], [`limit`], [`meter`], [`timeout`].
 //! [`probe`] tells what a store really honours; [`suite`] is what all of them must show.
 
 mod calendar;
@@ -21,6 +21,9 @@ pub mod suite;
 pub mod timeout;
 mod tree;
 mod url;
+mod web;
+pub mod webdav;
+mod xml;
 
 pub use open::{OpenError, Stack, StoreOptions, open, open_bare, open_stack};
 pub use port::{Advice, DynStore, InvalidName, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError};

@@ -5,6 +5,7 @@
 //! | `/path`, `./path`, `file:///path` | a directory ([`crate::dir`]) |
 //! | `s3://bucket/prefix?endpoint=https://host&region=…&style=path` | a bucket ([`crate::s3`]) |
 //! | `sftp://user@host:port/path`, `sftp://user@host/~/path` | a directory of another machine ([`crate::sftp`]) |
+//! | `webdavs://user@host:port/path`, `webdav://…` (no TLS) | a collection of a WebDAV server ([`crate::webdav`]) |
 //! | `memory:name` | in this process's memory, shared by name ([`crate::memory`]) |
 //!
 //! What [`open`] returns is decorated: `retry(limit(meter(timeout(store))))`. Who wants the handles
@@ -26,6 +27,7 @@ use crate::{
     sftp::{Sftp, SftpConfig},
     timeout::{Timeout, TimeoutConfig},
     url::Remote,
+    webdav::{WebDav, WebDavConfig},
 };
 
 /// The settings of a store: the table `[store]` of haven.toml.
@@ -36,6 +38,8 @@ pub struct StoreOptions {
     pub s3: S3Config,
     /// How to log in to a server that speaks SFTP.
     pub sftp: SftpConfig,
+    /// How to log in to a WebDAV server.
+    pub webdav: WebDavConfig,
     /// How long one request may take.
     pub timeout: TimeoutConfig,
     /// How to ask again.
@@ -119,6 +123,9 @@ impl Bare {
             }
             Place::Memory(name) => Ok(Self::Other(Memory::shared(name))),
             Place::Sftp(remote) => Ok(Self::Other(Arc::new(Sftp::open(remote, &options.sftp, options.create)?))),
+            Place::WebDav { remote, https } => {
+                Ok(Self::Other(Arc::new(WebDav::open(remote, https, &options.webdav, options.create)?)))
+            }
             Place::S3(url) => Ok(Self::S3(Arc::new(S3::open(url, &options.s3)?))),
         }
     }
@@ -129,6 +136,7 @@ enum Place<'a> {
     Dir(&'a str),
     Memory(&'a str),
     Sftp(Remote),
+    WebDav { remote: Remote, https: bool },
     S3(S3Url),
 }
 
@@ -151,6 +159,11 @@ impl<'a> Place<'a> {
         }
         if let Some(rest) = url.strip_prefix("sftp://") {
             return Ok(Self::Sftp(Remote::parse(url, rest)?));
+        }
+        for (scheme, https) in [("webdav://", false), ("webdavs://", true)] {
+            if let Some(rest) = url.strip_prefix(scheme) {
+                return Ok(Self::WebDav { remote: Remote::parse(url, rest)?, https });
+            }
         }
         if let Some(rest) = url.strip_prefix("s3://") {
             return Ok(Self::S3(S3Url::parse(url, rest)?));
@@ -197,7 +210,7 @@ impl OpenError {
     pub fn next(&self) -> String {
         match self {
             Self::Url { .. } | Self::Scheme { .. } => {
-                "write s3://bucket/prefix?endpoint=https://host, sftp://user@host/path, or file:///path".into()
+                "write s3://bucket/prefix?endpoint=https://host, sftp://user@host/path, webdavs://user@host/path, or file:///path".into()
             }
             Self::Setting { setting, .. } => {
                 format!("correct {setting} (in the URL, the environment or haven.toml)")

@@ -119,7 +119,7 @@ fn urls_that_cannot_be_meant() {
     assert_snapshot!(machine.run("claims ftp://host/photos").err, @r#"
     haven: stores of the kind "ftp://" are not known
       meaning  nothing was opened and nothing was changed
-      next     write s3://bucket/prefix?endpoint=https://host, sftp://user@host/path, or file:///path
+      next     write s3://bucket/prefix?endpoint=https://host, sftp://user@host/path, webdavs://user@host/path, or file:///path
       code     usage, exit 2
     "#);
     let mut command = machine.command("claims");

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
 use super::xml::{self, ErrorDocument};
 use crate::{
-    calendar,
     port::{PutMode, StoreError},
+    web,
 };
 
 /// An answer that is no success.
@@ -37,15 +37,11 @@ impl Refusal {
     pub(super) fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let document = xml::parse_error(body);
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-        let excerpt: String = String::from_utf8_lossy(&body[..body.len().min(200)])
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
         Self {
             status,
-            excerpt,
-            after: text("retry-after").and_then(|s| s.parse().ok()).map(Duration::from_secs),
-            date: date(headers),
+            excerpt: web::excerpt(body),
+            after: web::retry_after(headers),
+            date: web::date(headers),
             region: document
                 .as_ref()
                 .and_then(|d| d.region.clone())
@@ -147,15 +143,10 @@ impl Refusal {
                 format!("{}: {}", self.status.as_u16(), error.code)
             }
             Some(error) => format!("{}: {}: {}", self.status.as_u16(), error.code, error.message),
-            None if self.excerpt.trim().is_empty() => format!("status {}", self.status),
-            None => format!("status {}, not in S3's words: {:?}", self.status, self.excerpt.trim()),
+            None if self.excerpt.is_empty() => format!("status {}", self.status),
+            None => format!("status {}, not in S3's words: {:?}", self.status, self.excerpt),
         }
     }
-}
-
-/// The store's clock as its answer tells it.
-pub(super) fn date(headers: &HeaderMap) -> Option<i64> {
-    calendar::parse_http(headers.get(header::DATE)?.to_str().ok()?)
 }
 
 fn clock(store: Option<i64>, now: i64) -> String {
@@ -174,6 +165,8 @@ fn clock(store: Option<i64>, now: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
     use crate::port::Advice;
 

@@ -15,7 +15,6 @@
 mod answer;
 mod config;
 mod credentials;
-mod http;
 mod sign;
 mod xml;
 
@@ -25,12 +24,12 @@ use std::{
     sync::atomic::{AtomicI64, Ordering::Relaxed},
 };
 
-use ::http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use async_trait::async_trait;
 use bytes::Bytes;
 pub(crate) use config::S3Url;
 pub use config::{Payload, S3Config, Style};
 pub use credentials::CredentialConfig;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
@@ -39,7 +38,6 @@ use self::{
     answer::{About, Refusal},
     config::Target,
     credentials::{Credentials, Source, now},
-    http::{Answer, Http},
     sign::{UNSIGNED, sha256_hex, sign},
 };
 use crate::{
@@ -47,6 +45,7 @@ use crate::{
     port::{ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError},
     secret::environment,
     url::encode,
+    web::{self, Answer, Http},
 };
 
 /// What no server refuses to give in one page.
@@ -91,7 +90,7 @@ impl S3 {
     pub(crate) fn open(url: S3Url, config: &S3Config) -> Result<Self, OpenError> {
         let target = Target::resolve(url, config, &environment)?;
         let source = config::source(config, &environment)?;
-        let https = target.scheme == ::http::uri::Scheme::HTTPS;
+        let https = target.scheme == http::uri::Scheme::HTTPS;
         let http = Http::new(https, config.ca_file.as_deref())
             .map_err(|why| OpenError::Setting { setting: "ca_file".into(), why })?;
         Ok(Self {
@@ -151,7 +150,7 @@ impl S3 {
             let used = self.credentials().await?;
             let region = self.region.lock().clone();
             let answer = self.http.send(self.signed(&draft, &used, &region)?).await?;
-            if let Some(date) = answer::date(&answer.headers) {
+            if let Some(date) = web::date(&answer.headers) {
                 self.skew_seconds.store(date - now(), Relaxed);
             }
             let range_past_end = answer.status == StatusCode::RANGE_NOT_SATISFIABLE;
@@ -317,11 +316,7 @@ impl Store for S3 {
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
-        let answer = self.run(self.draft(Method::GET, name.as_str())).await?;
-        match answer.status {
-            StatusCode::OK => Ok(answer.body),
-            status => Err(odd(status)),
-        }
+        self.run(self.draft(Method::GET, name.as_str())).await?.whole()
     }
 
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -329,21 +324,8 @@ impl Store for S3 {
             return Ok(Bytes::new());
         }
         let mut draft = self.draft(Method::GET, name.as_str());
-        // Offsets beyond what some servers' signed numbers hold are left open.
-        let end = if range.end > i64::MAX as u64 { String::new() } else { (range.end - 1).to_string() };
-        draft.header("range", &format!("bytes={}-{end}", range.start));
-        let answer = self.run(draft).await?;
-        match answer.status {
-            StatusCode::RANGE_NOT_SATISFIABLE => Ok(Bytes::new()),
-            StatusCode::PARTIAL_CONTENT => part(&range, answer),
-            // A server without ranges sends all.
-            StatusCode::OK => {
-                let end = range.end.min(answer.body.len() as u64);
-                let start = range.start.min(end);
-                Ok(answer.body.slice(start as usize..end as usize))
-            }
-            status => Err(odd(status)),
-        }
+        draft.header("range", &web::range_header(&range));
+        self.run(draft).await?.part(&range)
     }
 
     async fn head(&self, name: &ObjectName) -> Result<ObjectMeta, StoreError> {
@@ -452,22 +434,4 @@ impl Store for S3 {
         let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, &answer.headers, &answer.body);
         Err(refusal.into_error(About { name: from.as_str(), bucket: &self.target.bucket, condition: None }, now()))
     }
-}
-
-/// Checks that a part is the part that was asked for.
-fn part(range: &Range<u64>, answer: Answer) -> Result<Bytes, StoreError> {
-    let told = answer.headers.get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let garbled = || StoreError::Garbled {
-        detail: format!("asked for bytes {range:?}, got {told:?} and {} bytes", answer.body.len()),
-    };
-    let (span, _whole) = told.strip_prefix("bytes ").and_then(|t| t.split_once('/')).ok_or_else(garbled)?;
-    let (first, last) = span.split_once('-').ok_or_else(garbled)?;
-    let first: u64 = first.parse().map_err(|_| garbled())?;
-    let last: u64 = last.parse().map_err(|_| garbled())?;
-    let fits = first == range.start && last < range.end && last >= first;
-    if fits && answer.body.len() as u64 == last - first + 1 { Ok(answer.body) } else { Err(garbled()) }
-}
-
-fn odd(status: StatusCode) -> StoreError {
-    StoreError::Garbled { detail: format!("status {status} where content was due") }
 }

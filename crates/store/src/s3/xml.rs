@@ -1,8 +1,9 @@
 //! The three XML documents of S3 that Haven reads: an error, a page of a listing, a copy's result.
 
-use quick_xml::{Reader, events::Event};
+use crate::{calendar, xml::walk};
 
-use crate::calendar;
+/// The element that an object of a listing is.
+const OBJECT: &str = "Contents";
 
 /// An S3 `<Error>`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(super) struct ListedObject {
 /// Reads an error; `None` if the document is none.
 pub(super) fn parse_error(body: &[u8]) -> Option<ErrorDocument> {
     let mut error = ErrorDocument::default();
-    let root = walk(body, |path, text| match path {
+    let root = walk(body, OBJECT, |path, text| match path {
         ["Error", "Code"] => error.code = text,
         ["Error", "Message"] => error.message = text,
         ["Error", "Region"] => error.region = Some(text),
@@ -45,7 +46,7 @@ pub(super) fn parse_error(body: &[u8]) -> Option<ErrorDocument> {
 pub(super) fn parse_list(body: &[u8]) -> Option<ListDocument> {
     let mut list = ListDocument::default();
     let mut sizes_are_numbers = true;
-    let root = walk(body, |path, text| match path {
+    let root = walk(body, OBJECT, |path, text| match path {
         // Opens an object; the fields that follow belong to it.
         ["ListBucketResult", "Contents"] => list.objects.push(ListedObject::default()),
         ["ListBucketResult", "Contents", field] => {
@@ -64,7 +65,7 @@ pub(super) fn parse_list(body: &[u8]) -> Option<ListDocument> {
             }
         }
         ["ListBucketResult", "IsTruncated"] => list.truncated = text == "true",
-        ["ListBucketResult", "NextContinuationToken"] => list.continuation = Some(text),
+        ["ListBucketResult", "NextContinuationToken"] => list.continuation = Some(text).filter(|t| !t.is_empty()),
         _ => {}
     })?;
     let whole = root == "ListBucketResult" && sizes_are_numbers;
@@ -73,61 +74,12 @@ pub(super) fn parse_list(body: &[u8]) -> Option<ListDocument> {
 
 /// Whether a copy, which may fail with status 200, succeeded.
 pub(super) fn is_copy_result(body: &[u8]) -> bool {
-    walk(body, |_, _| {}).is_some_and(|root| root == "CopyObjectResult")
+    walk(body, OBJECT, |_, _| {}).is_some_and(|root| root == "CopyObjectResult")
 }
 
 /// An ETag in quotes, as headers have it and some listings do not.
 pub(super) fn quoted(etag: &str) -> String {
     format!("\"{}\"", etag.trim_matches('"'))
-}
-
-/// Visits the document: `Contents` when it begins, elements without children with their text.
-/// Returns the name of the root element, or `None` if this is not one whole document.
-fn walk(body: &[u8], mut visit: impl FnMut(&[&str], String)) -> Option<String> {
-    let text = std::str::from_utf8(body).ok()?;
-    let mut reader = Reader::from_str(text);
-    let mut path: Vec<String> = Vec::new();
-    let mut content = String::new();
-    let mut root = None;
-    let mut visit_at = |path: &[String], text: String| {
-        let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        visit(&path, text);
-    };
-    loop {
-        match reader.read_event().ok()? {
-            Event::Start(tag) => {
-                let name = String::from_utf8_lossy(tag.local_name().as_ref()).into_owned();
-                root.get_or_insert_with(|| name.clone());
-                let opens_object = name == "Contents";
-                path.push(name);
-                content.clear();
-                if opens_object {
-                    visit_at(&path, String::new());
-                }
-            }
-            Event::Text(text) => content.push_str(&text.decode().ok()?),
-            Event::GeneralRef(reference) => {
-                let named = match &*reference.decode().ok()? {
-                    "amp" => '&',
-                    "lt" => '<',
-                    "gt" => '>',
-                    "quot" => '"',
-                    "apos" => '\'',
-                    _ => reference.resolve_char_ref().ok()??,
-                };
-                content.push(named);
-            }
-            Event::End(_) => {
-                if path.last().is_some_and(|name| name != "Contents") {
-                    visit_at(&path, std::mem::take(&mut content));
-                }
-                path.pop();
-            }
-            Event::Eof => break,
-            _ => {}
-        }
-    }
-    path.is_empty().then_some(root).flatten()
 }
 
 #[cfg(test)]

@@ -533,11 +533,8 @@ impl Store for Sftp {
         let lease = self.lease().await?;
         match mode {
             PutMode::Always => self.put_whole(&lease, name, &body, true).await,
-            PutMode::IfAbsent => match self.meta(&lease, name).await {
-                Ok(_) => Err(StoreError::Exists { name: name.to_string() }),
-                Err(StoreError::NotFound { .. }) => self.put_whole(&lease, name, &body, false).await,
-                Err(error) => Err(error),
-            },
+            // That there is none is found out at the end: names are unique, so nearly always there is none.
+            PutMode::IfAbsent => self.put_whole(&lease, name, &body, false).await,
             PutMode::IfMatch(_) => Err(StoreError::Unsupported { detail: "SFTP has no conditional replace".into() }),
         }
     }

@@ -10,6 +10,7 @@ mod servers;
 mod sftp;
 mod ssh_peer;
 mod started;
+mod webdav;
 
 use haven_store::ObjectName;
 

@@ -113,9 +113,13 @@ async fn it_conforms_over_one_connection_behind_every_decorator_below_the_users_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_conforms_where_extensions_are_missing() {
-    for missing in ["limits", "posix-rename,copy-data", "fsync,hardlink,posix-rename,copy-data,statvfs,limits"] {
+    for (missing, honours) in [
+        ("limits", Honours::DIR),
+        ("posix-rename,copy-data", Honours::PLAIN_SFTP),
+        ("fsync,hardlink,posix-rename,copy-data,statvfs,limits", Honours::PLAIN_SFTP),
+    ] {
         let scene = Scene::with_flags(&["-P", missing]);
-        conformance(scene.store(), Honours::DIR).await;
+        conformance(scene.store(), honours).await;
         assert!(scene.temporary().is_empty(), "{missing}: {:?}", scene.temporary());
     }
 }

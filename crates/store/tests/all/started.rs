@@ -1,7 +1,9 @@
 //! Real servers for one test each, by the scripts in `scripts/servers/`; they end with the test.
 
 use std::{
+    fs,
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -18,6 +20,8 @@ impl Started {
     /// Starts a server of this kind. `flags` go behind the port.
     pub fn new(kind: &'static str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
+        // Servers that root has started serve as somebody else.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is opened");
         let started = Self { kind, folder, port: free_port() };
         let port = started.port.to_string();
         started.run("up", &[&[port.as_str()], flags].concat());

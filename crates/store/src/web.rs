@@ -1,4 +1,4 @@
-//! The HTTP client: TLS, connections, and bodies that arrive whole.
+//! The HTTP client of all stores that speak it: TLS, connections, and bodies that arrive whole.
 //!
 //! TCP_NODELAY is set, and TCP_QUICKACK before each wait for bytes: servers that send an answer in
 //! two writes without TCP_NODELAY (Garage does) would otherwise wait for our delayed acknowledgement,
@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    ops::Range,
     path::Path,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -31,7 +32,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::port::StoreError;
+use crate::{calendar, port::StoreError};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,21 +47,84 @@ const BODY_BYTES_MAX: u64 = 1 << 30;
 
 /// A client that keeps connections.
 #[derive(Debug, Clone)]
-pub(super) struct Http {
+pub(crate) struct Http {
     client: Client<HttpsConnector<Quick>, Full<Bytes>>,
 }
 
 /// An answer with its whole body.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
+impl Answer {
+    /// The whole body, which only the status 200 gives.
+    pub(crate) fn whole(self) -> Result<Bytes, StoreError> {
+        if self.status == StatusCode::OK { Ok(self.body) } else { Err(odd(self.status)) }
+    }
+
+    /// The part that was asked for by [`range_header`]: none where the object ends before it.
+    pub(crate) fn part(self, range: &Range<u64>) -> Result<Bytes, StoreError> {
+        match self.status {
+            StatusCode::RANGE_NOT_SATISFIABLE => Ok(Bytes::new()),
+            StatusCode::PARTIAL_CONTENT => self.exact_part(range),
+            // A server without ranges sends all.
+            StatusCode::OK => {
+                let end = range.end.min(self.body.len() as u64);
+                let start = range.start.min(end);
+                Ok(self.body.slice(start as usize..end as usize))
+            }
+            status => Err(odd(status)),
+        }
+    }
+
+    /// Checks that a part is the part that was asked for.
+    fn exact_part(self, range: &Range<u64>) -> Result<Bytes, StoreError> {
+        let told = self.headers.get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let garbled = || StoreError::Garbled {
+            detail: format!("asked for bytes {range:?}, got {told:?} and {} bytes", self.body.len()),
+        };
+        let (span, _whole) = told.strip_prefix("bytes ").and_then(|t| t.split_once('/')).ok_or_else(garbled)?;
+        let (first, last) = span.split_once('-').ok_or_else(garbled)?;
+        let first: u64 = first.parse().map_err(|_| garbled())?;
+        let last: u64 = last.parse().map_err(|_| garbled())?;
+        let fits = first == range.start && last < range.end && last >= first;
+        if fits && self.body.len() as u64 == last - first + 1 { Ok(self.body) } else { Err(garbled()) }
+    }
+}
+
+/// The header `range` that asks for a part that is not empty.
+pub(crate) fn range_header(range: &Range<u64>) -> String {
+    // Offsets beyond what some servers' signed numbers hold are left open.
+    let end = if range.end > i64::MAX as u64 { String::new() } else { (range.end - 1).to_string() };
+    format!("bytes={}-{end}", range.start)
+}
+
+fn odd(status: StatusCode) -> StoreError {
+    StoreError::Garbled { detail: format!("status {status} where content was due") }
+}
+
+/// The server's clock as its answer tells it.
+pub(crate) fn date(headers: &HeaderMap) -> Option<i64> {
+    calendar::parse_http(headers.get(header::DATE)?.to_str().ok()?)
+}
+
+/// How long a server asks to be left alone.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// The first bytes of a body that was not expected, fit to be shown.
+pub(crate) fn excerpt(body: &[u8]) -> String {
+    let first = String::from_utf8_lossy(&body[..body.len().min(200)]);
+    first.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+}
+
 impl Http {
     /// Trusts the system's roots and those in `ca_file` (PEM). The error says what is wrong with either.
-    pub(super) fn new(https: bool, ca_file: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn new(https: bool, ca_file: Option<&Path>) -> Result<Self, String> {
         let roots = if https { roots(ca_file)? } else { RootCertStore::empty() };
         let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
@@ -85,7 +149,7 @@ impl Http {
     }
 
     /// Sends `request` and reads the whole answer.
-    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, StoreError> {
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, StoreError> {
         let no_body = request.method() == http::Method::HEAD;
         let response = self.client.request(request).await.map_err(|error| unreachable_because(&error))?;
         let (parts, mut body) = response.into_parts();
