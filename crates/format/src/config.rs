@@ -121,6 +121,12 @@ impl LockedConfig {
         &self.config
     }
 
+    /// Whether a holder of the master key behind `keys` wrote it.
+    pub fn is_by(&self, keys: &Keys) -> bool {
+        // Not in constant time: the tag is public, and so is everything it is taken of.
+        self.library == keys.library() && keys.config_tag(&self.signed) == self.tag
+    }
+
     /// Tries `secret` on the slots of its kind. Takes a good part of a second for each passphrase slot.
     pub fn unlock(&self, secret: &Secret) -> Result<OpenConfig, ConfigError> {
         let kind = secret.kind();
@@ -143,8 +149,7 @@ impl LockedConfig {
 
     fn believe(&self, master: MasterKey, slot: u32) -> Result<OpenConfig, ConfigError> {
         let keys = Keys::new(self.library, &master);
-        // Not in constant time: the tag is public, and so is everything it is taken of.
-        if keys.config_tag(&self.signed) != self.tag {
+        if !self.is_by(&keys) {
             return Err(ConfigError::Forged);
         }
         Ok(OpenConfig { config: self.config.clone(), base: self.config.seq, master, keys, slot })

@@ -53,6 +53,12 @@ pub struct Standing {
     /// Why deletions are held back; empty: they are not.
     #[prost(string, tag = "12")]
     pub brake: String,
+    /// When somebody last let deletions go on in spite of it: what was due until then is not counted again.
+    #[prost(message, optional, tag = "13")]
+    pub released: Option<Time>,
+    /// How many objects this round of reading back has found damaged or missing, and nothing could mend.
+    #[prost(uint64, tag = "14")]
+    pub damaged: u64,
 }
 
 impl Standing {

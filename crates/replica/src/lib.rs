@@ -1,0 +1,37 @@
+//! Replicas: the same objects under the same names, in another store, at every instant a library.
+//! ```text
+//!     source ──look, verify──▶ cfg, claims ─▶ packs ─▶ shards ─▶ snapshots' roots ─▶ newest root ─▶ log, in order
+//! ```
+//! Promises: whatever is killed or cut off whenever, the replica opens as a state that the source had. Nothing is copied
+//! that does not open and is not what its name says. Nothing is deleted but what the library itself, in a record sealed
+//! with its key, says it has deleted; and that later, and never much of it in one day without being asked.
+//! A source that is empty, damaged, older than the replica or another library changes nothing.
+//!
+//! Expects: objects are written once under names of their own (FORMAT.md, section 1); one replicator at a time works on
+//! a replica (two do no harm, and do the work twice).
+//!
+//! Start at [`Replicator`]. Built on `format` and `store` alone.
+
+mod carry;
+mod delete;
+mod error;
+mod inventory;
+mod lease;
+mod lineage;
+mod look;
+mod names;
+mod readback;
+mod records;
+mod standing;
+mod state;
+mod sync;
+mod verify;
+mod world;
+
+pub use delete::Deletions;
+pub use error::{Damage, Oddity, ReplicaError, Side};
+pub use look::Position;
+pub use readback::ReadBack;
+pub use standing::{HeldStanding, newest as newest_standing};
+pub use sync::{Options, Progress, ProgressFn, Replicator, Run, Summary};
+pub use world::{Clock, Dice, World};

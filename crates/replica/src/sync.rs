@@ -1,0 +1,949 @@
+//! One run: look, compare, bring what is missing in the order that keeps the replica a library, tidy up.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use haven_format::{
+    Keys, Lsn, layout,
+    record::{self, Snapshot},
+    root::Root,
+    standing::{Role, Standing},
+};
+use haven_store::{DynStore, ObjectMeta};
+use prost::Message;
+use serde::Serialize;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    Damage, Deletions, HeldStanding, Oddity, Position, ReadBack, ReplicaError, Side, World,
+    carry::{Carrier, Outcome},
+    error::{At, Result},
+    inventory::Inventory,
+    lease::Pin,
+    lineage,
+    look::{Look, rank},
+    names::{Kind, object},
+    records::Records,
+    standing,
+    state::{Link, Reader, RootAt, State},
+    verify,
+};
+
+/// How often the source is looked at anew when what was needed has vanished from it meanwhile.
+const TRIES: usize = 4;
+/// What could not be had from the source is asked for again after this long.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
+/// More at once would wait for memory anyway.
+const PARALLEL_MAX: usize = 64;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How a replica is kept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What people call it.
+    pub called: String,
+    /// The URL of the source, without secrets.
+    pub of: String,
+    /// Objects on their way at once.
+    pub parallel: usize,
+    /// How long after the library has deleted an object the replica keeps it.
+    pub grace: Duration,
+    /// Deletions stop when more than this share of the replica's bytes would go within a day.
+    pub brake: f64,
+    /// Every byte is read again and verified within this time.
+    pub verify_within: Duration,
+    /// Where the replica stands is noted on it no more often than this, while it is followed continuously.
+    pub note_every: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            called: String::new(),
+            of: String::new(),
+            parallel: 8,
+            grace: 14 * DAY,
+            brake: 0.2,
+            verify_within: 30 * DAY,
+            note_every: Duration::from_secs(300),
+        }
+    }
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    pub objects: u64,
+    pub bytes: u64,
+    pub objects_total: u64,
+    pub bytes_total: u64,
+}
+
+/// Is told how far a run is, after each object.
+pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// What a run did and found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Summary {
+    /// Objects and bytes sent; or, of a dry run, that would be sent.
+    pub objects: u64,
+    pub bytes: u64,
+    pub seconds: f64,
+    /// Where the replica stands now.
+    pub position: Position,
+    /// Where the source stood when it was last looked at.
+    pub source: Position,
+    /// How much older the replica's end of the log is than the source's, by the writer's clock.
+    pub lag_seconds: f64,
+    /// What could not be had, or is not what it should be.
+    pub damaged: Vec<Damage>,
+    /// Objects of the replica that were damaged or missing, and are right again.
+    pub mended: Vec<String>,
+    pub deletions: Deletions,
+    pub read_back: ReadBack,
+    /// Why deletions are held back; empty: they are not.
+    pub brake: String,
+    /// Objects in the replica's place that are none of a library's: how many, and one of them.
+    pub strange: Option<(usize, String)>,
+    pub warnings: Vec<String>,
+}
+
+impl Summary {
+    /// Whether nothing was sent, deleted, read, mended or found wrong.
+    pub fn idle(&self) -> bool {
+        self.objects == 0
+            && self.deletions.objects == 0
+            && self.read_back.objects == 0
+            && self.damaged.is_empty()
+            && self.mended.is_empty()
+    }
+}
+
+/// What one run is asked to do beside the usual.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Run {
+    /// Delete what is due although the brake holds it back.
+    pub release_brake: bool,
+    /// Change nothing: tell what would be sent and deleted.
+    pub dry_run: bool,
+    /// One of many runs of the same replicator: where it stands need not be noted each time.
+    pub continuous: bool,
+}
+
+/// Keeps one replica. Lives through many runs and remembers what it has seen.
+pub struct Replicator {
+    pub(crate) source: DynStore,
+    pub(crate) replica: DynStore,
+    pub(crate) keys: Keys,
+    pub(crate) world: World,
+    pub(crate) options: Options,
+    pub(crate) carrier: Carrier,
+    reader: Reader,
+    pub(crate) held: HeldStanding,
+    /// What is to be noted with the next standing.
+    pub(crate) chart: Standing,
+    opened: bool,
+    listed: bool,
+    /// As far as the replica has come.
+    reached: Position,
+    looked: Option<Look>,
+    config: String,
+    pin: Pin,
+    bad: HashMap<String, (Instant, String)>,
+    bare_roots: HashMap<String, Arc<Root>>,
+    noted: Option<Instant>,
+    pub(crate) chores_done: Option<Instant>,
+    retry_at: Option<Instant>,
+    pub(crate) may_not_delete: Option<String>,
+}
+
+impl fmt::Debug for Replicator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replicator({:?} -> {:?} at {})", self.source, self.replica, self.reached)
+    }
+}
+
+/// What a state needs, by kind.
+#[derive(Debug, Default)]
+pub(crate) struct Needed {
+    /// Lengths; 0 where it is not known.
+    pub(crate) packs: BTreeMap<String, u64>,
+    /// Length and BLAKE3.
+    pub(crate) shards: BTreeMap<String, (u64, Vec<u8>)>,
+    /// Snapshots' roots, each with the names of its shards.
+    pub(crate) roots: BTreeMap<String, Vec<String>>,
+    /// Snapshots' roots that can't be read anywhere.
+    pub(crate) lost: Vec<Damage>,
+}
+
+impl Needed {
+    fn add_root(&mut self, root: &Root) -> Vec<String> {
+        let mut names = Vec::new();
+        for shard in root.runs.iter().flat_map(|run| &run.shards) {
+            if let Ok(id) = shard.shard_id() {
+                let name = layout::shard(id);
+                self.shards.insert(name.clone(), (shard.bytes, shard.hash.clone()));
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+/// How far bringing a state came.
+#[derive(Debug, Default)]
+struct Brought {
+    reached: Option<Position>,
+    /// Needed, and not in the source.
+    gone: BTreeSet<String>,
+    damaged: BTreeMap<String, String>,
+    /// The newest root could not be taken over.
+    without_root: bool,
+}
+
+impl Brought {
+    fn missed(&mut self, name: &str, outcome: Outcome<()>) -> bool {
+        match outcome {
+            Outcome::Done(()) => return false,
+            Outcome::Gone => _ = self.gone.insert(name.to_owned()),
+            Outcome::Damaged(detail) => _ = self.damaged.insert(name.to_owned(), detail),
+        }
+        true
+    }
+}
+
+impl Replicator {
+    /// Touches no store.
+    pub fn new(
+        source: DynStore,
+        replica: DynStore,
+        keys: &Keys,
+        world: World,
+        options: Options,
+        progress: Option<ProgressFn>,
+    ) -> Self {
+        Self {
+            carrier: Carrier::new(source.clone(), replica.clone(), keys, progress),
+            reader: Reader::new(source.clone(), Side::Source, keys),
+            source,
+            replica,
+            keys: keys.clone(),
+            world,
+            options,
+            held: HeldStanding::default(),
+            chart: Standing::default(),
+            opened: false,
+            listed: false,
+            reached: Position::default(),
+            looked: None,
+            config: String::new(),
+            pin: Pin::default(),
+            bad: HashMap::new(),
+            bare_roots: HashMap::new(),
+            noted: None,
+            chores_done: None,
+            retry_at: None,
+            may_not_delete: None,
+        }
+    }
+
+    /// Brings the replica up to the source's newest state.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Odd`] when nothing can be taken from the source: then nothing was changed. Store errors end the
+    /// run where it is; the next one goes on from there. Single objects that are damaged are no error here, but in the
+    /// summary.
+    pub async fn sync(&mut self, run: Run) -> Result<Summary> {
+        let begun = Instant::now();
+        let before = self.carrier.sent();
+        let mut summary = Summary::default();
+        let outcome = self.run(run, &mut summary).await;
+        let after = self.carrier.sent();
+        if !run.dry_run {
+            (summary.objects, summary.bytes) = (after.0 - before.0, after.1 - before.1);
+        }
+        summary.seconds = begun.elapsed().as_secs_f64();
+        summary.position = self.reached.clone();
+        summary.lag_seconds = lag(&summary.source, &summary.position);
+        if let Some(standing) = &self.held.standing {
+            summary.brake = standing.brake.clone();
+        }
+        if let Some(why) = &self.pin.refused {
+            summary.warnings.push(format!(
+                "no lease could be written in the source ({why}): what a long run copies may be deleted there meanwhile"
+            ));
+        }
+        outcome.map(|()| summary)
+    }
+
+    async fn run(&mut self, run: Run, summary: &mut Summary) -> Result<()> {
+        if !self.opened {
+            self.held = standing::newest(&self.replica, &self.keys, Side::Replica).await?;
+            self.refuse_other_roles()?;
+            self.reached = self.held.position();
+        }
+        let from = self.reader.base().unwrap_or_else(|| self.reached.lsn());
+        let look = Look::at(&*self.source, Side::Source, from).await?;
+        if self.is_known(&look) {
+            summary.source = self.reached.clone();
+            return Ok(());
+        }
+        self.check_config(&look).await?;
+        if !self.opened {
+            self.check_source_role().await?;
+            self.begin(run).await?;
+        }
+        if !self.listed && !run.dry_run && !run.release_brake && self.nothing_new(&look).await? {
+            summary.source = self.reached.clone();
+            self.looked = Some(look);
+            self.chores_done = Some(Instant::now());
+            return Ok(());
+        }
+        self.list_once().await?;
+        let (look, state) = self.bring_newest(look, from, run, summary).await?;
+        let Some(state) = state else { return Ok(()) };
+        self.note(run, false).await?;
+        if self.chores_are_due(run) {
+            self.chores_done = Some(Instant::now());
+            self.chores(&state, run, summary).await?;
+            self.note(run, !run.continuous).await?;
+        }
+        self.retry_at = (!summary.damaged.is_empty()).then(|| Instant::now() + ASK_AGAIN);
+        self.looked = Some(look);
+        Ok(())
+    }
+
+    /// Ends the lease, and notes how far the replica has come. For a replicator that goes away.
+    pub async fn finish(&mut self) -> Result<()> {
+        self.pin.release(&self.source).await;
+        if self.opened { self.note(Run::default(), false).await } else { Ok(()) }
+    }
+
+    /// Whether the last run has seen just this, and nothing else is to be done.
+    fn is_known(&self, look: &Look) -> bool {
+        let retry = self.retry_at.is_some_and(|at| at <= Instant::now());
+        self.looked.as_ref().is_some_and(|looked| looked.same_as(look))
+            && !retry
+            && !self.chores_are_due(Run { continuous: true, ..Run::default() })
+    }
+
+    /// A configuration of this very library must be in force, and open.
+    async fn check_config(&mut self, look: &Look) -> Result<()> {
+        let Some(newest) = look.configs.last() else { return Err(self.without_config().await?.into()) };
+        if newest.name.as_str() == self.config && self.looked.is_some() {
+            return Ok(());
+        }
+        let mut damaged = Vec::new();
+        let mut other = None;
+        for name in look.configs.iter().rev().map(|config| config.name.as_str()) {
+            let body = self.source.get(&object(name)).await.at(Side::Source, format!("{name} can't be read"))?;
+            let wrong = match verify::config(&self.keys, name, &body) {
+                Ok(()) => {
+                    self.config = newest.name.as_str().to_owned();
+                    return Ok(());
+                }
+                Err(wrong) => wrong,
+            };
+            if let Some(source) = wrong.newer() {
+                return Err(ReplicaError::Newer { side: Side::Source, object: name.to_owned(), source });
+            }
+            let library = haven_format::config::LockedConfig::parse(name, &body).ok().map(|config| config.library());
+            other = other.or(library.filter(|library| *library != self.keys.library()));
+            damaged.push(Damage::new(Side::Source, name, wrong));
+        }
+        Err(match other {
+            Some(found) => Oddity::OtherLibrary { found }.into(),
+            None => Oddity::Garbage { damaged }.into(),
+        })
+    }
+
+    async fn without_config(&self) -> Result<Oddity> {
+        let page = self.source.list("", None, 1).await.at(Side::Source, "the list of objects can't be had")?;
+        Ok(match page.objects.first() {
+            Some(example) => Oddity::NoConfig { example: example.name.to_string() },
+            None => Oddity::Empty,
+        })
+    }
+
+    fn refuse_other_roles(&self) -> Result<()> {
+        match &self.held.standing {
+            Some(standing) if standing.role() != Role::Replica => {
+                Err(ReplicaError::NotAReplica { role: standing.role(), of: standing.of.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn check_source_role(&self) -> Result<()> {
+        match standing::newest(&self.source, &self.keys, Side::Source).await {
+            Ok(HeldStanding { standing: Some(standing), .. }) => match standing.role() {
+                Role::Superseded => Err(Oddity::Superseded { by: standing.of }.into()),
+                Role::Restoring => Err(Oddity::Incomplete { of: standing.of }.into()),
+                Role::Library | Role::Replica => Ok(()),
+            },
+            // Damaged there: what matters is verified by itself.
+            Ok(_) | Err(ReplicaError::Strange { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The first thing ever put into an empty place is that it is a replica.
+    async fn begin(&mut self, run: Run) -> Result<()> {
+        if let Some(standing) = &self.held.standing {
+            self.chart = standing.clone();
+        } else {
+            let there = self.replica.list("", None, 1).await.at(Side::Replica, "the list of objects can't be had")?;
+            if let Some(example) = there.objects.first() {
+                return Err(ReplicaError::Occupied { example: example.name.to_string() });
+            }
+            self.chart.round_began = Some(self.world.now());
+            if !run.dry_run {
+                self.write_standing().await?;
+            }
+        }
+        self.opened = !run.dry_run;
+        Ok(())
+    }
+
+    /// What the replica says of itself, as it would be written now.
+    fn standing(&self) -> Standing {
+        Standing {
+            role: Role::Replica.into(),
+            called: self.options.called.clone(),
+            of: self.options.of.clone(),
+            segment: self.reached.segment.clone(),
+            tx: self.reached.tx,
+            ..self.chart.clone()
+        }
+    }
+
+    /// Writes where the replica stands, if that is new or `anyway`; not too often while following continuously.
+    async fn note(&mut self, run: Run, anyway: bool) -> Result<()> {
+        let news = self.held.standing.as_ref() != Some(&self.standing());
+        let soon = run.continuous && self.noted.is_some_and(|at| at.elapsed() < self.options.note_every);
+        if run.dry_run || !(anyway || news && !soon) {
+            return Ok(());
+        }
+        self.write_standing().await
+    }
+
+    pub(crate) async fn write_standing(&mut self) -> Result<()> {
+        let next = self.standing();
+        let allowed = self.held.supersede(&self.replica, &self.keys, &self.world, next).await?;
+        if !allowed {
+            // Each one stays for ever: fewer of them.
+            self.options.note_every = self.options.note_every.max(Duration::from_secs(3600));
+        }
+        self.chart = self.held.standing.clone().unwrap_or_default();
+        self.noted = Some(Instant::now());
+        Ok(())
+    }
+
+    /// The short way for a process that has just begun: the replica ends where the source ends, has the same newest root,
+    /// and every claim and configuration. What stands at those ends is read, so that rubbish under the right names is
+    /// not taken for the library.
+    async fn nothing_new(&mut self, theirs: &Look) -> Result<bool> {
+        let Some(standing) = &self.held.standing else { return Ok(false) };
+        let due =
+            (self.options.verify_within / 30).min(DAY).min((self.options.grace / 14).max(Duration::from_secs(60)));
+        let since = self.world.now().seconds.saturating_sub(standing.time.seconds);
+        if self.reached.segment.is_empty() || !standing.brake.is_empty() || since > due.as_secs() as i64 {
+            return Ok(false);
+        }
+        let ours = Look::at(&*self.replica, Side::Replica, self.reached.lsn()).await?;
+        let all = |wanted: &[ObjectMeta], there: &[ObjectMeta]| {
+            wanted.iter().all(|one| there.iter().any(|other| (&other.name, other.bytes) == (&one.name, one.bytes)))
+        };
+        let Some(root) = theirs.newest_root() else { return Ok(false) };
+        if Some(root) != ours.newest_root()
+            || !all(&theirs.roots[..1], &ours.roots)
+            || !all(&theirs.configs, &ours.configs)
+            || !all(&theirs.claims, &ours.claims)
+            || !all(&theirs.segments, &ours.segments)
+        {
+            return Ok(false);
+        }
+        let Ok((root, _)) = self.reader.bare_root(root).await? else { return Ok(false) };
+        match theirs.tip() {
+            Some(tip) => Ok(tip == self.reached.segment && self.reader.link(tip).await?.is_some()),
+            // Nothing after the root, and what led to it is no longer kept.
+            None => Ok(root.segment == self.reached.segment),
+        }
+    }
+
+    async fn list_once(&mut self) -> Result<()> {
+        if !self.listed {
+            self.carrier.knows(Inventory::list(&*self.replica, Side::Replica).await?);
+            self.listed = true;
+        }
+        Ok(())
+    }
+
+    /// The end of the replica's own log: what it was noted to be, or what was put after that was written.
+    async fn own_end(&mut self) -> Result<(Position, Option<Link>)> {
+        let replica = Reader::new(self.replica.clone(), Side::Replica, &self.keys);
+        let mut names: Vec<String> =
+            self.carrier.inventory(|inventory| inventory.below(layout::SEGMENTS).map(str::to_owned).collect());
+        names.retain(|name| rank(name) > self.reached.rank());
+        names.sort_by_key(|name| std::cmp::Reverse(rank(name)));
+        // Only what opens was put by a replicator: anybody who may write can make names.
+        for name in names {
+            if let Some(link) = replica.link(&name).await? {
+                let tx = link.last_tx.unwrap_or(self.reached.tx);
+                return Ok((Position { segment: name, tx, sealed_at: link.sealed_at }, Some(link)));
+            }
+        }
+        let known = self.carrier.inventory(|inventory| inventory.has(&self.reached.segment));
+        let link = if known { replica.link(&self.reached.segment).await? } else { None };
+        Ok((self.reached.clone(), link))
+    }
+
+    /// Reads the source's newest state and brings it, again where something vanished from under it. `None` after a dry
+    /// run.
+    async fn bring_newest(
+        &mut self,
+        mut look: Look,
+        mut from: Lsn,
+        run: Run,
+        summary: &mut Summary,
+    ) -> Result<(Look, Option<State>)> {
+        let (ours, own) = self.own_end().await?;
+        let mut passed_over: BTreeSet<Damage> = BTreeSet::new();
+        let mut without: HashSet<String> = HashSet::new();
+        for attempt in 1.. {
+            let last = attempt >= TRIES;
+            let mut usable = look.clone();
+            usable.roots.retain(|root| !without.contains(root.name.as_str()));
+            let state = self.reader.newest(&usable, from).await?;
+            let again = !state.loose.is_empty() && !last;
+            if !again {
+                let accepted = self.accept(&state, &ours, own.as_ref()).await;
+                match accepted {
+                    // With a root that can't be taken over, an older one may not lead anywhere any more.
+                    Err(ReplicaError::Odd(_)) if !without.is_empty() => {
+                        summary.damaged.extend(passed_over);
+                        return Ok((look, None));
+                    }
+                    accepted => {
+                        if accepted? == lineage::Place::Beside {
+                            summary.warnings = vec![format!(
+                                "{ours}, the end of this replica's log, stands beside the history: another machine has taken \
+                                 over before it. It was acknowledged to nobody, unless the source has lost its end"
+                            )];
+                        }
+                    }
+                }
+                passed_over.extend(state.damaged.iter().cloned());
+                passed_over.extend(
+                    state.loose.iter().map(|name| {
+                        Damage::new(Side::Source, name, "it ends the log, and what leads to it is missing")
+                    }),
+                );
+                summary.source = state.position();
+                if let Some(root) = state.root.as_ref().filter(|_| !run.dry_run) {
+                    self.pin.hold(&self.source, &self.keys, &self.world, &root.name).await;
+                }
+                let records = state.records();
+                let needed = self.needed(&state, &records, false).await?;
+                if run.dry_run {
+                    (summary.objects, summary.bytes) = self.count_missing(&look, &state, &needed);
+                    summary.damaged = passed_over.into_iter().collect();
+                    self.chores(&state, run, summary).await?;
+                    return Ok((look, None));
+                }
+                let brought = self.bring(&look, &state, &records, &needed).await?;
+                if let Some(reached) = &brought.reached {
+                    self.reached = reached.clone();
+                }
+                let vanished = !brought.gone.is_empty() && !last;
+                if brought.without_root
+                    && !vanished
+                    && let Some(root) = &state.root
+                {
+                    without.insert(root.name.clone());
+                }
+                let at_source = |(name, detail): (&String, &String)| Damage::new(Side::Source, name, detail);
+                passed_over.extend(brought.damaged.iter().map(at_source));
+                if !vanished && (!brought.without_root || last) {
+                    let gone = |name: &String| Damage::new(Side::Source, name, "it is needed, and is not there");
+                    passed_over.extend(brought.gone.iter().map(gone));
+                    passed_over.extend(needed.lost);
+                    summary.damaged = passed_over.into_iter().collect();
+                    return Ok((look, Some(state)));
+                }
+            }
+            from = self.reader.base().unwrap_or(from).min(from);
+            look = Look::at(&*self.source, Side::Source, from).await?;
+            self.check_config(&look).await?;
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    async fn accept(&self, state: &State, ours: &Position, own: Option<&Link>) -> Result<lineage::Place> {
+        if state.is_empty() && !state.damaged.is_empty() {
+            return Err(Oddity::Garbage { damaged: state.damaged.clone() }.into());
+        }
+        lineage::check(&self.reader, state, ours, own).await
+    }
+
+    /// What `state` needs. With `thorough`, also the shards of snapshots' roots that the replica has already.
+    pub(crate) async fn needed(&mut self, state: &State, records: &Records, thorough: bool) -> Result<Needed> {
+        let mut needed = Needed::default();
+        let early = state.root.as_ref().map(|root| &root.records);
+        for (id, bytes) in early.into_iter().flat_map(Records::packs).chain(records.packs()) {
+            needed.packs.insert(layout::pack(id), bytes);
+        }
+        for id in state.links.iter().flat_map(|link| &link.packs) {
+            needed.packs.entry(layout::pack(*id)).or_default();
+        }
+        if let Some(root) = &state.root {
+            needed.add_root(&root.root);
+        }
+        for name in self.snapshot_roots(state, records).await? {
+            if state.root.as_ref().is_some_and(|root| root.name == name) {
+                continue;
+            }
+            let there = self.carrier.inventory(|inventory| inventory.has(&name));
+            if there && !thorough {
+                continue;
+            }
+            match self.bare_root(&name).await? {
+                Ok(root) => {
+                    let shards = needed.add_root(&root);
+                    needed.roots.insert(name, shards);
+                }
+                Err(damage) => needed.lost.push(damage),
+            }
+        }
+        self.bare_roots.retain(|name, _| needed.roots.contains_key(name) || !thorough);
+        Ok(needed)
+    }
+
+    /// The roots that hold snapshots. Where a crash came between a root and its mention, it is looked for.
+    async fn snapshot_roots(&mut self, state: &State, records: &Records) -> Result<BTreeSet<String>> {
+        let newest = state.root.as_ref().map_or(0, |root| root.root.tx);
+        let (named, unnamed): (Vec<Snapshot>, Vec<Snapshot>) =
+            records.snapshots().partition(|snapshot| !snapshot.root.is_empty());
+        let mut roots: BTreeSet<String> = named.into_iter().map(|snapshot| snapshot.root).collect();
+        let mut seqs: BTreeSet<u64> = unnamed.iter().map(|snapshot| snapshot.seq).filter(|seq| *seq < newest).collect();
+        if seqs.is_empty() {
+            return Ok(roots);
+        }
+        let listed = crate::names::list_all(&*self.source, layout::ROOTS, None).await;
+        for found in listed.at(Side::Source, "the list of roots can't be had")? {
+            let Some(oldest) = seqs.first().copied() else { break };
+            let Ok(root) = self.bare_root(found.name.as_str()).await? else { continue };
+            if seqs.remove(&root.tx) {
+                roots.insert(found.name.as_str().to_owned());
+            }
+            // The newest come first.
+            if root.tx < oldest {
+                break;
+            }
+        }
+        Ok(roots)
+    }
+
+    async fn bare_root(&mut self, name: &str) -> Result<Result<Arc<Root>, Damage>> {
+        if let Some(root) = self.bare_roots.get(name) {
+            return Ok(Ok(root.clone()));
+        }
+        let damage = match self.reader.bare_root(name).await? {
+            Ok((root, _)) => {
+                let root = Arc::new(root);
+                self.bare_roots.insert(name.to_owned(), root.clone());
+                return Ok(Ok(root));
+            }
+            Err(damage) => damage,
+        };
+        let replica = Reader::new(self.replica.clone(), Side::Replica, &self.keys);
+        Ok(match replica.bare_root(name).await? {
+            Ok((root, _)) => Ok(Arc::new(root)),
+            Err(_) => Err(damage),
+        })
+    }
+
+    /// Objects and bytes that bringing `state` would send.
+    fn count_missing(&self, look: &Look, state: &State, needed: &Needed) -> (u64, u64) {
+        let lengths = self.carrier.inventory(|inventory| {
+            let listed = look.configs.iter().chain(&look.claims).map(|found| (found.name.as_str(), found.bytes));
+            let packs = needed.packs.iter().map(|(name, bytes)| (name.as_str(), *bytes));
+            let shards = needed.shards.iter().map(|(name, (bytes, _))| (name.as_str(), *bytes));
+            let roots = needed.roots.keys().map(|name| (name.as_str(), 0));
+            let newest = state.root.iter().map(|root| (root.name.as_str(), root.body.len() as u64));
+            let links = state.links.iter().map(|link| (link.name.as_str(), link.body.len() as u64));
+            let all = listed.chain(packs).chain(shards).chain(roots).chain(newest).chain(links);
+            all.filter(|(name, bytes)| is_missing(inventory, name, *bytes)).map(|(_, bytes)| bytes).collect::<Vec<_>>()
+        });
+        (lengths.len() as u64, lengths.iter().sum())
+    }
+
+    /// Sends what the replica lacks of `state`.
+    async fn bring(&mut self, look: &Look, state: &State, records: &Records, needed: &Needed) -> Result<Brought> {
+        let mut brought = Brought::default();
+        let (objects, bytes) = self.count_missing(look, state, needed);
+        self.carrier.plan(objects, bytes);
+        tracing::debug!(objects, bytes, state = %state.position(), "bringing a state");
+        let listed = |found: &ObjectMeta| (found.name.as_str().to_owned(), (found.bytes, None));
+        self.bring_all(look.configs.iter().chain(&look.claims).map(listed), records, &mut brought).await?;
+        let packs = needed.packs.iter().map(|(name, bytes)| (name.clone(), (*bytes, None)));
+        self.bring_all(packs, records, &mut brought).await?;
+        let shards = needed.shards.iter().map(|(name, (bytes, hash))| (name.clone(), (*bytes, Some(hash.clone()))));
+        self.bring_all(shards, records, &mut brought).await?;
+        for (name, shards) in &needed.roots {
+            self.bring_snapshot_root(name, shards, &mut brought).await?;
+        }
+        if let Some(root) = &state.root {
+            if !self.bring_newest_root(root).await? {
+                brought.without_root = true;
+                return Ok(brought);
+            }
+            brought.reached = Some(root.position());
+        }
+        self.bring_log(state, records, &mut brought).await?;
+        Ok(brought)
+    }
+
+    /// Sends those of `wanted` (name, length, hash) that are missing, many at once.
+    async fn bring_all(
+        &mut self,
+        wanted: impl Iterator<Item = (String, (u64, Option<Vec<u8>>))>,
+        records: &Records,
+        brought: &mut Brought,
+    ) -> Result<()> {
+        let missing: Vec<_> = self
+            .carrier
+            .inventory(|inventory| wanted.filter(|(name, (bytes, _))| is_missing(inventory, name, *bytes)).collect());
+        let dead: Arc<HashSet<String>> = Arc::new(records.dead().map(|(name, _)| name.to_owned()).collect());
+        let mut queue = missing.into_iter();
+        let mut under_way: JoinSet<Result<(String, Outcome<()>)>> = JoinSet::new();
+        loop {
+            while under_way.len() < self.options.parallel.clamp(1, PARALLEL_MAX) {
+                let Some((name, (bytes, hash))) = queue.next() else { break };
+                if let Some((_, detail)) = self.bad.get(&name).filter(|(at, _)| at.elapsed() < ASK_AGAIN) {
+                    brought.damaged.insert(name, detail.clone());
+                    continue;
+                }
+                let (carrier, dead) = (self.carrier.clone(), dead.clone());
+                under_way.spawn(async move {
+                    let outcome = carry_with_packs(&carrier, &name, bytes, hash.as_deref(), &dead).await?;
+                    Ok((name, outcome))
+                });
+            }
+            let Some(done) = under_way.join_next().await else { return Ok(()) };
+            let (name, outcome) = match done {
+                Ok(done) => done?,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => continue,
+            };
+            // What the newest state does not need any more may be gone.
+            if matches!(outcome, Outcome::Gone) && dead.contains(&name) {
+                continue;
+            }
+            if let Outcome::Damaged(detail) = &outcome {
+                self.bad.insert(name.clone(), (Instant::now(), detail.clone()));
+            }
+            brought.missed(&name, outcome);
+        }
+    }
+
+    /// A snapshot's root goes after its shards. One that can't be had costs the snapshot and nothing else.
+    async fn bring_snapshot_root(&mut self, name: &str, shards: &[String], brought: &mut Brought) -> Result<()> {
+        let ready = self.carrier.inventory(|inventory| shards.iter().all(|shard| inventory.has(shard)));
+        let there = self.carrier.inventory(|inventory| inventory.has(name));
+        if ready && !there {
+            let outcome = self.carrier.carry(name, 0, None).await?;
+            brought.missed(name, outcome);
+        }
+        Ok(())
+    }
+
+    /// True when the replica has the root and all that it names.
+    async fn bring_newest_root(&mut self, root: &RootAt) -> Result<bool> {
+        let names: Vec<String> = root.shards().filter_map(|shard| shard.shard_id().ok()).map(layout::shard).collect();
+        if !self.carrier.inventory(|inventory| names.iter().all(|name| inventory.has(name))) {
+            return Ok(false);
+        }
+        if self.carrier.inventory(|inventory| inventory.get(&root.name)) != Some(root.body.len() as u64) {
+            self.carrier.put(&root.name, root.body.clone()).await?;
+        }
+        Ok(true)
+    }
+
+    /// Sends the log after the root, in order, up to the first segment that names a pack which can't be had.
+    async fn bring_log(&mut self, state: &State, records: &Records, brought: &mut Brought) -> Result<()> {
+        let mut reached = brought.reached.take().unwrap_or_default();
+        for link in &state.links {
+            let there = self.carrier.inventory(|inventory| inventory.get(&link.name));
+            if there != Some(link.body.len() as u64) {
+                let lacking = self.carrier.inventory(|inventory| {
+                    let lacks = |name: &String| !inventory.has(name) && !records.is_dead(name);
+                    link.packs.iter().map(|id| layout::pack(*id)).find(lacks)
+                });
+                if let Some(pack) = lacking {
+                    tracing::warn!(segment = link.name, pack, "the log ends here: a pack can't be had");
+                    break;
+                }
+                self.bring_roots_named(link, brought).await?;
+                self.carrier.put(&link.name, link.body.clone()).await?;
+            }
+            reached = Position {
+                segment: link.name.clone(),
+                tx: link.last_tx.unwrap_or(reached.tx),
+                sealed_at: link.sealed_at,
+            };
+        }
+        brought.reached = Some(reached);
+        Ok(())
+    }
+
+    /// A snapshot that was removed again later in the log has its root there, perhaps, and is readable until then.
+    async fn bring_roots_named(&mut self, link: &Link, brought: &mut Brought) -> Result<()> {
+        for op in link.ops.iter().filter(|op| record::key_snapshot(&op.key).is_some()) {
+            let snapshot = op.value.clone().and_then(|value| Snapshot::decode(value).ok());
+            let Some(name) = snapshot.map(|snapshot| snapshot.root).filter(|name| !name.is_empty()) else { continue };
+            if self.carrier.inventory(|inventory| inventory.has(&name)) {
+                continue;
+            }
+            let Ok(root) = self.bare_root(&name).await? else { continue };
+            let mut needed = Needed::default();
+            let names = needed.add_root(&root);
+            let shards = needed.shards.into_iter().map(|(name, (bytes, hash))| (name, (bytes, Some(hash))));
+            // Of no consequence for the state: what is gone with the snapshot is not missed.
+            let mut aside = Brought::default();
+            self.bring_all(shards, &Records::default(), &mut aside).await?;
+            if aside.gone.is_empty() {
+                brought.damaged.append(&mut aside.damaged);
+                self.bring_snapshot_root(&name, &names, &mut aside).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn chores_are_due(&self, run: Run) -> bool {
+        if !run.continuous {
+            return true;
+        }
+        let every = (self.options.grace / 10).min(self.options.verify_within / 100).min(Duration::from_secs(3600));
+        self.chores_done.is_none_or(|at| at.elapsed() >= every.max(Duration::from_secs(5)))
+    }
+
+    /// What is not about the newest changes: lost objects, deletions, reading back.
+    async fn chores(&mut self, state: &State, run: Run, summary: &mut Summary) -> Result<()> {
+        let records = state.records();
+        let needed = self.needed(state, &records, true).await?;
+        if !run.dry_run && self.looked.is_some() {
+            self.check_ends(state).await?;
+        }
+        if !run.dry_run {
+            self.bring_lost(&needed, &records, summary).await?;
+        }
+        // Only in the state whose records say so: then nothing that it needs can be among them.
+        if run.dry_run || self.reached.segment == state.position().segment {
+            self.delete_due(state, &records, &needed, run, summary).await?;
+        }
+        if !run.dry_run {
+            self.read_back(&needed, &records, run, summary).await?;
+        }
+        let strange = self.carrier.inventory(|inventory| inventory.strange.clone());
+        summary.strange = (strange.0 > 0).then_some(strange);
+        if let Some(collection) = records.collection().filter(|collection| !collection.brake.is_empty()) {
+            summary.warnings.push(format!("the library's own garbage collection is held back: {}", collection.brake));
+        }
+        Ok(())
+    }
+
+    /// Whether the objects at the source's ends are still themselves: names alone may hide rubbish.
+    async fn check_ends(&mut self, state: &State) -> Result<()> {
+        let mut ends: Vec<(&str, &Bytes)> = state.root.iter().map(|root| (root.name.as_str(), &root.body)).collect();
+        ends.extend(state.links.last().map(|link| (link.name.as_str(), &link.body)));
+        let mut damaged = Vec::new();
+        for (name, body) in ends {
+            match self.source.get(&object(name)).await {
+                Ok(found) if found == *body => {}
+                Ok(_) => damaged.push(Damage::new(Side::Source, name, "it is no more what it was")),
+                // Superseded and removed since.
+                Err(haven_store::StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(error).at(Side::Source, format!("{name} can't be read")),
+            }
+        }
+        if damaged.is_empty() { Ok(()) } else { Err(Oddity::Garbage { damaged }.into()) }
+    }
+
+    /// Snapshots' shards that the replica should have and has lost; the rest of what it needs was just brought.
+    async fn bring_lost(&mut self, needed: &Needed, records: &Records, summary: &mut Summary) -> Result<()> {
+        let lost: Vec<_> = self.carrier.inventory(|inventory| {
+            let shards = needed.shards.iter().filter(|(name, (bytes, _))| is_missing(inventory, name, *bytes));
+            shards.map(|(name, (bytes, hash))| (name.clone(), (*bytes, Some(hash.clone())))).collect()
+        });
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = lost.iter().map(|(name, _)| name.clone()).collect();
+        let mut brought = Brought::default();
+        self.bring_all(lost.into_iter(), records, &mut brought).await?;
+        let told: HashSet<String> = summary.damaged.iter().map(|damage| damage.object.clone()).collect();
+        for name in names {
+            if self.carrier.inventory(|inventory| inventory.has(&name)) {
+                summary.mended.push(name);
+            } else if !told.contains(&name) {
+                let detail = brought.damaged.remove(&name).unwrap_or_else(|| "it is needed, and is not there".into());
+                summary.damaged.push(Damage::new(Side::Source, &name, detail));
+            }
+        }
+        for (name, shards) in &needed.roots {
+            self.bring_snapshot_root(name, shards, &mut brought).await?;
+        }
+        Ok(())
+    }
+}
+
+fn is_missing(inventory: &Inventory, name: &str, bytes: u64) -> bool {
+    inventory.get(name).is_none_or(|there| bytes != 0 && there != bytes)
+}
+
+/// How much older `behind` is, in seconds.
+pub(crate) fn lag(ahead: &Position, behind: &Position) -> f64 {
+    if ahead.segment == behind.segment || ahead.sealed_at == 0 || behind.sealed_at == 0 {
+        return 0.0;
+    }
+    (ahead.sealed_at - behind.sealed_at).max(0) as f64 / 1e9
+}
+
+/// Carries an object; before a shard of the chunk index, the packs that it names and that no record tells of yet. (A
+/// pack's own record may come a transaction later than the chunks in it, and that just after a root.)
+async fn carry_with_packs(
+    carrier: &Carrier,
+    name: &str,
+    bytes: u64,
+    hash: Option<&[u8]>,
+    dead: &HashSet<String>,
+) -> Result<Outcome<()>> {
+    if Kind::of(name) != Some(Kind::Shard) {
+        return carrier.carry(name, bytes, hash).await;
+    }
+    let good = match carrier.fetch(name, bytes, hash).await? {
+        Outcome::Done(good) => good,
+        Outcome::Gone => return Ok(Outcome::Gone),
+        Outcome::Damaged(detail) => return Ok(Outcome::Damaged(detail)),
+    };
+    for pack in good.content.packs.iter().map(|id| layout::pack(*id)) {
+        if dead.contains(&pack) || carrier.inventory(|inventory| inventory.has(&pack)) {
+            continue;
+        }
+        // One at a time: whoever comes second finds it there, or knows that it is not to be had.
+        let mut tried = carrier.tried().await;
+        if tried.insert(pack.clone()) {
+            // Where it is not to be had, an older entry of the index names it that a newer one hides.
+            if let Outcome::Damaged(detail) = carrier.carry(&pack, 0, None).await? {
+                tracing::warn!(pack, detail, "a pack in the source is damaged");
+            }
+        }
+    }
+    carrier.deliver(name, good).await.map(Outcome::Done)
+}

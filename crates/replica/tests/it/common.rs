@@ -1,0 +1,388 @@
+//! A library that lives: photos come and go, snapshots are taken, what is no longer needed is collected; and the states
+//! that it had, to compare copies with.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use haven_format::{
+    ChunkId, Ino, Keys, Nonce, PackId,
+    config::OpenConfig,
+    keys::{Argon2Cost, Secret},
+    layout, pack,
+    record::{self, ChunkPlace, Dead, Key, Op, Time},
+    root::Root,
+};
+use haven_replica::{Options, Replicator, World};
+use haven_rescue::Library as Rescue;
+use haven_store::{DynStore, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError, memory::Memory};
+use haven_vault::{
+    Change, Options as VaultOptions, Vault, VaultError,
+    disk::MemoryDisk,
+    world::{Clock, Dice},
+};
+use parking_lot::Mutex;
+use prost::Message;
+use rand::{Rng, SeedableRng, seq::IndexedRandom};
+use rand_chacha::ChaCha8Rng;
+
+pub const DAY: i64 = 86_400;
+
+/// Seconds since the epoch, turned by hand; and by tokio's clock.
+#[derive(Debug, Clone)]
+pub struct Hands(Arc<AtomicI64>, tokio::time::Instant);
+
+impl Hands {
+    pub fn turn(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Hands {
+    fn now(&self) -> Time {
+        let since = self.1.elapsed();
+        Time { seconds: self.0.load(Ordering::Relaxed) + since.as_secs() as i64, nanos: since.subsec_nanos() }
+    }
+}
+
+pub fn secret() -> Secret {
+    Secret::passphrase("photos").unwrap()
+}
+
+/// Photos by name.
+pub type Photos = BTreeMap<Key, Bytes>;
+
+fn photo_key(number: u32) -> Key {
+    record::xattr_key(Ino(20), format!("{number:06}").as_bytes())
+}
+
+pub struct Source {
+    pub bucket: Arc<Memory>,
+    pub keys: Keys,
+    pub vault: Arc<Vault>,
+    pub clock: Hands,
+    pub rng: ChaCha8Rng,
+    disk: Arc<MemoryDisk>,
+    seed: u64,
+    /// After each commit.
+    pub states: Vec<Photos>,
+}
+
+impl Source {
+    pub async fn new(seed: u64) -> Self {
+        let bucket = Arc::new(Memory::labelled("source"));
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let cheap = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let then = Time { seconds: 1_800_000_000, nanos: 0 };
+        let config = OpenConfig::create(&secret(), "test", cheap, then, &mut |out| rng.fill(out)).unwrap();
+        let (name, body) = config.seal(Nonce([7; 8]));
+        bucket.plant(&name, body);
+        let keys = config.keys().clone();
+        let clock = Hands(Arc::new(AtomicI64::new(1_800_000_000)), tokio::time::Instant::now());
+        let disk = MemoryDisk::new();
+        let vault = open(&bucket, &disk, &clock, seed, &keys).await;
+        Self { bucket, keys, vault, clock, rng, disk, seed, states: vec![Photos::new()] }
+    }
+
+    pub fn clock_seconds(&self) -> i64 {
+        self.clock.now().seconds
+    }
+
+    pub fn store(&self) -> DynStore {
+        self.bucket.clone()
+    }
+
+    /// Another writer takes over, with nothing but the bucket.
+    pub async fn another_machine(&mut self) {
+        self.seed += 1000;
+        self.disk = MemoryDisk::new();
+        self.vault = open(&self.bucket, &self.disk, &self.clock, self.seed, &self.keys).await;
+    }
+
+    pub fn photos(&self) -> Photos {
+        self.states.last().unwrap().clone()
+    }
+
+    /// Stores some photos and removes some, in one commit.
+    pub async fn change(&mut self) {
+        let mut photos = self.photos();
+        let mut ops = Vec::new();
+        for _ in 0..self.rng.random_range(1..4) {
+            let key = photo_key(self.rng.random_range(0..60));
+            let mut bytes = vec![0; self.rng.random_range(1..60_000)];
+            self.rng.fill(&mut bytes[..]);
+            let (_, place) = patiently(&self.vault, || self.vault.put(&bytes)).await;
+            ops.push(Op { key: key.clone(), value: Some(place.encode_to_vec().into()) });
+            photos.insert(key, bytes.into());
+        }
+        if self.rng.random_bool(0.5) {
+            let gone = photos.keys().collect::<Vec<_>>().choose(&mut self.rng).map(|key| (*key).clone()).unwrap();
+            ops.retain(|op| op.key != gone);
+            ops.push(Op { key: gone.clone(), value: None });
+            photos.remove(&gone);
+        }
+        self.commit(ops).await;
+        *self.states.last_mut().unwrap() = photos;
+    }
+
+    pub async fn commit(&mut self, ops: Vec<Op>) {
+        patiently(&self.vault, || self.vault.commit(ops.clone(), Change::default())).await;
+        self.states.push(self.photos());
+    }
+
+    pub async fn sent(&self) {
+        self.vault.sync_bucket(self.vault.head()).await.unwrap();
+    }
+
+    pub async fn checkpoint(&self) {
+        self.vault.checkpoint().await.unwrap();
+    }
+
+    /// Lives for a while.
+    pub async fn live(&mut self, steps: usize) {
+        for _ in 0..steps {
+            match self.rng.random_range(0..100) {
+                0..60 => self.change().await,
+                60..80 => self.sent().await,
+                80..88 => self.checkpoint().await,
+                88..94 => {
+                    let name = format!("snapshot {} of {}", self.states.len(), self.seed);
+                    patiently(&self.vault, || self.vault.take_snapshot(name.as_bytes(), "", "test")).await;
+                    self.states.push(self.photos());
+                }
+                94..97 => {
+                    let snapshots = patiently(&self.vault, || self.vault.snapshots()).await;
+                    if let Some((name, _)) = snapshots.first() {
+                        patiently(&self.vault, || self.vault.remove_snapshot(name)).await;
+                        self.states.push(self.photos());
+                    }
+                }
+                _ => tokio::time::sleep(Duration::from_secs(2)).await,
+            }
+        }
+        // Checkpoints that snapshots asked for come to rest.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        self.sent().await;
+    }
+
+    /// Condemns and deletes what neither the newest root, nor snapshots, nor the log after it need, as FORMAT.md says.
+    /// Packs go only where `packs`.
+    pub async fn collect(&mut self, packs: bool) {
+        self.checkpoint().await;
+        let now = self.clock.now().seconds;
+        let dead = self.unneeded(packs).await;
+        let record =
+            |name: &str, dead: Dead| Op { key: record::dead_key(name), value: Some(dead.encode_to_vec().into()) };
+        let mut ops: Vec<Op> = Vec::new();
+        for (name, bytes) in &dead.objects {
+            ops.push(record(name, Dead { since: now, bytes: *bytes, ..Dead::default() }));
+            if let Some(id) = layout::parse_pack(name) {
+                ops.push(Op { key: record::pack_key(id), value: None });
+            }
+        }
+        ops.extend(dead.chunks.iter().map(|id| Op { key: record::chunk_key(*id), value: None }));
+        self.commit(ops).await;
+        // After this root nothing names them any more.
+        self.checkpoint().await;
+        let mut ops = Vec::new();
+        for (name, bytes) in &dead.objects {
+            self.bucket.delete(&ObjectName::new(name).unwrap()).await.unwrap();
+            ops.push(record(name, Dead { since: now, bytes: *bytes, gone: now, ..Dead::default() }));
+        }
+        let below = self.newest_root().lsn;
+        for name in self.bucket.names() {
+            if layout::parse_segment(&name).is_some_and(|(lsn, ..)| lsn.0 < below) {
+                self.bucket.lose(&name);
+            }
+        }
+        ops.push(record(layout::SEGMENTS, Dead { since: now, gone: now, below, ..Dead::default() }));
+        self.commit(ops).await;
+        self.sent().await;
+    }
+
+    pub fn newest_root(&self) -> Root {
+        let names = self.bucket.names();
+        let name = names.iter().find(|name| layout::parse_root(name).is_some()).expect("there is a root");
+        Root::open(&self.keys, name, &self.bucket.peek(name).unwrap()).unwrap()
+    }
+
+    async fn unneeded(&self, packs: bool) -> Unneeded {
+        let snapshots = patiently(&self.vault, || self.vault.snapshots()).await;
+        let mut roots: BTreeSet<String> = snapshots.iter().map(|(_, snapshot)| snapshot.root.clone()).collect();
+        roots.insert(self.newest_root().name().unwrap());
+        let mut shards = BTreeSet::new();
+        for name in &roots {
+            let root = Root::open(&self.keys, name, &self.bucket.peek(name).unwrap()).unwrap();
+            let ids = root.runs.iter().flat_map(|run| &run.shards).map(|shard| shard.shard_id().unwrap());
+            shards.extend(ids.map(layout::shard));
+        }
+        let mut live = BTreeSet::new();
+        for (_, snapshot) in &snapshots {
+            let view = patiently(&self.vault, || self.vault.view_of(snapshot)).await;
+            let range = record::xattrs(Ino(20));
+            for (_, value) in patiently(&self.vault, || view.scan(range.clone(), usize::MAX)).await {
+                live.insert(ChunkPlace::decode(value).unwrap().pack_id().unwrap());
+            }
+        }
+        let range = record::xattrs(Ino(20));
+        for (_, value) in patiently(&self.vault, || self.vault.live().scan(range.clone(), usize::MAX)).await {
+            live.insert(ChunkPlace::decode(value).unwrap().pack_id().unwrap());
+        }
+        let gone = |name: &str| match (layout::parse_pack(name), layout::parse_shard(name), layout::parse_root(name)) {
+            (Some(id), ..) => packs && !live.contains(&id),
+            (_, Some(_), _) => !shards.contains(name),
+            (.., Some(_)) => !roots.contains(name),
+            _ => false,
+        };
+        let names = self.bucket.names();
+        let objects: Vec<(String, u64)> = names
+            .into_iter()
+            .filter(|name| gone(name))
+            .map(|name| (name.clone(), self.bucket.peek(&name).unwrap().len() as u64))
+            .collect();
+        let condemned: BTreeSet<PackId> = objects.iter().filter_map(|(name, _)| layout::parse_pack(name)).collect();
+        let chunks = patiently(&self.vault, || self.vault.live().scan(record::chunks(), usize::MAX)).await;
+        let of = |value: &Bytes| ChunkPlace::decode(value.clone()).unwrap().pack_id().unwrap();
+        let chunks = chunks.into_iter().filter(|(_, value)| condemned.contains(&of(value)));
+        Unneeded { objects, chunks: chunks.map(|(key, _)| record::key_chunk(&key).unwrap()).collect() }
+    }
+}
+
+struct Unneeded {
+    objects: Vec<(String, u64)>,
+    chunks: Vec<ChunkId>,
+}
+
+async fn open(bucket: &Arc<Memory>, disk: &Arc<MemoryDisk>, clock: &Hands, seed: u64, keys: &Keys) -> Arc<Vault> {
+    let world = haven_vault::World {
+        store: bucket.clone(),
+        disk: disk.clone(),
+        clock: Arc::new(clock.clone()),
+        dice: Arc::new(Dice::from_seed(seed)),
+        host: format!("machine-{seed}"),
+        threads: false,
+    };
+    let options =
+        VaultOptions { cache_limit: 1 << 30, checkpoint_after: Duration::from_secs(3600), ..VaultOptions::default() };
+    Vault::open(world, keys.clone(), options).await.unwrap()
+}
+
+pub async fn patiently<T>(vault: &Arc<Vault>, call: impl Fn() -> Result<T, VaultError>) -> T {
+    loop {
+        match call() {
+            Err(VaultError::Need(need)) => vault.settle(&need).await.unwrap(),
+            other => return other.unwrap(),
+        }
+    }
+}
+
+/// A replicator of `source`, like one of a process that has just begun.
+pub fn replicator(source: &Source, from: DynStore, to: DynStore, options: Options) -> Replicator {
+    let (clock, dice) = (source.clock.clone(), Mutex::new(ChaCha8Rng::seed_from_u64(source.states.len() as u64)));
+    let world = World {
+        clock: Arc::new(move || clock.now()),
+        dice: Arc::new(move |out| dice.lock().fill(out)),
+        host: "replicator".into(),
+    };
+    Replicator::new(from, to, &source.keys, world, options, None)
+}
+
+/// The photos in a copy, read by the second reader; every one compared with its hash.
+pub async fn photos_in(copy: &Arc<Memory>, keys: &Keys) -> Result<Photos, String> {
+    if !copy.names().iter().any(|name| name.starts_with(layout::CONFIGS)) {
+        // Nothing was copied yet.
+        return Ok(Photos::new());
+    }
+    let mut library = Rescue::open(copy.clone(), &secret()).await.map_err(|error| error.to_string())?;
+    let records = library.records().await.map_err(|error| error.to_string())?;
+    if !library.passed_over.is_empty() {
+        return Err(format!("passed over: {:?}", library.passed_over));
+    }
+    let mut photos = Photos::new();
+    for (key, value) in records.range(record::xattrs(Ino(20))) {
+        let hint = ChunkPlace::decode(value.clone()).map_err(|error| error.to_string())?;
+        photos.insert(key.clone(), photo(copy, keys, &records, &hint)?);
+    }
+    Ok(photos)
+}
+
+fn photo(copy: &Memory, keys: &Keys, records: &BTreeMap<Key, Bytes>, hint: &ChunkPlace) -> Result<Bytes, String> {
+    let name = layout::pack(hint.pack_id().unwrap());
+    let body = copy.peek(&name).ok_or(format!("{name} is missing"))?;
+    let range = hint.part().range();
+    let opener = pack::opener(keys, hint.pack_id().unwrap());
+    let plain = opener.part(hint.part(), &body[range.start as usize..range.end as usize]);
+    let plain = plain.map_err(|error| format!("{name}: {error}"))?;
+    let indexed = records.contains_key(&record::chunk_key(keys.chunk_id(&plain)));
+    if indexed { Ok(plain) } else { Err(format!("{name}: a chunk is not in the index")) }
+}
+
+/// The library's own objects, without leases and standings.
+pub fn objects(store: &Memory) -> BTreeMap<String, Bytes> {
+    let names = store.names().into_iter();
+    let own = names.filter(|name| !name.starts_with(layout::LEASES) && !name.starts_with(layout::STANDINGS));
+    own.map(|name| (name.clone(), store.peek(&name).unwrap())).collect()
+}
+
+/// Keeps a copy of the whole store after each change.
+#[derive(Debug)]
+pub struct Filmed {
+    pub memory: Arc<Memory>,
+    pub film: Mutex<Vec<(String, Memory)>>,
+}
+
+impl Filmed {
+    pub fn new(memory: &Arc<Memory>) -> Arc<Self> {
+        Arc::new(Self { memory: memory.clone(), film: Mutex::default() })
+    }
+
+    fn shoot(&self, what: &str, name: &ObjectName) {
+        self.film.lock().push((format!("{what} {name}"), self.memory.fork()));
+    }
+}
+
+#[async_trait]
+impl Store for Filmed {
+    fn describe(&self) -> String {
+        self.memory.describe()
+    }
+
+    async fn put(&self, name: &ObjectName, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
+        self.memory.put(name, body, mode).await?;
+        self.shoot("put", name);
+        Ok(())
+    }
+
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        self.memory.get(name).await
+    }
+
+    async fn get_range(&self, name: &ObjectName, range: std::ops::Range<u64>) -> Result<Bytes, StoreError> {
+        self.memory.get_range(name, range).await
+    }
+
+    async fn head(&self, name: &ObjectName) -> Result<ObjectMeta, StoreError> {
+        self.memory.head(name).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, StoreError> {
+        self.memory.list(prefix, after, limit).await
+    }
+
+    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.memory.delete(name).await?;
+        self.shoot("delete", name);
+        Ok(())
+    }
+
+    async fn copy(&self, from: &ObjectName, to: &ObjectName) -> Result<(), StoreError> {
+        self.memory.copy(from, to).await
+    }
+}

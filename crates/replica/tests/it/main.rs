@@ -1,0 +1,5 @@
+mod common;
+mod deletions;
+mod instants;
+mod odd;
+mod runs;

@@ -1,0 +1,368 @@
+//! What runs do and what they cost.
+
+use std::{sync::Arc, time::Duration};
+
+use haven_format::{layout, lease::Lease};
+use haven_replica::{Options, Run, Side, Summary, newest_standing};
+use haven_store::{
+    DynStore, Store,
+    memory::Memory,
+    meter::{Meter, MeterReader},
+};
+use haven_testkit::{
+    faults::{Fault, Faults, Order, Weather},
+    seed::in_virtual_time,
+};
+
+use crate::common::{Filmed, Source, objects, photos_in, replicator};
+
+async fn sync(source: &Source, from: DynStore, to: DynStore, options: Options) -> Summary {
+    let mut one = replicator(source, from, to, options);
+    let summary = one.sync(Run::default()).await.unwrap();
+    one.finish().await.unwrap();
+    summary
+}
+
+fn metered(store: DynStore) -> (DynStore, MeterReader) {
+    let (meter, reader) = Meter::new(store);
+    (Arc::new(meter), reader)
+}
+
+fn copy() -> Arc<Memory> {
+    Arc::new(Memory::labelled("replica"))
+}
+
+#[test]
+fn only_what_is_missing_travels_and_nothing_new_costs_few_requests() {
+    in_virtual_time(async {
+        let mut source = Source::new(1).await;
+        source.live(60).await;
+        let copy = copy();
+        let first = sync(&source, source.store(), copy.clone(), Options::default()).await;
+        assert_eq!(first.objects as usize, objects(&copy).len());
+        assert_eq!(first.bytes, objects(&copy).values().map(|body| body.len() as u64).sum::<u64>());
+        assert_eq!(first.position, first.source);
+
+        let ((from, asked), (to, asked_there)) = (metered(source.store()), metered(copy.clone()));
+        let idle = sync(&source, from, to, Options::default()).await;
+        assert!(idle.idle());
+        let requests = asked.snapshot().requests() + asked_there.snapshot().requests();
+        assert!(requests <= 16, "{requests}");
+        assert_eq!(asked_there.snapshot().bytes_out(), 0, "no idle writes");
+
+        let before = objects(&copy).len();
+        source.change().await;
+        source.sent().await;
+        let second = sync(&source, source.store(), copy.clone(), Options::default()).await;
+        assert_eq!(objects(&copy).len() - before, second.objects as usize);
+        assert!((1..4).contains(&second.objects), "{second:?}");
+        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+    });
+}
+
+#[test]
+fn followed_continuously_an_idle_library_costs_four_requests_a_look_and_no_write() {
+    in_virtual_time(async {
+        let mut source = Source::new(2).await;
+        source.live(30).await;
+        let copy = copy();
+        let ((from, asked), (to, asked_there)) = (metered(source.store()), metered(copy.clone()));
+        let mut one = replicator(&source, from, to, Options::default());
+        let run = Run { continuous: true, ..Run::default() };
+        for _ in 0..3 {
+            one.sync(run).await.unwrap();
+        }
+        let before = (asked.snapshot().requests(), asked_there.snapshot().requests());
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert!(one.sync(run).await.unwrap().idle());
+        }
+        assert_eq!(asked.snapshot().requests() - before.0, 40);
+        assert_eq!(asked_there.snapshot().requests() - before.1, 0);
+
+        for _ in 0..20 {
+            source.change().await;
+            source.sent().await;
+            let summary = one.sync(run).await.unwrap();
+            assert_eq!((summary.position, summary.lag_seconds), (summary.source, 0.0));
+            assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+        }
+        let noted = newest_standing(&(copy.clone() as DynStore), &source.keys, Side::Replica).await.unwrap();
+        assert!(noted.standing.unwrap().seq < 5, "noted now and then, not for each segment");
+        one.finish().await.unwrap();
+        let noted = newest_standing(&(copy.clone() as DynStore), &source.keys, Side::Replica).await.unwrap();
+        let tip = source.bucket.names().into_iter().rfind(|name| name.starts_with(layout::SEGMENTS));
+        assert_eq!(Some(noted.position().segment), tip);
+    });
+}
+
+#[test]
+fn while_it_runs_a_lease_names_the_root_and_afterwards_it_is_gone() {
+    in_virtual_time(async {
+        let mut source = Source::new(3).await;
+        source.live(30).await;
+        let filmed = Filmed::new(&source.bucket);
+        let summary = sync(&source, filmed.clone(), copy(), Options::default()).await;
+        assert!(summary.warnings.is_empty());
+        let film = std::mem::take(&mut *filmed.film.lock());
+        let (put, frame) = &film[0];
+        let name = put.strip_prefix("put ").unwrap();
+        let lease = Lease::open(&source.keys, name, &frame.peek(name).unwrap()).unwrap();
+        assert_eq!(lease.root, source.newest_root().name().unwrap());
+        assert!(lease.until as i64 > source.clock_seconds() + 1800);
+        assert!(source.bucket.names().iter().all(|name| !name.starts_with(layout::LEASES)));
+
+        let (reading, handle) = Faults::new(source.store(), 1);
+        handle.set_weather(Weather::ReadOnly);
+        let replica = copy();
+        let summary = sync(&source, Arc::new(reading), replica.clone(), Options::default()).await;
+        assert!(summary.warnings[0].contains("no lease"), "{:?}", summary.warnings);
+        assert_eq!(photos_in(&replica, &source.keys).await.unwrap(), source.photos());
+    });
+}
+
+#[test]
+fn a_damaged_object_is_never_copied_is_named_and_does_not_stop_the_rest() {
+    in_virtual_time(async {
+        let mut source = Source::new(4).await;
+        source.live(60).await;
+        source.checkpoint().await;
+        let pack = source.bucket.names().into_iter().find(|name| name.starts_with(layout::PACKS)).unwrap();
+        let right = source.bucket.peek(&pack).unwrap();
+        let mut wrong = right.to_vec();
+        wrong[right.len() / 3] ^= 4;
+        source.bucket.plant(&pack, wrong);
+        let copy = copy();
+        let told = sync(&source, source.store(), copy.clone(), Options::default()).await;
+        assert_eq!(told.damaged.iter().map(|damage| &damage.object).collect::<Vec<_>>(), [&pack]);
+        assert_eq!(copy.peek(&pack), None);
+        assert_eq!(told.position, told.source, "the log goes on: its newest root needs no segment with that pack");
+
+        source.bucket.plant(&pack, right.clone());
+        let told = sync(&source, source.store(), copy.clone(), Options::default()).await;
+        // Nothing new, and yet incomplete: the next thorough run finds it.
+        assert!(told.idle() || told.objects == 1);
+        source.clock.turn(2 * crate::common::DAY);
+        sync(&source, source.store(), copy.clone(), Options::default()).await;
+        assert_eq!(copy.peek(&pack), Some(right));
+        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+    });
+}
+
+#[test]
+fn a_newest_root_whose_shard_is_damaged_is_left_out_and_the_log_goes_on_from_the_older_one() {
+    in_virtual_time(async {
+        let mut source = Source::new(5).await;
+        source.live(30).await;
+        source.checkpoint().await;
+        let copy = copy();
+        sync(&source, source.store(), copy.clone(), Options::default()).await;
+        for _ in 0..5 {
+            source.change().await;
+        }
+        source.checkpoint().await;
+        source.change().await;
+        source.sent().await;
+        let root = source.newest_root();
+        let shard = root.runs[0].shards.iter().find(|shard| shard.first[0] == 0x10).unwrap();
+        let shard = layout::shard(shard.shard_id().unwrap());
+        source.bucket.plant(&shard, &b"HAVENsh\x01 and nothing that is true"[..]);
+        let told = sync(&source, source.store(), copy.clone(), Options::default()).await;
+        assert!(told.damaged.iter().any(|damage| damage.object == shard), "{:?}", told.damaged);
+        assert_eq!(copy.peek(&shard), None);
+        assert_eq!(copy.peek(&root.name().unwrap()), None);
+        assert_eq!(told.position, told.source);
+        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+    });
+}
+
+#[test]
+fn what_vanishes_while_it_is_copied_is_looked_for_in_the_newer_state() {
+    in_virtual_time(async {
+        let mut source = Source::new(6).await;
+        source.live(40).await;
+        source.checkpoint().await;
+        let shard = layout::shard(source.newest_root().runs[0].shards[0].shard_id().unwrap());
+        // Gone for this once, as if collected between look and copy.
+        let (faults, handle) = Faults::new(source.store(), 1);
+        let copy = copy();
+        handle.order(Order::next(Fault::Vanished).on(&shard));
+        let told = sync(&source, Arc::new(faults), copy.clone(), Options::default()).await;
+        assert_eq!(handle.incidents().len(), 1);
+        assert_eq!(told.damaged, []);
+        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+
+        let pack = source.bucket.names().into_iter().find(|name| name.starts_with(layout::PACKS)).unwrap();
+        source.bucket.lose(&pack);
+        let told = sync(&source, source.store(), self::copy(), Options::default()).await;
+        assert_eq!(told.damaged.len(), 1);
+        assert!(told.damaged[0].to_string().contains("needed, and is not there"), "{:?}", told.damaged);
+    });
+}
+
+#[test]
+fn a_replica_of_a_replica_is_one_too() {
+    in_virtual_time(async {
+        let mut source = Source::new(7).await;
+        let (near, far) = (copy(), copy());
+        for _ in 0..5 {
+            source.live(20).await;
+            source.collect(true).await;
+            sync(&source, source.store(), near.clone(), Options::default()).await;
+            sync(&source, near.clone(), far.clone(), Options::default()).await;
+            assert_eq!(photos_in(&far, &source.keys).await.unwrap(), source.photos());
+        }
+    });
+}
+
+#[test]
+fn the_one_segment_too_many_of_a_machine_that_had_lost_is_no_other_history() {
+    in_virtual_time(async {
+        let mut source = Source::new(8).await;
+        source.live(20).await;
+        let old = source.vault.clone();
+        // What the old machine wrote last is hidden from the new one while that takes over.
+        let before = source.bucket.names();
+        source.change().await;
+        source.sent().await;
+        let late: Vec<_> = source.bucket.names().into_iter().filter(|name| !before.contains(name)).collect();
+        let hidden: Vec<_> = late.iter().map(|name| (name.clone(), source.bucket.peek(name).unwrap())).collect();
+        let copy = copy();
+        sync(&source, source.store(), copy.clone(), Options::default()).await;
+        late.iter().for_each(|name| _ = source.bucket.lose(name));
+        source.states.pop();
+        source.another_machine().await;
+        hidden.into_iter().for_each(|(name, body)| source.bucket.plant(&name, body));
+        source.live(10).await;
+        let told = sync(&source, source.store(), copy.clone(), Options::default()).await;
+        assert_eq!(told.damaged, []);
+        assert!(told.warnings[0].contains("beside the history"), "{:?}", told.warnings);
+        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+        drop(old);
+    });
+}
+
+#[test]
+fn credentials_that_may_only_add_are_enough() {
+    in_virtual_time(async {
+        let mut source = Source::new(9).await;
+        let memory = copy();
+        for round in 0..4 {
+            source.live(20).await;
+            source.collect(true).await;
+            let (adding, handle) = Faults::new(memory.clone(), 1);
+            handle.order(Order::next(Fault::Denied).at(haven_store::meter::Verb::Delete).times(u64::MAX));
+            let options = Options { grace: Duration::ZERO, brake: 1.0, ..Options::default() };
+            let told = sync(&source, source.store(), Arc::new(adding), options).await;
+            assert_eq!((told.deletions.objects, told.damaged.len()), (0, 0));
+            assert!(
+                round == 0 || told.warnings.iter().any(|text| text.contains("may not delete")),
+                "{:?}",
+                told.warnings
+            );
+            assert_eq!(photos_in(&memory, &source.keys).await.unwrap(), source.photos());
+        }
+    });
+}
+
+#[test]
+fn every_byte_is_read_back_in_time_and_what_is_damaged_is_mended_from_the_source() {
+    in_virtual_time(async {
+        let mut source = Source::new(10).await;
+        source.live(80).await;
+        source.checkpoint().await;
+        source.change().await;
+        source.sent().await;
+        let copy = copy();
+        sync(&source, source.store(), copy.clone(), Options::default()).await;
+        let right = objects(&copy);
+        let victims = ["p/", "m/", "l/", "e/", "cfg/", "r/"].map(|prefix| {
+            let name = right.keys().find(|name| name.starts_with(prefix)).unwrap();
+            let mut wrong = right[name].to_vec();
+            let middle = wrong.len() / 2;
+            wrong[middle] ^= 1;
+            copy.plant(name, wrong);
+            name.clone()
+        });
+        let lost = right.keys().rfind(|name| name.starts_with("p/")).unwrap();
+        let mut one = replicator(&source, source.store(), copy.clone(), Options::default());
+        let run = Run { continuous: true, ..Run::default() };
+        one.sync(Run::default()).await.unwrap();
+        let (mut mended, mut bytes, mut ended) = (Vec::new(), 0, 0);
+        for hour in 0..28 * 24 {
+            source.clock.turn(3600);
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            let told = one.sync(run).await.unwrap_or_else(|error| panic!("hour {hour}: {error}"));
+            assert_eq!(told.damaged, []);
+            mended.extend(told.mended);
+            bytes += told.read_back.bytes;
+            ended += u32::from(told.read_back.round_ended);
+            if hour == 1 {
+                copy.lose(lost);
+            }
+        }
+        mended.sort();
+        let mut expected: Vec<String> = victims.into_iter().chain([lost.clone()]).collect();
+        expected.sort();
+        assert_eq!(mended, expected);
+        let wrong: Vec<_> = right.iter().filter(|(name, body)| copy.peek(name).as_ref() != Some(body)).collect();
+        assert!(wrong.is_empty(), "{:?}", wrong.iter().map(|(name, _)| name).collect::<Vec<_>>());
+        assert!(ended >= 1);
+        assert!(bytes > copy.bytes() / 2);
+        let noted = newest_standing(&(copy.clone() as DynStore), &source.keys, Side::Replica).await.unwrap();
+        assert!(noted.standing.unwrap().verified.is_some());
+    });
+}
+
+#[test]
+fn a_dry_run_tells_what_would_travel_and_changes_nothing() {
+    in_virtual_time(async {
+        let mut source = Source::new(11).await;
+        source.live(40).await;
+        let copy = copy();
+        let dry = Run { dry_run: true, ..Run::default() };
+        let told = replicator(&source, source.store(), copy.clone(), Options::default()).sync(dry).await.unwrap();
+        assert_eq!((copy.count(), source.bucket.names().iter().any(|name| name.starts_with("w/"))), (0, false));
+        let done = sync(&source, source.store(), copy.clone(), Options::default()).await;
+        assert_eq!((told.objects, told.bytes > 0), (done.objects, true));
+    });
+}
+
+#[test]
+fn a_pack_that_only_the_chunk_index_tells_of_is_copied_too() {
+    in_virtual_time(async {
+        let mut source = Source::new(12).await;
+        source.live(20).await;
+        source.change().await;
+        // The root stands where the chunks were committed; the record of their pack comes one transaction later.
+        source.checkpoint().await;
+        let root = source.newest_root();
+        let frame = Arc::new(source.bucket.fork());
+        for name in frame.names() {
+            if layout::parse_segment(&name).is_some_and(|(lsn, ..)| lsn.0 > root.lsn) {
+                frame.lose(&name);
+            }
+        }
+        let copy = copy();
+        let told = sync(&source, frame.clone(), copy.clone(), Options::default()).await;
+        assert_eq!(told.damaged, []);
+        assert_eq!(photos_in(&frame, &source.keys).await.unwrap(), photos_in(&copy, &source.keys).await.unwrap());
+        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+    });
+}
+
+#[test]
+fn what_is_none_of_ours_is_told_and_left_alone() {
+    in_virtual_time(async {
+        let mut source = Source::new(13).await;
+        source.live(10).await;
+        let copy = copy();
+        sync(&source, source.store(), copy.clone(), Options::default()).await;
+        copy.plant("p/holiday.jpg", &b"a stranger's"[..]);
+        source.live(5).await;
+        let told = sync(&source, source.store(), copy.clone(), Options::default()).await;
+        assert_eq!(told.strange, Some((1, "p/holiday.jpg".to_owned())));
+        assert!(copy.peek("p/holiday.jpg").is_some());
+        assert!(copy.describe().contains("replica"));
+    });
+}
