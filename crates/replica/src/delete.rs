@@ -141,7 +141,8 @@ impl Replicator {
                 }
                 let recently = when > now - DAY && when <= now && when > released;
                 match there {
-                    _ if dead.moved => {}
+                    // Metadata is written anew all the time; what is in packs is not.
+                    _ if dead.moved || Kind::of(name) != Some(Kind::Pack) => {}
                     Some(bytes) => due.losses.push((when, bytes)),
                     None if recently => {
                         due.losses.push((when, dead.bytes));
@@ -226,11 +227,11 @@ impl Replicator {
         }
         let total = self.carrier.inventory(|inventory| inventory.bytes()) + due.gone_already;
         let going = due.in_a_day();
-        if going as f64 <= total as f64 * self.options.brake {
+        let allowed = ((total as f64 * self.options.brake) as u64).max(self.options.brake_floor);
+        if going <= allowed {
             return false;
         }
-        let share = self.options.brake * 100.0;
-        self.chart.brake = format!("{going} of {total} bytes would go within a day, more than {share:.0} %");
+        self.chart.brake = format!("{going} of {total} bytes would go within a day, and {allowed} may");
         true
     }
 

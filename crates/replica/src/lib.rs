@@ -1,6 +1,6 @@
 //! Replicas: the same objects under the same names, in another store, at every instant a library.
 //! ```text
-//!     source ──look, verify──▶ cfg, claims ─▶ packs ─▶ shards ─▶ snapshots' roots ─▶ newest root ─▶ log, in order
+//!     source ──look, verify──▶ cfg, claims ─▶ packs ─▶ shards ─▶ newest root ─▶ snapshots' roots ─▶ log, in order
 //! ```
 //! Promises: whatever is killed or cut off whenever, the replica opens as a state that the source had. Nothing is copied
 //! that does not open and is not what its name says. Nothing is deleted but what the library itself, in a record sealed

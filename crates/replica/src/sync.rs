@@ -55,6 +55,8 @@ pub struct Options {
     pub grace: Duration,
     /// Deletions stop when more than this share of the replica's bytes would go within a day.
     pub brake: f64,
+    /// Bytes that may go within a day whatever share they are.
+    pub brake_floor: u64,
     /// Every byte is read again and verified within this time.
     pub verify_within: Duration,
     /// Where the replica stands is noted on it no more often than this, while it is followed continuously.
@@ -69,6 +71,7 @@ impl Default for Options {
             parallel: 8,
             grace: 14 * DAY,
             brake: 0.2,
+            brake_floor: 1 << 30,
             verify_within: 30 * DAY,
             note_every: Duration::from_secs(300),
         }
@@ -695,15 +698,17 @@ impl Replicator {
         self.bring_all(packs, records, &mut brought).await?;
         let shards = needed.shards.iter().map(|(name, (bytes, hash))| (name.clone(), (*bytes, Some(hash.clone()))));
         self.bring_all(shards, records, &mut brought).await?;
-        for (name, shards) in &needed.roots {
-            self.bring_snapshot_root(name, shards, &mut brought).await?;
-        }
         if let Some(root) = &state.root {
             if !self.bring_newest_root(root).await? {
                 brought.without_root = true;
                 return Ok(brought);
             }
             brought.reached = Some(root.position());
+        }
+        // Not before: a reader takes the newest root it finds, and the chunk index of a snapshot's root names packs
+        // that have been rewritten since.
+        for (name, shards) in &needed.roots {
+            self.bring_snapshot_root(name, shards, &mut brought).await?;
         }
         self.bring_log(state, records, &mut brought).await?;
         Ok(brought)

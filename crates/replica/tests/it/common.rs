@@ -2,7 +2,7 @@
 //! that it had, to compare copies with.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -13,11 +13,11 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use haven_format::{
-    ChunkId, Ino, Keys, Nonce, PackId,
+    Ino, Keys, Nonce,
     config::OpenConfig,
     keys::{Argon2Cost, Secret},
     layout, pack,
-    record::{self, ChunkPlace, Dead, Key, Op, Time},
+    record::{self, ChunkPlace, Extent, Key, Op, Time},
     root::Root,
 };
 use haven_replica::{Options, Replicator, World};
@@ -25,6 +25,7 @@ use haven_rescue::Library as Rescue;
 use haven_store::{DynStore, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError, memory::Memory};
 use haven_vault::{
     Change, Options as VaultOptions, Vault, VaultError,
+    collect::{CollectOptions, CollectRun},
     disk::MemoryDisk,
     world::{Clock, Dice},
 };
@@ -59,8 +60,13 @@ pub fn secret() -> Secret {
 /// Photos by name.
 pub type Photos = BTreeMap<Key, Bytes>;
 
-fn photo_key(number: u32) -> Key {
-    record::xattr_key(Ino(20), format!("{number:06}").as_bytes())
+/// A photo is one extent of an inode of its own.
+fn photo_key(number: u64) -> Key {
+    record::extent_key(Ino(1000 + number), 0)
+}
+
+fn photo_keys() -> std::ops::Range<Key> {
+    record::inodes_from(Ino(1000))
 }
 
 pub struct Source {
@@ -118,8 +124,10 @@ impl Source {
             let key = photo_key(self.rng.random_range(0..60));
             let mut bytes = vec![0; self.rng.random_range(1..60_000)];
             self.rng.fill(&mut bytes[..]);
-            let (_, place) = patiently(&self.vault, || self.vault.put(&bytes)).await;
-            ops.push(Op { key: key.clone(), value: Some(place.encode_to_vec().into()) });
+            let (id, place) = patiently(&self.vault, || self.vault.put(&bytes)).await;
+            let chunk = Bytes::copy_from_slice(&id.0);
+            let extent = Extent { len: bytes.len() as u64, chunk, skip: 0, place: Some(place) };
+            ops.push(Op { key: key.clone(), value: Some(extent.encode_to_vec().into()) });
             photos.insert(key, bytes.into());
         }
         if self.rng.random_bool(0.5) {
@@ -172,38 +180,12 @@ impl Source {
         self.sent().await;
     }
 
-    /// Condemns and deletes what neither the newest root, nor snapshots, nor the log after it need, as FORMAT.md says.
-    /// Packs go only where `packs`.
-    pub async fn collect(&mut self, packs: bool) {
-        self.checkpoint().await;
-        let now = self.clock.now().seconds;
-        let dead = self.unneeded(packs).await;
-        let record =
-            |name: &str, dead: Dead| Op { key: record::dead_key(name), value: Some(dead.encode_to_vec().into()) };
-        let mut ops: Vec<Op> = Vec::new();
-        for (name, bytes) in &dead.objects {
-            ops.push(record(name, Dead { since: now, bytes: *bytes, ..Dead::default() }));
-            if let Some(id) = layout::parse_pack(name) {
-                ops.push(Op { key: record::pack_key(id), value: None });
-            }
+    /// Condemns what is needed no more, and deletes it at once.
+    pub async fn collect(&mut self) {
+        for _ in 0..2 {
+            self.vault.collect(CollectRun { release: true, ..CollectRun::default() }).await.unwrap();
         }
-        ops.extend(dead.chunks.iter().map(|id| Op { key: record::chunk_key(*id), value: None }));
-        self.commit(ops).await;
-        // After this root nothing names them any more.
-        self.checkpoint().await;
-        let mut ops = Vec::new();
-        for (name, bytes) in &dead.objects {
-            self.bucket.delete(&ObjectName::new(name).unwrap()).await.unwrap();
-            ops.push(record(name, Dead { since: now, bytes: *bytes, gone: now, ..Dead::default() }));
-        }
-        let below = self.newest_root().lsn;
-        for name in self.bucket.names() {
-            if layout::parse_segment(&name).is_some_and(|(lsn, ..)| lsn.0 < below) {
-                self.bucket.lose(&name);
-            }
-        }
-        ops.push(record(layout::SEGMENTS, Dead { since: now, gone: now, below, ..Dead::default() }));
-        self.commit(ops).await;
+        self.states.push(self.photos());
         self.sent().await;
     }
 
@@ -212,52 +194,6 @@ impl Source {
         let name = names.iter().find(|name| layout::parse_root(name).is_some()).expect("there is a root");
         Root::open(&self.keys, name, &self.bucket.peek(name).unwrap()).unwrap()
     }
-
-    async fn unneeded(&self, packs: bool) -> Unneeded {
-        let snapshots = patiently(&self.vault, || self.vault.snapshots()).await;
-        let mut roots: BTreeSet<String> = snapshots.iter().map(|(_, snapshot)| snapshot.root.clone()).collect();
-        roots.insert(self.newest_root().name().unwrap());
-        let mut shards = BTreeSet::new();
-        for name in &roots {
-            let root = Root::open(&self.keys, name, &self.bucket.peek(name).unwrap()).unwrap();
-            let ids = root.runs.iter().flat_map(|run| &run.shards).map(|shard| shard.shard_id().unwrap());
-            shards.extend(ids.map(layout::shard));
-        }
-        let mut live = BTreeSet::new();
-        for (_, snapshot) in &snapshots {
-            let view = patiently(&self.vault, || self.vault.view_of(snapshot)).await;
-            let range = record::xattrs(Ino(20));
-            for (_, value) in patiently(&self.vault, || view.scan(range.clone(), usize::MAX)).await {
-                live.insert(ChunkPlace::decode(value).unwrap().pack_id().unwrap());
-            }
-        }
-        let range = record::xattrs(Ino(20));
-        for (_, value) in patiently(&self.vault, || self.vault.live().scan(range.clone(), usize::MAX)).await {
-            live.insert(ChunkPlace::decode(value).unwrap().pack_id().unwrap());
-        }
-        let gone = |name: &str| match (layout::parse_pack(name), layout::parse_shard(name), layout::parse_root(name)) {
-            (Some(id), ..) => packs && !live.contains(&id),
-            (_, Some(_), _) => !shards.contains(name),
-            (.., Some(_)) => !roots.contains(name),
-            _ => false,
-        };
-        let names = self.bucket.names();
-        let objects: Vec<(String, u64)> = names
-            .into_iter()
-            .filter(|name| gone(name))
-            .map(|name| (name.clone(), self.bucket.peek(&name).unwrap().len() as u64))
-            .collect();
-        let condemned: BTreeSet<PackId> = objects.iter().filter_map(|(name, _)| layout::parse_pack(name)).collect();
-        let chunks = patiently(&self.vault, || self.vault.live().scan(record::chunks(), usize::MAX)).await;
-        let of = |value: &Bytes| ChunkPlace::decode(value.clone()).unwrap().pack_id().unwrap();
-        let chunks = chunks.into_iter().filter(|(_, value)| condemned.contains(&of(value)));
-        Unneeded { objects, chunks: chunks.map(|(key, _)| record::key_chunk(&key).unwrap()).collect() }
-    }
-}
-
-struct Unneeded {
-    objects: Vec<(String, u64)>,
-    chunks: Vec<ChunkId>,
 }
 
 async fn open(bucket: &Arc<Memory>, disk: &Arc<MemoryDisk>, clock: &Hands, seed: u64, keys: &Keys) -> Arc<Vault> {
@@ -269,8 +205,13 @@ async fn open(bucket: &Arc<Memory>, disk: &Arc<MemoryDisk>, clock: &Hands, seed:
         host: format!("machine-{seed}"),
         threads: false,
     };
-    let options =
-        VaultOptions { cache_limit: 1 << 30, checkpoint_after: Duration::from_secs(3600), ..VaultOptions::default() };
+    let collect = CollectOptions { every: None, grace: Duration::ZERO, waste: 0.02, ..CollectOptions::default() };
+    let options = VaultOptions {
+        cache_limit: 1 << 30,
+        checkpoint_after: Duration::from_secs(3600),
+        collect,
+        ..VaultOptions::default()
+    };
     Vault::open(world, keys.clone(), options).await.unwrap()
 }
 
@@ -306,22 +247,27 @@ pub async fn photos_in(copy: &Arc<Memory>, keys: &Keys) -> Result<Photos, String
         return Err(format!("passed over: {:?}", library.passed_over));
     }
     let mut photos = Photos::new();
-    for (key, value) in records.range(record::xattrs(Ino(20))) {
-        let hint = ChunkPlace::decode(value.clone()).map_err(|error| error.to_string())?;
-        photos.insert(key.clone(), photo(copy, keys, &records, &hint)?);
+    for (key, value) in records.range(photo_keys()) {
+        let extent = Extent::decode(value.clone()).map_err(|error| error.to_string())?;
+        photos.insert(key.clone(), photo(copy, keys, &records, &extent)?);
     }
     Ok(photos)
 }
 
-fn photo(copy: &Memory, keys: &Keys, records: &BTreeMap<Key, Bytes>, hint: &ChunkPlace) -> Result<Bytes, String> {
-    let name = layout::pack(hint.pack_id().unwrap());
+fn photo(copy: &Memory, keys: &Keys, records: &BTreeMap<Key, Bytes>, extent: &Extent) -> Result<Bytes, String> {
+    let chunk = extent.chunk_id().ok_or("an extent without a chunk")?;
+    let place = match records.get(&record::chunk_key(chunk)) {
+        Some(value) => ChunkPlace::decode(value.clone()).map_err(|error| error.to_string())?,
+        None => extent.place.clone().ok_or("nothing says where a chunk is")?,
+    };
+    let pack = place.pack_id().map_err(|error| error.to_string())?;
+    let name = layout::pack(pack);
     let body = copy.peek(&name).ok_or(format!("{name} is missing"))?;
-    let range = hint.part().range();
-    let opener = pack::opener(keys, hint.pack_id().unwrap());
-    let plain = opener.part(hint.part(), &body[range.start as usize..range.end as usize]);
-    let plain = plain.map_err(|error| format!("{name}: {error}"))?;
-    let indexed = records.contains_key(&record::chunk_key(keys.chunk_id(&plain)));
-    if indexed { Ok(plain) } else { Err(format!("{name}: a chunk is not in the index")) }
+    let range = place.part().range();
+    let sealed = body.get(range.start as usize..range.end as usize).ok_or(format!("{name} is cut off"))?;
+    let plain = pack::opener(keys, pack).part(place.part(), sealed).map_err(|error| format!("{name}: {error}"))?;
+    pack::verify(keys, chunk, &plain).map_err(|error| format!("{name}: {error}"))?;
+    Ok(plain)
 }
 
 /// The library's own objects, without leases and standings.

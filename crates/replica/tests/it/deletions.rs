@@ -12,7 +12,7 @@ use crate::common::{DAY, Source, objects, photos_in, replicator};
 const GRACE: Duration = Duration::from_secs(10 * DAY as u64);
 
 async fn sync(source: &Source, copy: &Arc<Memory>, run: Run) -> Summary {
-    let options = Options { grace: GRACE, ..Options::default() };
+    let options = Options { grace: GRACE, brake_floor: 0, ..Options::default() };
     let mut one = replicator(source, source.store(), copy.clone(), options);
     let summary = one.sync(run).await.unwrap();
     one.finish().await.unwrap();
@@ -38,7 +38,7 @@ async fn days(seed: u64) -> (Source, Arc<Memory>) {
 fn they_come_after_the_replicas_own_grace_and_leave_what_is_needed() {
     in_virtual_time(async {
         let (mut source, copy) = days(1).await;
-        source.collect(true).await;
+        source.collect().await;
         let extra = |copy: &Memory| objects(copy).keys().filter(|name| source.bucket.peek(name).is_none()).count();
         let told = sync(&source, &copy, Run { release_brake: true, ..Run::default() }).await;
         assert_eq!(told.deletions.objects, 0, "nothing is due");
@@ -71,7 +71,7 @@ fn too_much_in_one_day_stops_and_waits_until_it_is_released() {
             crate::common::patiently(&source.vault, || source.vault.remove_snapshot(&name)).await;
         }
         source.sent().await;
-        source.collect(true).await;
+        source.collect().await;
         assert_eq!(packs(&source.bucket), 0);
         let there = packs(&copy);
         source.clock.turn(11 * DAY);
@@ -89,7 +89,7 @@ fn too_much_in_one_day_stops_and_waits_until_it_is_released() {
         assert_eq!((told.brake.as_str(), packs(&copy)), ("", 0));
         // What was let go is not counted a second time.
         source.live(30).await;
-        source.collect(true).await;
+        source.collect().await;
         sync(&source, &copy, Run::default()).await;
         assert_eq!(sync(&source, &copy, Run::default()).await.brake, "");
     });
@@ -109,7 +109,7 @@ fn nothing_goes_because_a_listing_lacks_it() {
             }
         }
         source.clock.turn(100 * DAY);
-        let options = Options { grace: Duration::ZERO, brake: 1.0, ..Options::default() };
+        let options = Options { grace: Duration::ZERO, brake_floor: u64::MAX, ..Options::default() };
         let mut one = replicator(&source, source.store(), copy.clone(), options);
         let told = one.sync(Run { release_brake: true, ..Run::default() }).await.unwrap();
         assert_eq!(told.deletions, Default::default());
@@ -121,10 +121,15 @@ fn nothing_goes_because_a_listing_lacks_it() {
 fn what_a_reader_has_leased_on_the_replica_stays() {
     in_virtual_time(async {
         let (mut source, copy) = days(4).await;
+        for _ in 0..2 {
+            source.checkpoint().await;
+            source.sent().await;
+        }
+        sync(&source, &copy, Run::default()).await;
         let root = source.newest_root().name().unwrap();
         let before = Arc::new(copy.fork());
         source.live(30).await;
-        source.collect(true).await;
+        source.collect().await;
         source.clock.turn(11 * DAY);
         let lease = Lease {
             until: (source.clock_seconds() + DAY) as u64,

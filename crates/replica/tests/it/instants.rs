@@ -31,10 +31,10 @@ fn a_replica_filmed_put_by_put_is_a_library_in_every_frame() {
                 source.live(10).await;
             }
             if round % 2 == 1 {
-                source.collect(round == 5).await;
+                source.collect().await;
             }
             let filmed = Filmed::new(&copy);
-            let options = Options { grace: std::time::Duration::ZERO, brake: 1.0, ..Options::default() };
+            let options = Options { grace: std::time::Duration::ZERO, brake_floor: u64::MAX, ..Options::default() };
             let mut one = replicator(&source, source.store(), filmed.clone(), options);
             let summary = one.sync(Run::default()).await.unwrap();
             one.finish().await.unwrap();
@@ -57,7 +57,7 @@ fn cut_off_at_any_request_it_is_a_library_and_the_next_run_ends_where_the_source
         let base = Arc::new(Memory::labelled("replica"));
         replicator(&source, source.store(), base.clone(), Options::default()).sync(Run::default()).await.unwrap();
         source.live(20).await;
-        source.collect(true).await;
+        source.collect().await;
         source.live(15).await;
         for side in ["source", "replica"] {
             for fault in [Fault::FailBefore, Fault::FailAfter] {
@@ -74,7 +74,7 @@ async fn cut_everywhere(source: &Source, base: &Arc<Memory>, side: &str, fault: 
         let (faults, handle) = Faults::new(faulty, 1);
         handle.order(Order::next(fault.clone()).after(requests).times(u64::MAX));
         let faults = Arc::new(faults);
-        let options = Options { grace: std::time::Duration::ZERO, brake: 1.0, ..Options::default() };
+        let options = Options { grace: std::time::Duration::ZERO, brake_floor: u64::MAX, ..Options::default() };
         let cut = if side == "source" {
             replicator(source, faults, copy.clone(), options.clone()).sync(Run::default()).await
         } else {

@@ -13,7 +13,7 @@ use crate::common::{DAY, Source, replicator};
 async fn pair(seed: u64) -> (Source, Arc<Memory>) {
     let mut source = Source::new(seed).await;
     source.live(30).await;
-    source.collect(true).await;
+    source.collect().await;
     source.live(10).await;
     let copy = Arc::new(Memory::labelled("replica"));
     let mut one = replicator(&source, source.store(), copy.clone(), Options::default());
@@ -102,7 +102,7 @@ fn a_source_that_has_gone_back_to_an_older_state() {
             let told = refused(&source, &source.bucket, &copy).await;
             assert!(matches!(told, Oddity::OtherHistory { .. } | Oddity::RolledBack { .. }), "{told:?}");
         }
-        source.collect(false).await;
+        source.collect().await;
         let told = refused(&source, &source.bucket, &copy).await;
         assert!(matches!(told, Oddity::OtherHistory { .. } | Oddity::RolledBack { .. }), "{told:?}");
     });

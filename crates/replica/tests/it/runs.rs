@@ -207,7 +207,7 @@ fn a_replica_of_a_replica_is_one_too() {
         let (near, far) = (copy(), copy());
         for _ in 0..5 {
             source.live(20).await;
-            source.collect(true).await;
+            source.collect().await;
             sync(&source, source.store(), near.clone(), Options::default()).await;
             sync(&source, near.clone(), far.clone(), Options::default()).await;
             assert_eq!(photos_in(&far, &source.keys).await.unwrap(), source.photos());
@@ -249,10 +249,10 @@ fn credentials_that_may_only_add_are_enough() {
         let memory = copy();
         for round in 0..4 {
             source.live(20).await;
-            source.collect(true).await;
+            source.collect().await;
             let (adding, handle) = Faults::new(memory.clone(), 1);
             handle.order(Order::next(Fault::Denied).at(haven_store::meter::Verb::Delete).times(u64::MAX));
-            let options = Options { grace: Duration::ZERO, brake: 1.0, ..Options::default() };
+            let options = Options { grace: Duration::ZERO, brake_floor: u64::MAX, ..Options::default() };
             let told = sync(&source, source.store(), Arc::new(adding), options).await;
             assert_eq!((told.deletions.objects, told.damaged.len()), (0, 0));
             assert!(
