@@ -21,7 +21,7 @@ use haven_format::{
     root::Root,
 };
 use haven_replica::{Options, Replicator, World};
-use haven_rescue::Library as Rescue;
+use haven_rescue::{Library as Rescue, Records, audit, snapshots};
 use haven_store::{DynStore, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError, memory::Memory};
 use haven_vault::{
     Change, Options as VaultOptions, Vault, VaultError,
@@ -242,19 +242,46 @@ pub async fn photos_in(copy: &Arc<Memory>, keys: &Keys) -> Result<Photos, String
         return Ok(Photos::new());
     }
     let mut library = Rescue::open(copy.clone(), &secret()).await.map_err(|error| error.to_string())?;
-    let records = library.records().await.map_err(|error| error.to_string())?;
+    let records = library.newest().await.map_err(|error| error.to_string())?.records;
     if !library.passed_over.is_empty() {
         return Err(format!("passed over: {:?}", library.passed_over));
     }
+    photos_of(copy, keys, &records, &records)
+}
+
+fn photos_of(copy: &Memory, keys: &Keys, records: &Records, index: &Records) -> Result<Photos, String> {
     let mut photos = Photos::new();
     for (key, value) in records.range(photo_keys()) {
         let extent = Extent::decode(value.clone()).map_err(|error| error.to_string())?;
-        photos.insert(key.clone(), photo(copy, keys, &records, &extent)?);
+        photos.insert(key.clone(), photo(copy, keys, index, &extent)?);
     }
     Ok(photos)
 }
 
-fn photo(copy: &Memory, keys: &Keys, records: &BTreeMap<Key, Bytes>, extent: &Extent) -> Result<Bytes, String> {
+/// A copy that is complete: the newest state is the source's, all snapshots can be read, and nothing that anybody needs
+/// is missing, as the second reader sees it.
+pub async fn check_complete(copy: &Arc<Memory>, source: &Source, when: &str) {
+    let photos = photos_in(copy, &source.keys).await.unwrap_or_else(|why| panic!("{when}: {why}"));
+    assert!(photos == source.photos(), "{when}: {} photos are not the source's", photos.len());
+    let mut library = Rescue::open(copy.clone(), &secret()).await.unwrap();
+    let newest = library.newest().await.unwrap();
+    for (name, snapshot) in snapshots(&newest.records) {
+        let past = library.past(&snapshot).await.unwrap();
+        let photos = photos_of(copy, &source.keys, &past.records, &newest.records);
+        let photos = photos.unwrap_or_else(|why| panic!("{when}: {name}: {why}"));
+        assert!(source.states.contains(&photos), "{when}: {name} is no state that was");
+    }
+    assert_eq!(library.passed_over, Vec::<String>::new(), "{when}");
+    let seen = audit(&mut library, 0, source.clock_seconds()).await.unwrap();
+    assert!(
+        seen.missing.is_empty() && seen.passed_over.is_empty(),
+        "{when}: {:?} {:?}",
+        seen.missing,
+        seen.passed_over
+    );
+}
+
+fn photo(copy: &Memory, keys: &Keys, records: &Records, extent: &Extent) -> Result<Bytes, String> {
     let chunk = extent.chunk_id().ok_or("an extent without a chunk")?;
     let place = match records.get(&record::chunk_key(chunk)) {
         Some(value) => ChunkPlace::decode(value.clone()).map_err(|error| error.to_string())?,

@@ -7,7 +7,7 @@ use haven_replica::{Options, Run, Summary};
 use haven_store::memory::Memory;
 use haven_testkit::seed::in_virtual_time;
 
-use crate::common::{DAY, Source, objects, photos_in, replicator};
+use crate::common::{DAY, Source, check_complete, objects, replicator};
 
 const GRACE: Duration = Duration::from_secs(10 * DAY as u64);
 
@@ -17,7 +17,7 @@ async fn sync(source: &Source, copy: &Arc<Memory>, run: Run) -> Summary {
     let summary = one.sync(run).await.unwrap();
     one.finish().await.unwrap();
     assert_eq!(summary.damaged, []);
-    assert_eq!(photos_in(copy, &source.keys).await.unwrap(), source.photos());
+    check_complete(copy, source, "after a run").await;
     summary
 }
 

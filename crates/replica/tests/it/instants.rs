@@ -9,7 +9,7 @@ use haven_testkit::{
     seed::{each_world, in_virtual_time},
 };
 
-use crate::common::{Filmed, Photos, Source, objects, photos_in, replicator};
+use crate::common::{Filmed, Photos, Source, check_complete, photos_in, replicator};
 
 /// Which of `states`, from number `from` on, the copy holds.
 async fn state_of(copy: &Arc<Memory>, source: &Source, states: &[Photos], from: usize, when: &str) -> usize {
@@ -44,7 +44,7 @@ fn a_replica_filmed_put_by_put_is_a_library_in_every_frame() {
                 let when = format!("seed {seed}, round {round}, after {what}");
                 at = state_of(&Arc::new(frame), &source, &source.states, at, &when).await;
             }
-            assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+            check_complete(&copy, &source, "at the end").await;
         }
     });
 }
@@ -86,24 +86,10 @@ async fn cut_everywhere(source: &Source, base: &Arc<Memory>, side: &str, fault: 
         let summary = again.sync(Run::default()).await.unwrap_or_else(|error| panic!("{when}: {error}"));
         again.finish().await.unwrap();
         assert_eq!(summary.damaged, [], "{when}");
-        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos(), "{when}");
-        let missing: Vec<_> = needed(source).into_iter().filter(|name| copy.peek(name).is_none()).collect();
-        assert_eq!(missing, Vec::<String>::new(), "{when}");
+        check_complete(&copy, source, &when).await;
         if cut.is_ok() && handle.incidents().is_empty() {
             assert!(requests > 20, "the {side} was asked only {requests} times");
             return;
         }
     }
-}
-
-/// What every complete replica has: all but superseded roots and the log that they cover.
-fn needed(source: &Source) -> Vec<String> {
-    let root = source.newest_root();
-    let names = objects(&source.bucket).into_keys();
-    names
-        .filter(|name| match haven_format::layout::parse_segment(name) {
-            Some((lsn, ..)) => lsn.0 > root.lsn,
-            None => !name.starts_with("r/") && !name.starts_with("m/") || *name == root.name().unwrap(),
-        })
-        .collect()
 }

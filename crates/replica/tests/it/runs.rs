@@ -14,7 +14,7 @@ use haven_testkit::{
     seed::in_virtual_time,
 };
 
-use crate::common::{Filmed, Source, objects, photos_in, replicator};
+use crate::common::{Filmed, Source, check_complete, objects, photos_in, replicator};
 
 async fn sync(source: &Source, from: DynStore, to: DynStore, options: Options) -> Summary {
     let mut one = replicator(source, from, to, options);
@@ -56,7 +56,7 @@ fn only_what_is_missing_travels_and_nothing_new_costs_few_requests() {
         let second = sync(&source, source.store(), copy.clone(), Options::default()).await;
         assert_eq!(objects(&copy).len() - before, second.objects as usize);
         assert!((1..4).contains(&second.objects), "{second:?}");
-        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+        check_complete(&copy, &source, "at the end").await;
     });
 }
 
@@ -85,7 +85,7 @@ fn followed_continuously_an_idle_library_costs_four_requests_a_look_and_no_write
             source.sent().await;
             let summary = one.sync(run).await.unwrap();
             assert_eq!((summary.position, summary.lag_seconds), (summary.source, 0.0));
-            assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+            check_complete(&copy, &source, "at the end").await;
         }
         let noted = newest_standing(&(copy.clone() as DynStore), &source.keys, Side::Replica).await.unwrap();
         assert!(noted.standing.unwrap().seq < 5, "noted now and then, not for each segment");
@@ -117,7 +117,7 @@ fn while_it_runs_a_lease_names_the_root_and_afterwards_it_is_gone() {
         let replica = copy();
         let summary = sync(&source, Arc::new(reading), replica.clone(), Options::default()).await;
         assert!(summary.warnings[0].contains("no lease"), "{:?}", summary.warnings);
-        assert_eq!(photos_in(&replica, &source.keys).await.unwrap(), source.photos());
+        check_complete(&replica, &source, "at the end").await;
     });
 }
 
@@ -145,7 +145,7 @@ fn a_damaged_object_is_never_copied_is_named_and_does_not_stop_the_rest() {
         source.clock.turn(2 * crate::common::DAY);
         sync(&source, source.store(), copy.clone(), Options::default()).await;
         assert_eq!(copy.peek(&pack), Some(right));
-        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+        check_complete(&copy, &source, "at the end").await;
     });
 }
 
@@ -172,7 +172,7 @@ fn a_newest_root_whose_shard_is_damaged_is_left_out_and_the_log_goes_on_from_the
         assert_eq!(copy.peek(&shard), None);
         assert_eq!(copy.peek(&root.name().unwrap()), None);
         assert_eq!(told.position, told.source);
-        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+        check_complete(&copy, &source, "at the end").await;
     });
 }
 
@@ -190,7 +190,7 @@ fn what_vanishes_while_it_is_copied_is_looked_for_in_the_newer_state() {
         let told = sync(&source, Arc::new(faults), copy.clone(), Options::default()).await;
         assert_eq!(handle.incidents().len(), 1);
         assert_eq!(told.damaged, []);
-        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+        check_complete(&copy, &source, "at the end").await;
 
         let pack = source.bucket.names().into_iter().find(|name| name.starts_with(layout::PACKS)).unwrap();
         source.bucket.lose(&pack);
@@ -210,7 +210,7 @@ fn a_replica_of_a_replica_is_one_too() {
             source.collect().await;
             sync(&source, source.store(), near.clone(), Options::default()).await;
             sync(&source, near.clone(), far.clone(), Options::default()).await;
-            assert_eq!(photos_in(&far, &source.keys).await.unwrap(), source.photos());
+            check_complete(&far, &source, "at the end").await;
         }
     });
 }
@@ -237,7 +237,7 @@ fn the_one_segment_too_many_of_a_machine_that_had_lost_is_no_other_history() {
         let told = sync(&source, source.store(), copy.clone(), Options::default()).await;
         assert_eq!(told.damaged, []);
         assert!(told.warnings[0].contains("beside the history"), "{:?}", told.warnings);
-        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+        check_complete(&copy, &source, "at the end").await;
         drop(old);
     });
 }
@@ -260,7 +260,7 @@ fn credentials_that_may_only_add_are_enough() {
                 "{:?}",
                 told.warnings
             );
-            assert_eq!(photos_in(&memory, &source.keys).await.unwrap(), source.photos());
+            check_complete(&memory, &source, "at the end").await;
         }
     });
 }
@@ -347,7 +347,7 @@ fn a_pack_that_only_the_chunk_index_tells_of_is_copied_too() {
         let told = sync(&source, frame.clone(), copy.clone(), Options::default()).await;
         assert_eq!(told.damaged, []);
         assert_eq!(photos_in(&frame, &source.keys).await.unwrap(), photos_in(&copy, &source.keys).await.unwrap());
-        assert_eq!(photos_in(&copy, &source.keys).await.unwrap(), source.photos());
+        check_complete(&copy, &source, "at the end").await;
     });
 }
 
