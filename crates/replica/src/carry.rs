@@ -9,17 +9,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use haven_format::Keys;
+use haven_format::{Keys, layout};
 use haven_store::{DynStore, PutMode, StoreError};
 use md5::{Digest, Md5};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinSet,
+};
 
 use crate::{
     Progress, ProgressFn, ReplicaError, Side,
     error::{At, Result},
     inventory::Inventory,
-    names::object,
+    names::{Kind, object},
     verify::{self, Content},
     world::aside,
 };
@@ -27,6 +30,8 @@ use crate::{
 /// Bodies in memory at once, in MiB.
 const ROOM_MIB: u32 = 256;
 const MIB: u64 = 1 << 20;
+/// More objects at once would wait for memory anyway.
+const PARALLEL_MAX: usize = 64;
 
 /// What a store gives as the digest of an object: not known yet, its MD5, or something else.
 const UNKNOWN: u8 = 0;
@@ -44,6 +49,7 @@ struct Inner {
     room: Semaphore,
     inventory: Mutex<Inventory>,
     etags: AtomicU8,
+    /// Packs that a chunk index names and no record, which have been asked for.
     tried: tokio::sync::Mutex<HashSet<String>>,
     sent: Counts,
     planned: Counts,
@@ -119,11 +125,6 @@ impl Carrier {
         self.0.planned.objects.store(sent.0 + objects, Relaxed);
         self.0.planned.bytes.store(sent.1 + bytes, Relaxed);
         self.tell();
-    }
-
-    /// Packs that a chunk index names and no record, which have been asked for.
-    pub(crate) async fn tried(&self) -> tokio::sync::MutexGuard<'_, HashSet<String>> {
-        self.0.tried.lock().await
     }
 
     fn tell(&self) {
@@ -250,6 +251,70 @@ impl Carrier {
 async fn verified(keys: &Keys, name: &str, body: Bytes, hash: Option<&[u8]>) -> Result<Content, verify::Wrong> {
     let (keys, name, hash) = (keys.clone(), name.to_owned(), hash.map(<[u8]>::to_vec));
     aside(body.len() > verify::HEAVY, move || verify::object(&keys, &name, &body, hash.as_deref())).await
+}
+
+/// Something to be carried: its length, 0 where that is not known, and its BLAKE3, where that is.
+#[derive(Debug)]
+pub(crate) struct Want {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) hash: Option<Vec<u8>>,
+}
+
+/// Carries all of `wants`, `parallel` at once. Packs in `known` are looked after by somebody else.
+pub(crate) async fn carry_all(
+    carrier: &Carrier,
+    parallel: usize,
+    wants: Vec<Want>,
+    known: &Arc<HashSet<String>>,
+) -> Result<Vec<(String, Outcome<()>)>> {
+    let mut queue = wants.into_iter();
+    let mut under_way: JoinSet<Result<(String, Outcome<()>)>> = JoinSet::new();
+    let mut out = Vec::new();
+    loop {
+        while under_way.len() < parallel.clamp(1, PARALLEL_MAX) {
+            let Some(want) = queue.next() else { break };
+            let (carrier, known) = (carrier.clone(), known.clone());
+            under_way.spawn(async move {
+                let outcome = carry_with_packs(&carrier, &want, &known).await?;
+                Ok((want.name, outcome))
+            });
+        }
+        match under_way.join_next().await {
+            None => return Ok(out),
+            Some(Ok(done)) => out.push(done?),
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(Err(_)) => {}
+        }
+    }
+}
+
+/// Carries an object; before a shard of the chunk index, the packs that it names and that no record tells of yet. (A
+/// pack's own record may come a transaction later than the chunks in it, and that just after a root.)
+async fn carry_with_packs(carrier: &Carrier, want: &Want, known: &HashSet<String>) -> Result<Outcome<()>> {
+    let hash = want.hash.as_deref();
+    if Kind::of(&want.name) != Some(Kind::Shard) {
+        return carrier.carry(&want.name, want.bytes, hash).await;
+    }
+    let good = match carrier.fetch(&want.name, want.bytes, hash).await? {
+        Outcome::Done(good) => good,
+        Outcome::Gone => return Ok(Outcome::Gone),
+        Outcome::Damaged(detail) => return Ok(Outcome::Damaged(detail)),
+    };
+    for pack in good.content.packs.iter().map(|id| layout::pack(*id)) {
+        if known.contains(&pack) || carrier.inventory(|inventory| inventory.has(&pack)) {
+            continue;
+        }
+        // One at a time: whoever comes second finds it there, or knows that it is not to be had.
+        let mut tried = carrier.0.tried.lock().await;
+        if tried.insert(pack.clone()) {
+            // Where it is not to be had, an older entry of the index names it that a newer one hides.
+            if let Outcome::Damaged(detail) = carrier.carry(&pack, 0, None).await? {
+                tracing::warn!(pack, detail, "a pack in the source is damaged");
+            }
+        }
+    }
+    carrier.deliver(&want.name, good).await.map(Outcome::Done)
 }
 
 /// The sixteen bytes of a tag that looks like an MD5.

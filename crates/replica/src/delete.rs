@@ -15,9 +15,10 @@ use crate::{
     error::{At, Result},
     lease,
     names::{Kind, object},
+    needs::Needed,
     records::Records,
     state::{Reader, State},
-    sync::{Needed, Run},
+    sync::Run,
 };
 
 /// Deletions in flight at once.

@@ -20,6 +20,7 @@ mod lease;
 mod lineage;
 mod look;
 mod names;
+mod needs;
 mod readback;
 mod records;
 mod standing;

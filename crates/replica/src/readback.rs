@@ -9,11 +9,7 @@ use serde::Serialize;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Damage, Replicator, Side, Summary,
-    carry::Outcome,
-    error::Result,
-    records::Records,
-    sync::{Needed, Run},
+    Damage, Replicator, Side, Summary, carry::Outcome, error::Result, needs::Needed, records::Records, sync::Run,
 };
 
 /// A replicator that follows continuously reads no longer than this at a time.

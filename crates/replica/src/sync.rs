@@ -11,23 +11,23 @@ use bytes::Bytes;
 use haven_format::{
     Keys, Lsn, layout,
     record::{self, Snapshot},
-    root::Root,
     standing::{Role, Standing},
 };
 use haven_store::{DynStore, ObjectMeta};
 use prost::Message;
 use serde::Serialize;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     Damage, Deletions, HeldStanding, Oddity, Position, ReadBack, ReplicaError, Side, World,
-    carry::{Carrier, Outcome},
+    carry::{Carrier, Outcome, Want, carry_all},
     error::{At, Result},
     inventory::Inventory,
     lease::Pin,
     lineage,
     look::{Look, rank},
-    names::{Kind, object},
+    names::object,
+    needs::{BareRoots, Needed},
     records::Records,
     standing,
     state::{Link, Reader, RootAt, State},
@@ -38,8 +38,6 @@ use crate::{
 const TRIES: usize = 4;
 /// What could not be had from the source is asked for again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
-/// More at once would wait for memory anyway.
-const PARALLEL_MAX: usize = 64;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// How a replica is kept.
@@ -158,7 +156,7 @@ pub struct Replicator {
     config: String,
     pin: Pin,
     bad: HashMap<String, (Instant, String)>,
-    bare_roots: HashMap<String, Arc<Root>>,
+    bare_roots: BareRoots,
     noted: Option<Instant>,
     pub(crate) chores_done: Option<Instant>,
     retry_at: Option<Instant>,
@@ -168,33 +166,6 @@ pub struct Replicator {
 impl fmt::Debug for Replicator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Replicator({:?} -> {:?} at {})", self.source, self.replica, self.reached)
-    }
-}
-
-/// What a state needs, by kind.
-#[derive(Debug, Default)]
-pub(crate) struct Needed {
-    /// Lengths; 0 where it is not known.
-    pub(crate) packs: BTreeMap<String, u64>,
-    /// Length and BLAKE3.
-    pub(crate) shards: BTreeMap<String, (u64, Vec<u8>)>,
-    /// Snapshots' roots, each with the names of its shards.
-    pub(crate) roots: BTreeMap<String, Vec<String>>,
-    /// Snapshots' roots that can't be read anywhere.
-    pub(crate) lost: Vec<Damage>,
-}
-
-impl Needed {
-    fn add_root(&mut self, root: &Root) -> Vec<String> {
-        let mut names = Vec::new();
-        for shard in root.runs.iter().flat_map(|run| &run.shards) {
-            if let Ok(id) = shard.shard_id() {
-                let name = layout::shard(id);
-                self.shards.insert(name.clone(), (shard.bytes, shard.hash.clone()));
-                names.push(name);
-            }
-        }
-        names
     }
 }
 
@@ -247,7 +218,7 @@ impl Replicator {
             config: String::new(),
             pin: Pin::default(),
             bad: HashMap::new(),
-            bare_roots: HashMap::new(),
+            bare_roots: BareRoots::new(),
             noted: None,
             chores_done: None,
             retry_at: None,
@@ -595,80 +566,14 @@ impl Replicator {
     }
 
     /// What `state` needs. With `thorough`, also the shards of snapshots' roots that the replica has already.
-    pub(crate) async fn needed(&mut self, state: &State, records: &Records, thorough: bool) -> Result<Needed> {
-        let mut needed = Needed::default();
-        let early = state.root.as_ref().map(|root| &root.records);
-        for (id, bytes) in early.into_iter().flat_map(Records::packs).chain(records.packs()) {
-            needed.packs.insert(layout::pack(id), bytes);
-        }
-        for id in state.links.iter().flat_map(|link| &link.packs) {
-            needed.packs.entry(layout::pack(*id)).or_default();
-        }
-        if let Some(root) = &state.root {
-            needed.add_root(&root.root);
-        }
-        for name in self.snapshot_roots(state, records).await? {
-            if state.root.as_ref().is_some_and(|root| root.name == name) {
-                continue;
-            }
-            let there = self.carrier.inventory(|inventory| inventory.has(&name));
-            if there && !thorough {
-                continue;
-            }
-            match self.bare_root(&name).await? {
-                Ok(root) => {
-                    let shards = needed.add_root(&root);
-                    needed.roots.insert(name, shards);
-                }
-                Err(damage) => needed.lost.push(damage),
-            }
-        }
+    async fn needed(&mut self, state: &State, records: &Records, thorough: bool) -> Result<Needed> {
+        let replica = Reader::new(self.replica.clone(), Side::Replica, &self.keys);
+        let carrier = self.carrier.clone();
+        let skip = |root: &str| !thorough && carrier.inventory(|inventory| inventory.has(root));
+        let readers = [&self.reader, &replica];
+        let needed = Needed::of(state, records, &readers, &mut self.bare_roots, skip).await?;
         self.bare_roots.retain(|name, _| needed.roots.contains_key(name) || !thorough);
         Ok(needed)
-    }
-
-    /// The roots that hold snapshots. Where a crash came between a root and its mention, it is looked for.
-    async fn snapshot_roots(&mut self, state: &State, records: &Records) -> Result<BTreeSet<String>> {
-        let newest = state.root.as_ref().map_or(0, |root| root.root.tx);
-        let (named, unnamed): (Vec<Snapshot>, Vec<Snapshot>) =
-            records.snapshots().partition(|snapshot| !snapshot.root.is_empty());
-        let mut roots: BTreeSet<String> = named.into_iter().map(|snapshot| snapshot.root).collect();
-        let mut seqs: BTreeSet<u64> = unnamed.iter().map(|snapshot| snapshot.seq).filter(|seq| *seq < newest).collect();
-        if seqs.is_empty() {
-            return Ok(roots);
-        }
-        let listed = crate::names::list_all(&*self.source, layout::ROOTS, None).await;
-        for found in listed.at(Side::Source, "the list of roots can't be had")? {
-            let Some(oldest) = seqs.first().copied() else { break };
-            let Ok(root) = self.bare_root(found.name.as_str()).await? else { continue };
-            if seqs.remove(&root.tx) {
-                roots.insert(found.name.as_str().to_owned());
-            }
-            // The newest come first.
-            if root.tx < oldest {
-                break;
-            }
-        }
-        Ok(roots)
-    }
-
-    async fn bare_root(&mut self, name: &str) -> Result<Result<Arc<Root>, Damage>> {
-        if let Some(root) = self.bare_roots.get(name) {
-            return Ok(Ok(root.clone()));
-        }
-        let damage = match self.reader.bare_root(name).await? {
-            Ok((root, _)) => {
-                let root = Arc::new(root);
-                self.bare_roots.insert(name.to_owned(), root.clone());
-                return Ok(Ok(root));
-            }
-            Err(damage) => damage,
-        };
-        let replica = Reader::new(self.replica.clone(), Side::Replica, &self.keys);
-        Ok(match replica.bare_root(name).await? {
-            Ok((root, _)) => Ok(Arc::new(root)),
-            Err(_) => Err(damage),
-        })
     }
 
     /// Objects and bytes that bringing `state` would send.
@@ -725,27 +630,14 @@ impl Replicator {
             .carrier
             .inventory(|inventory| wanted.filter(|(name, (bytes, _))| is_missing(inventory, name, *bytes)).collect());
         let dead: Arc<HashSet<String>> = Arc::new(records.dead().map(|(name, _)| name.to_owned()).collect());
-        let mut queue = missing.into_iter();
-        let mut under_way: JoinSet<Result<(String, Outcome<()>)>> = JoinSet::new();
-        loop {
-            while under_way.len() < self.options.parallel.clamp(1, PARALLEL_MAX) {
-                let Some((name, (bytes, hash))) = queue.next() else { break };
-                if let Some((_, detail)) = self.bad.get(&name).filter(|(at, _)| at.elapsed() < ASK_AGAIN) {
-                    brought.damaged.insert(name, detail.clone());
-                    continue;
-                }
-                let (carrier, dead) = (self.carrier.clone(), dead.clone());
-                under_way.spawn(async move {
-                    let outcome = carry_with_packs(&carrier, &name, bytes, hash.as_deref(), &dead).await?;
-                    Ok((name, outcome))
-                });
+        let mut wants = Vec::new();
+        for (name, (bytes, hash)) in missing {
+            match self.bad.get(&name).filter(|(at, _)| at.elapsed() < ASK_AGAIN) {
+                Some((_, detail)) => _ = brought.damaged.insert(name, detail.clone()),
+                None => wants.push(Want { name, bytes, hash }),
             }
-            let Some(done) = under_way.join_next().await else { return Ok(()) };
-            let (name, outcome) = match done {
-                Ok(done) => done?,
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_) => continue,
-            };
+        }
+        for (name, outcome) in carry_all(&self.carrier, self.options.parallel, wants, &dead).await? {
             // What the newest state does not need any more may be gone.
             if matches!(outcome, Outcome::Gone) && dead.contains(&name) {
                 continue;
@@ -755,6 +647,7 @@ impl Replicator {
             }
             brought.missed(&name, outcome);
         }
+        Ok(())
     }
 
     /// A snapshot's root goes after its shards. One that can't be had costs the snapshot and nothing else.
@@ -815,7 +708,7 @@ impl Replicator {
             if self.carrier.inventory(|inventory| inventory.has(&name)) {
                 continue;
             }
-            let Ok(root) = self.bare_root(&name).await? else { continue };
+            let Ok((root, _)) = self.reader.bare_root(&name).await? else { continue };
             let mut needed = Needed::default();
             let names = needed.add_root(&root);
             let shards = needed.shards.into_iter().map(|(name, (bytes, hash))| (name, (bytes, Some(hash))));
@@ -908,7 +801,7 @@ impl Replicator {
     }
 }
 
-fn is_missing(inventory: &Inventory, name: &str, bytes: u64) -> bool {
+pub(crate) fn is_missing(inventory: &Inventory, name: &str, bytes: u64) -> bool {
     inventory.get(name).is_none_or(|there| bytes != 0 && there != bytes)
 }
 
@@ -918,37 +811,4 @@ pub(crate) fn lag(ahead: &Position, behind: &Position) -> f64 {
         return 0.0;
     }
     (ahead.sealed_at - behind.sealed_at).max(0) as f64 / 1e9
-}
-
-/// Carries an object; before a shard of the chunk index, the packs that it names and that no record tells of yet. (A
-/// pack's own record may come a transaction later than the chunks in it, and that just after a root.)
-async fn carry_with_packs(
-    carrier: &Carrier,
-    name: &str,
-    bytes: u64,
-    hash: Option<&[u8]>,
-    dead: &HashSet<String>,
-) -> Result<Outcome<()>> {
-    if Kind::of(name) != Some(Kind::Shard) {
-        return carrier.carry(name, bytes, hash).await;
-    }
-    let good = match carrier.fetch(name, bytes, hash).await? {
-        Outcome::Done(good) => good,
-        Outcome::Gone => return Ok(Outcome::Gone),
-        Outcome::Damaged(detail) => return Ok(Outcome::Damaged(detail)),
-    };
-    for pack in good.content.packs.iter().map(|id| layout::pack(*id)) {
-        if dead.contains(&pack) || carrier.inventory(|inventory| inventory.has(&pack)) {
-            continue;
-        }
-        // One at a time: whoever comes second finds it there, or knows that it is not to be had.
-        let mut tried = carrier.tried().await;
-        if tried.insert(pack.clone()) {
-            // Where it is not to be had, an older entry of the index names it that a newer one hides.
-            if let Outcome::Damaged(detail) = carrier.carry(&pack, 0, None).await? {
-                tracing::warn!(pack, detail, "a pack in the source is damaged");
-            }
-        }
-    }
-    carrier.deliver(name, good).await.map(Outcome::Done)
 }
