@@ -11,6 +11,7 @@
 //!     50 ino                 an inode without a name, still open somewhere (empty value)
 //!     60 object name         an object that is needed no more → [`Dead`]
 //!     70                     the last garbage collection → [`Collection`]
+//!     80 chunk id            a chunk of which no good copy was found → [`Lost`]
 //! ```
 //! Numbers in keys are big-endian, so that key order is number order. Values are Protocol Buffers messages.
 //! All that belongs to an inode stands together: one block serves its stat, its extents and its entries.
@@ -27,6 +28,7 @@ const SNAPSHOT_SPACE: u8 = 0x40;
 const ORPHAN_SPACE: u8 = 0x50;
 const DEAD_SPACE: u8 = 0x60;
 const COLLECTION_SPACE: u8 = 0x70;
+const LOST_SPACE: u8 = 0x80;
 
 const INODE: u8 = 0;
 const EXTENT: u8 = 1;
@@ -171,6 +173,19 @@ pub fn key_dead(key: &[u8]) -> Option<&str> {
 
 pub fn collection_key() -> Key {
     tagged(COLLECTION_SPACE, &[])
+}
+
+pub fn lost_key(chunk: ChunkId) -> Key {
+    tagged(LOST_SPACE, &chunk.0)
+}
+
+pub fn lost() -> std::ops::Range<Key> {
+    tagged(LOST_SPACE, &[])..tagged(LOST_SPACE + 1, &[])
+}
+
+/// The chunk in the key of a [`Lost`] record.
+pub fn key_lost(key: &[u8]) -> Option<ChunkId> {
+    (key.first() == Some(&LOST_SPACE)).then(|| ChunkId::from_slice(&key[1..])).flatten()
 }
 
 pub fn orphan_key(ino: Ino) -> Key {
@@ -385,6 +400,17 @@ pub struct Dead {
     /// What it held was written anew elsewhere: nothing is lost with it.
     #[prost(bool, tag = "5")]
     pub moved: bool,
+}
+
+/// A chunk that was found damaged, and no good copy of it anywhere. Goes when the same bytes are stored again.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Lost {
+    /// Seconds since the Unix epoch when that was found.
+    #[prost(sint64, tag = "1")]
+    pub since: i64,
+    /// Where it was.
+    #[prost(message, optional, tag = "2")]
+    pub place: Option<ChunkPlace>,
 }
 
 /// How the last garbage collection went.

@@ -108,7 +108,7 @@ impl Which {
             }
         };
         let bar = ask::progress_bar(doing);
-        let answer = Library { vault: vault.clone(), fs }.answer(request).await;
+        let answer = Library { vault: vault.clone(), fs, config: Arc::new(config) }.answer(request).await;
         bar.finish_and_clear();
         let closed = vault.close(true).await;
         let answer = answer.map_err(|refusal| ask::refused(&refusal))?;

@@ -56,6 +56,7 @@ pub struct Mounting {
 
 /// What the commands and the signals have in common.
 struct Served {
+    config: Arc<Config>,
     url: String,
     cache: PathBuf,
     stack: Stack,
@@ -92,6 +93,7 @@ impl Mounting {
             Err(error) => return self.give_up(wire::mount_trouble(&error)).await,
         };
         let served = Arc::new(Served {
+            config: Arc::new(self.config.clone()),
             url: self.url.clone(),
             cache: self.cache.clone(),
             stack: self.stack.clone(),
@@ -192,6 +194,7 @@ impl Served {
             "pending_bytes": status.pending_bytes,
             "uploaded_bytes": status.uploaded_bytes,
             "trouble": self.trouble(),
+            "checking": self.vault.checking(),
         })
     }
 
@@ -344,7 +347,11 @@ impl Control for Commands {
                 serde_json::to_value(value).map_err(|error| Refusal::new("bug", error.to_string()))
             }
             _ if Library::knows(&request) => {
-                let library = Library { vault: self.served.vault.clone(), fs: self.served.fs.clone() };
+                let library = Library {
+                    vault: self.served.vault.clone(),
+                    fs: self.served.fs.clone(),
+                    config: self.served.config.clone(),
+                };
                 self.while_telling(progress, library.answer(&request)).await
             }
             other => Err(Refusal::unknown(other)),
@@ -375,6 +382,9 @@ fn tell_manager(text: &str) {
 /// A short text on what is still to do, for progress on a terminal.
 pub fn remaining_words(value: &Value) -> String {
     let number = |name: &str| value[name].as_u64().unwrap_or_default();
+    if let (Some(done), Some(all)) = (value["checking"][0].as_u64(), value["checking"][1].as_u64()) {
+        return format!("{done} of {}", words::count(all as usize, "pack"));
+    }
     let mut text = format!(
         "{} and {} to go",
         words::bytes(number("pending_bytes")),

@@ -83,6 +83,11 @@ impl Fetches {
         }
     }
 
+    /// Its chunks are looked up anew from now on.
+    pub(crate) fn set_gone(&self, pack: PackId) {
+        self.gone.lock().insert(pack);
+    }
+
     /// The index leads there all the same: the next read asks the bucket again.
     pub(crate) fn forget_gone(&self, pack: PackId) {
         self.gone.lock().remove(&pack);

@@ -11,6 +11,7 @@
 //! ```
 
 mod budget;
+pub mod check;
 mod checkpoint;
 pub mod claim;
 pub mod collect;

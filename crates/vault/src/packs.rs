@@ -359,6 +359,11 @@ impl Packs {
         if self.budget.make_room(bytes, Use::Data) { Ok(()) } else { Err(Need::Space { bytes }.into()) }
     }
 
+    /// Whether the bucket may not have it yet.
+    pub(crate) fn is_staged(&self, id: PackId) -> bool {
+        self.local.lock().get(&id).is_some_and(|local| !local.held.lock().clean)
+    }
+
     /// The pack is gone from the bucket: a copy here is of no use.
     pub(crate) fn forget_clean(&self, id: PackId) {
         let clean = self.local.lock().get(&id).is_some_and(|local| local.held.lock().clean);

@@ -129,6 +129,8 @@ impl Vault {
         for (object, detail) in loaded.passed_over {
             vault.damage.lock().insert(object, detail);
         }
+        let lost = vault.when_settled(|| vault.live().scan(record::lost(), 100_000)).await?;
+        *vault.lost.lock() = lost.iter().filter_map(|(key, _)| record::key_lost(key)).collect();
         vault.start(packs_to_send, unlisted);
         Ok(vault)
     }

@@ -192,6 +192,13 @@ impl Shards {
         Ok(true)
     }
 
+    /// The whole object, if it is on this machine.
+    pub(crate) fn cached(&self, id: ShardId) -> Option<Bytes> {
+        let file = self.world.disk.open(&file_name(id)).ok()?;
+        let length = file.len().ok()?;
+        Some(file.read_at(0, length as usize).ok()?.into())
+    }
+
     /// Closes the files of all shards that are not in `runs`: they were opened for one look.
     pub(crate) fn close_all_but(&self, runs: &[Run]) {
         let kept: HashSet<ShardId> =

@@ -1,7 +1,7 @@
 //! An open library: the calls of the room above, and the state they share with the tasks behind.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +25,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     Change, Need, Result, VaultError, View,
     budget::Budget,
+    check,
     claim::Turn,
     collect::CollectOptions,
     fetch::Fetches,
@@ -176,6 +177,9 @@ pub struct Vault {
     pub(crate) counters: Counters,
     /// States of the past that are in use or wait for a root, by the transaction they end with.
     pub(crate) past: Mutex<BTreeMap<TxSeq, Past>>,
+    /// Chunks on record as having no good copy: what is stored again is not looked for there.
+    pub(crate) lost: Mutex<HashSet<ChunkId>>,
+    pub(crate) check_progress: check::Progress,
     /// What was found damaged: object and how.
     pub(crate) damage: Mutex<BTreeMap<String, String>>,
     /// Where tasks run; none for a library that only lives in memory.
@@ -249,6 +253,8 @@ impl Vault {
             collecting: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
             past: Mutex::default(),
+            lost: Mutex::default(),
+            check_progress: check::Progress::default(),
             damage: Mutex::default(),
             runtime: tokio::runtime::Handle::try_current().ok(),
             tasks: Mutex::default(),
@@ -337,6 +343,9 @@ impl Vault {
         totals.file_bytes = totals.file_bytes.wrapping_add_signed(change.file_bytes);
         let mut loose = self.loose.lock();
         for (id, place) in loose.iter() {
+            if self.lost.lock().remove(id) {
+                all.push(Op { key: record::lost_key(*id), value: None });
+            }
             totals.chunks += 1;
             totals.chunk_bytes += u64::from(place.plain_len);
             totals.sealed_bytes += u64::from(place.len);
@@ -447,6 +456,9 @@ impl Vault {
         if let Some(place) = self.loose.lock().get(&id) {
             return Ok(Some(place.clone()));
         }
+        if self.lost.lock().contains(&id) {
+            return Ok(None);
+        }
         self.place_of(id)
     }
 
@@ -528,6 +540,10 @@ impl Vault {
                 Err(self.damaged(haven_format::layout::pack(pack), &format!("{error} (not uploaded yet)")))
             }
             Err(Miss::Absent) if self.fetches.was_bad(pack, place.part()) => {
+                // It may have been stored again since.
+                if let Some(other) = self.place_of(id)?.filter(|other| *other != place) {
+                    return self.chunk(id, Some(&other));
+                }
                 Err(self
                     .damaged(haven_format::layout::pack(pack), "a chunk's seal does not open, as the bucket has it"))
             }

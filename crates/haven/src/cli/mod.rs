@@ -2,6 +2,7 @@
 
 pub mod ask;
 mod bench;
+mod check;
 mod claims;
 mod config;
 mod doctor;
@@ -71,6 +72,7 @@ enum Command {
     Salvage(salvage::Args),
     Snapshot(snapshot::Args),
     Gc(gc::Args),
+    Check(check::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
     Config(config::Args),
@@ -187,6 +189,7 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Salvage(args) => salvage::run(&context()?, args),
         Command::Snapshot(args) => snapshot::run(&context()?, args),
         Command::Gc(args) => gc::run(&context()?, &args),
+        Command::Check(args) => check::run(&context()?, &args),
         Command::Doctor(args) => doctor::run(context(), args),
         Command::Bench(args) => bench::run(&context()?, args),
         Command::Config(args) => config::run(&context()?, args),

@@ -3,11 +3,7 @@
 //! First the inodes whose records differ, or whose names do, are found by reading both states side by side; then their
 //! paths.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    iter::Peekable,
-    vec::IntoIter,
-};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 use haven_format::{
@@ -19,10 +15,11 @@ use haven_vault::View;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{Library, missing, refusal};
-
-const PAGE: usize = 4096;
-const DIRECTORY: u32 = 4;
+use super::{
+    Library, missing,
+    names::{Pages, unreadable},
+    refusal,
+};
 
 /// One path that differs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,66 +40,6 @@ pub struct Difference {
 struct Change {
     content: bool,
     attributes: bool,
-}
-
-/// Names of the inodes looked for, and all directories.
-#[derive(Default)]
-struct Names {
-    directories: HashMap<u64, (u64, Bytes)>,
-    of: HashMap<u64, Vec<(u64, Bytes)>>,
-}
-
-impl Names {
-    fn path(&self, parent: u64, name: &Bytes) -> String {
-        let mut parts = vec![name.clone()];
-        let mut at = parent;
-        while at != Ino::ROOT.0 {
-            let Some((above, name)) = self.directories.get(&at) else { break };
-            parts.push(name.clone());
-            at = *above;
-        }
-        parts.reverse();
-        let text: Vec<_> = parts.iter().map(|part| String::from_utf8_lossy(part)).collect();
-        text.join("/")
-    }
-
-    fn paths(&self, ino: u64) -> BTreeSet<String> {
-        self.of.get(&ino).into_iter().flatten().map(|(parent, name)| self.path(*parent, name)).collect()
-    }
-}
-
-/// Records of a view, in order, a page at a time.
-struct Pages<'a> {
-    library: &'a Library,
-    view: &'a View,
-    range: std::ops::Range<Key>,
-    page: Peekable<IntoIter<(Key, Bytes)>>,
-    ended: bool,
-}
-
-impl<'a> Pages<'a> {
-    fn new(library: &'a Library, view: &'a View) -> Self {
-        let range = record::inodes_from(Ino(0));
-        Self { library, view, range, page: Vec::new().into_iter().peekable(), ended: false }
-    }
-
-    async fn fill(&mut self) -> Result<(), Refusal> {
-        while self.page.peek().is_none() && !self.ended {
-            let range = self.range.clone();
-            let batch = self.library.settled(|| self.view.scan(range.clone(), PAGE)).await?;
-            match batch.last() {
-                Some((last, _)) => self.range.start = [&last[..], &[0]].concat().into(),
-                None => self.ended = true,
-            }
-            self.page = batch.into_iter().peekable();
-            tokio::task::yield_now().await;
-        }
-        Ok(())
-    }
-}
-
-fn unreadable(_: prost::DecodeError) -> Refusal {
-    Refusal::new("damaged", "a record is unreadable")
 }
 
 /// Whether two values of one key say the same of a file.
@@ -141,7 +78,8 @@ impl Library {
     pub(super) async fn diff(&self, a: &str, b: &str) -> Result<Vec<Difference>, Refusal> {
         let (before, after) = (self.view(a).await?, self.view(b).await?);
         let changes = self.changed_inodes(&before, &after).await?;
-        let (old, new) = (self.names(&before, &changes).await?, self.names(&after, &changes).await?);
+        let wanted: HashSet<u64> = changes.keys().copied().collect();
+        let (old, new) = (self.names(&before, &wanted).await?, self.names(&after, &wanted).await?);
         let mut out = Vec::new();
         for (ino, change) in changes {
             let sizes = (self.size(&before, ino).await?, self.size(&after, ino).await?);
@@ -189,26 +127,6 @@ impl Library {
                 let known = changes.entry(ino.0).or_default();
                 known.content |= change.content;
                 known.attributes |= change.attributes;
-            }
-        }
-    }
-
-    async fn names(&self, view: &View, wanted: &BTreeMap<u64, Change>) -> Result<Names, Refusal> {
-        let mut names = Names::default();
-        let mut pages = Pages::new(self, view);
-        loop {
-            pages.fill().await?;
-            let Some((key, value)) = pages.page.next() else { return Ok(names) };
-            if record::entry_cookie(&key).is_none() {
-                continue;
-            }
-            let Some(parent) = record::key_inode(&key) else { continue };
-            let entry = Entry::decode(value).map_err(unreadable)?;
-            if entry.kind == DIRECTORY {
-                names.directories.insert(entry.ino, (parent.0, entry.name.clone()));
-            }
-            if wanted.contains_key(&entry.ino) {
-                names.of.entry(entry.ino).or_default().push((parent.0, entry.name));
             }
         }
     }

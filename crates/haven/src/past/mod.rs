@@ -6,9 +6,12 @@
 //!     {"do": "snapshot remove", "names": […], "dry"}      {"do": "snapshot protect", "name", "until", "shorten"}
 //!     {"do": "snapshot prune", "rules", "prefix", "dry"}  {"do": "snapshot diff", "a", "b"}
 //!     {"do": "gc", "dry", "release"}
+//!     {"do": "check", "read_data", "sample", "resume", "repair", "copies": [url, …]}
 //! ```
 
+mod check;
 mod diff;
+mod names;
 
 use std::sync::Arc;
 
@@ -23,8 +26,9 @@ use haven_vault::{Vault, VaultError, collect::CollectRun};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::words;
+use crate::{config::Config, words};
 
+pub use check::Hit;
 pub use diff::Difference;
 
 /// A library that is open in this process.
@@ -32,6 +36,7 @@ pub use diff::Difference;
 pub struct Library {
     pub vault: Arc<Vault>,
     pub fs: Arc<Fs>,
+    pub config: Arc<Config>,
 }
 
 /// A snapshot as commands tell it.
@@ -116,13 +121,17 @@ fn value(answer: impl Serialize) -> Result<Value, Refusal> {
 impl Library {
     /// Whether the request is one of those answered here.
     pub fn knows(request: &Request) -> bool {
-        request.verb == "gc" || request.verb.starts_with("snapshot ")
+        ["gc", "check"].contains(&request.verb.as_str()) || request.verb.starts_with("snapshot ")
     }
 
     /// Whether answering changes the library.
     pub fn writes(request: &Request) -> bool {
-        let looks = ["snapshot list", "snapshot show", "snapshot diff"];
-        !looks.contains(&request.verb.as_str()) && !(request.verb == "snapshot prune" && request.flag("dry"))
+        match request.verb.as_str() {
+            "snapshot list" | "snapshot show" | "snapshot diff" => false,
+            "snapshot prune" => !request.flag("dry"),
+            "check" => request.flag("repair"),
+            _ => true,
+        }
     }
 
     pub async fn answer(&self, request: &Request) -> Result<Value, Refusal> {
@@ -142,6 +151,7 @@ impl Library {
             }
             "snapshot prune" => self.prune(request).await,
             "snapshot diff" => value(self.diff(text(request, "a"), text(request, "b")).await?),
+            "check" => self.check(request).await,
             "gc" => {
                 let run = CollectRun { dry: request.flag("dry"), release: request.flag("release") };
                 value(self.vault.collect(run).await.map_err(|error| refusal(&error))?)

@@ -113,7 +113,7 @@ impl Vault {
         }
         tidy(&mut marked.needed);
         marked.dead = self.when_settled(|| self.dead_list()).await?;
-        for (pack, info) in self.when_settled(|| self.pack_infos()).await? {
+        for (pack, info) in self.when_settled(|| self.all_packs()).await? {
             marked.packs.entry(pack).or_default().bytes = info.bytes;
         }
         let at_root = View::fixed(self.table.clone(), Arc::new(live));
@@ -184,7 +184,7 @@ impl Vault {
     }
 
     /// Calls `each` with every record of the range in turn.
-    pub(super) async fn walk(
+    pub(crate) async fn walk(
         self: &Arc<Self>,
         view: &View,
         mut range: std::ops::Range<Bytes>,
@@ -257,7 +257,7 @@ impl Vault {
         Ok(missing)
     }
 
-    pub(super) fn chunk_record(&self, key: &Bytes, value: &Bytes) -> Result<(ChunkId, ChunkPlace)> {
+    pub(crate) fn chunk_record(&self, key: &Bytes, value: &Bytes) -> Result<(ChunkId, ChunkPlace)> {
         let unreadable = || self.damaged("the chunk index".into(), "a record is unreadable");
         let id = record::key_chunk(key).ok_or_else(unreadable)?;
         let place = ChunkPlace::decode(value.clone()).map_err(|_| unreadable())?;

@@ -120,7 +120,7 @@ pub struct Collected {
 }
 
 /// The dead list.
-type DeadList = HashMap<String, Dead>;
+pub(crate) type DeadList = HashMap<String, Dead>;
 
 impl Vault {
     /// Collects garbage when it is time.
@@ -248,7 +248,7 @@ impl Vault {
     }
 
     /// Everything on the dead list.
-    fn dead_list(&self) -> Result<DeadList> {
+    pub(crate) fn dead_list(&self) -> Result<DeadList> {
         let mut out = HashMap::new();
         let mut range = record::dead();
         loop {
@@ -278,7 +278,7 @@ impl Vault {
     }
 
     /// Commits records that are the library's own; waits where the log has grown too long.
-    async fn commit_own(self: &Arc<Self>, ops: Vec<Op>, change: impl Fn(&mut Totals)) -> Result<()> {
+    pub(crate) async fn commit_own(self: &Arc<Self>, ops: Vec<Op>, change: impl Fn(&mut Totals)) -> Result<()> {
         self.when_settled(|| {
             let mut head = self.head.lock();
             self.commit_totals(&mut head, ops.clone(), &change)
@@ -297,7 +297,7 @@ impl Vault {
     }
 
     /// All packs on record.
-    fn pack_infos(&self) -> Result<HashMap<PackId, PackInfo>> {
+    pub(crate) fn all_packs(&self) -> Result<HashMap<PackId, PackInfo>> {
         let mut out = HashMap::new();
         let mut range = record::packs();
         loop {

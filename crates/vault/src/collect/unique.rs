@@ -61,7 +61,8 @@ fn merge(a: &[Owned], b: &[Owned]) -> Vec<Owned> {
         match (a.peek().copied(), b.peek().copied()) {
             (Some(x), Some(y)) if x.0 == y.0 => {
                 out.push((x.0, SHARED, x.2));
-                (a.next(), b.next());
+                a.next();
+                b.next();
             }
             (Some(x), y) if y.is_none_or(|y| x.0 < y.0) => out.extend(a.next()),
             (_, Some(_)) => out.extend(b.next()),

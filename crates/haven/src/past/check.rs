@@ -1,0 +1,132 @@
+//! Checking the library, told in files.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use haven_format::{
+    ChunkId, PackId,
+    record::{self, Extent},
+};
+use haven_mount::control::{Refusal, Request};
+use haven_vault::{
+    View,
+    check::{CheckOptions, Checked, Fault},
+};
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    Library,
+    names::{Pages, unreadable},
+    refusal,
+};
+use crate::library;
+
+/// A file that damage has reached.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Hit {
+    pub path: String,
+    /// The snapshot it is in; `None`: the library as it is now.
+    pub snapshot: Option<String>,
+    /// Whether it can be read again.
+    pub mended: bool,
+    /// Objects in the bucket that were damaged.
+    pub objects: Vec<String>,
+}
+
+/// What a check found.
+#[derive(Debug, Serialize)]
+struct Told {
+    objects: u64,
+    read_bytes: u64,
+    faults: Vec<Fault>,
+    files: Vec<Hit>,
+    lost_chunks: u64,
+    /// Everything that is damaged was mended, or nothing is damaged.
+    whole: bool,
+}
+
+impl Library {
+    pub(super) async fn check(&self, request: &Request) -> Result<Value, Refusal> {
+        let options = CheckOptions {
+            read_data: request.flag("read_data"),
+            sample: request.with.get("sample").and_then(Value::as_f64),
+            resume: request.flag("resume"),
+            repair: request.flag("repair"),
+            copies: self.copies(request)?,
+        };
+        let checked = self.vault.check(&options).await.map_err(|error| refusal(&error))?;
+        let files = self.files_of(&checked).await?;
+        let whole = checked.faults.iter().all(|fault| fault.repaired_from.is_some());
+        let Checked { objects, read_bytes, faults, lost_chunks, .. } = checked;
+        super::value(Told { objects, read_bytes, faults, files, lost_chunks, whole })
+    }
+
+    fn copies(&self, request: &Request) -> Result<Vec<(String, haven_store::DynStore)>, Refusal> {
+        let named = request.with.get("copies").and_then(Value::as_array).cloned().unwrap_or_default();
+        let open = |url: &str| {
+            let stack = library::open_store(url, &self.config.store);
+            stack.map(|stack| (url.to_owned(), stack.store)).map_err(|trouble| Refusal::new("refused", trouble.what))
+        };
+        named.iter().filter_map(Value::as_str).map(open).collect()
+    }
+
+    /// The files, now and in every snapshot, that have any of the damaged chunks.
+    async fn files_of(&self, checked: &Checked) -> Result<Vec<Hit>, Refusal> {
+        let bad: HashMap<ChunkId, (PackId, bool)> = checked
+            .chunks
+            .iter()
+            .map(|(id, pack)| (*id, (*pack, false)))
+            .chain(checked.mended.iter().map(|(id, pack)| (*id, (*pack, true))))
+            .collect();
+        if bad.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut hits = self.hits(&self.vault.live(), None, &bad).await?;
+        for (name, snapshot) in self.settled(|| self.vault.snapshots()).await? {
+            let view = self.settled(|| self.vault.view_of(&snapshot)).await?;
+            let name = String::from_utf8_lossy(&name).into_owned();
+            hits.extend(self.hits(&view, Some(name), &bad).await?);
+        }
+        hits.sort();
+        Ok(hits)
+    }
+
+    async fn hits(
+        &self,
+        view: &View,
+        snapshot: Option<String>,
+        bad: &HashMap<ChunkId, (PackId, bool)>,
+    ) -> Result<Vec<Hit>, Refusal> {
+        let mut inodes: HashMap<u64, (BTreeSet<PackId>, bool)> = HashMap::new();
+        let mut pages = Pages::new(self, view);
+        loop {
+            pages.fill().await?;
+            let Some((key, value)) = pages.page.next() else { break };
+            if record::extent_offset(&key).is_none() {
+                continue;
+            }
+            let chunk = Extent::decode(value).map_err(unreadable)?.chunk_id();
+            if let Some((pack, mended)) = chunk.and_then(|id| bad.get(&id))
+                && let Some(ino) = record::key_inode(&key)
+            {
+                let (packs, all) = inodes.entry(ino.0).or_insert((BTreeSet::new(), true));
+                packs.insert(*pack);
+                *all &= mended;
+            }
+        }
+        let names = self.names(view, &inodes.keys().copied().collect::<HashSet<u64>>()).await?;
+        let mut out = Vec::new();
+        for (ino, (packs, mended)) in inodes {
+            let objects: Vec<String> = packs.into_iter().map(haven_format::layout::pack).collect();
+            let mut paths = names.paths(ino);
+            if paths.is_empty() {
+                // Without a name, and open when it was seen.
+                paths.insert(format!("(inode {ino}, without a name)"));
+            }
+            let hit = |path| Hit { path, snapshot: snapshot.clone(), mended, objects: objects.clone() };
+            out.extend(paths.into_iter().map(hit));
+        }
+        Ok(out)
+    }
+}
