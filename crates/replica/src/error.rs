@@ -130,6 +130,16 @@ pub enum ReplicaError {
     Strange { object: String, detail: String },
     #[error("the place of the replica is not empty, and what is there is not a replica: it holds {example}")]
     Occupied { example: String },
+    /// The old library has changes that the replica lacks.
+    #[error(
+        "the old library has {changes} changes that the replica lacks: it ends with {theirs}, the replica with {ours}"
+    )]
+    WouldLose { changes: u64, seconds: f64, ours: Position, theirs: Position },
+    /// Whether the old library has changes that the replica lacks can't be told.
+    #[error("the old library can't be asked ({why}); the replica ends with {ours}")]
+    Unasked { ours: Position, why: String },
+    #[error("another machine claims the {side} at the same moment ({object})")]
+    Contended { side: Side, object: String },
     /// The store did not keep what was put.
     #[error("{object} was sent and is not what was sent: {detail}")]
     NotKept { object: String, detail: String },

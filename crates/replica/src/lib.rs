@@ -10,29 +10,38 @@
 //! Expects: objects are written once under names of their own (FORMAT.md, section 1); one replicator at a time works on
 //! a replica (two do no harm, and do the work twice).
 //!
-//! Start at [`Replicator`]. Built on `format` and `store` alone.
+//! Start at [`Replicator`]; [`examine()`] verifies a copy by itself, [`Restorer`] makes a library of one, [`promote()`] puts
+//! one in the library's place. Built on `format` and `store` alone.
 
+mod behind;
 mod carry;
 mod delete;
 mod error;
+mod examine;
 mod inventory;
 mod lease;
 mod lineage;
 mod look;
 mod names;
 mod needs;
+mod promote;
 mod readback;
 mod records;
+mod restore;
 mod standing;
 mod state;
 mod sync;
 mod verify;
 mod world;
 
+pub use behind::{Behind, behind};
 pub use delete::Deletions;
 pub use error::{Damage, Oddity, ReplicaError, Side};
+pub use examine::{Depth, Examined, examine};
 pub use look::Position;
+pub use promote::{PromoteOptions, Promoted, promote};
 pub use readback::ReadBack;
+pub use restore::{RestoreOptions, Restored, Restorer};
 pub use standing::{HeldStanding, newest as newest_standing};
 pub use sync::{Options, Progress, ProgressFn, Replicator, Run, Summary};
 pub use world::{Clock, Dice, World};

@@ -51,7 +51,14 @@ impl HeldStanding {
 
     /// Puts `next` in the place of what is held, under the next number; the older ones are removed where that is
     /// allowed. Returns whether it was.
-    pub async fn supersede(&mut self, store: &DynStore, keys: &Keys, world: &World, next: Standing) -> Result<bool> {
+    pub async fn supersede(
+        &mut self,
+        store: &DynStore,
+        side: Side,
+        keys: &Keys,
+        world: &World,
+        next: Standing,
+    ) -> Result<bool> {
         let highest = self.names.iter().filter_map(|name| layout::parse_standing(name)).map(|(seq, _)| seq).max();
         let next = Standing {
             seq: highest.unwrap_or(0) + 1,
@@ -62,7 +69,7 @@ impl HeldStanding {
         let name = next.name().expect("the nonce has its length");
         let body = next.seal(keys, world.roll()).expect("the nonce has its length");
         let put = store.put(&object(&name), body.into(), PutMode::Always).await;
-        put.at(Side::Replica, "what this copy is can't be written")?;
+        put.at(side, "what this copy is can't be written")?;
         let mut allowed = true;
         let mut left = vec![name];
         for old in std::mem::take(&mut self.names) {

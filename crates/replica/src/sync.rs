@@ -408,7 +408,7 @@ impl Replicator {
 
     pub(crate) async fn write_standing(&mut self) -> Result<()> {
         let next = self.standing();
-        let allowed = self.held.supersede(&self.replica, &self.keys, &self.world, next).await?;
+        let allowed = self.held.supersede(&self.replica, Side::Replica, &self.keys, &self.world, next).await?;
         if !allowed {
             // Each one stays for ever: fewer of them.
             self.options.note_every = self.options.note_every.max(Duration::from_secs(3600));

@@ -93,7 +93,7 @@ impl Source {
         let keys = config.keys().clone();
         let clock = Hands(Arc::new(AtomicI64::new(1_800_000_000)), tokio::time::Instant::now());
         let disk = MemoryDisk::new();
-        let vault = open(&bucket, &disk, &clock, seed, &keys).await;
+        let vault = open(bucket.clone(), &disk, &clock, seed, &keys).await;
         Self { bucket, keys, vault, clock, rng, disk, seed, states: vec![Photos::new()] }
     }
 
@@ -107,9 +107,24 @@ impl Source {
 
     /// Another writer takes over, with nothing but the bucket.
     pub async fn another_machine(&mut self) {
+        self.moved_to(self.bucket.clone(), self.bucket.clone()).await;
+    }
+
+    /// A writer goes on in another bucket, seen through `store`.
+    pub async fn moved_to(&mut self, bucket: Arc<Memory>, store: DynStore) {
         self.seed += 1000;
         self.disk = MemoryDisk::new();
-        self.vault = open(&self.bucket, &self.disk, &self.clock, self.seed, &self.keys).await;
+        self.bucket = bucket;
+        self.vault = open(store, &self.disk, &self.clock, self.seed, &self.keys).await;
+    }
+
+    pub fn world(&self) -> World {
+        let (clock, dice) = (self.clock.clone(), Mutex::new(ChaCha8Rng::seed_from_u64(self.states.len() as u64)));
+        World {
+            clock: Arc::new(move || clock.now()),
+            dice: Arc::new(move |out| dice.lock().fill(out)),
+            host: "replicator".into(),
+        }
     }
 
     pub fn photos(&self) -> Photos {
@@ -196,9 +211,9 @@ impl Source {
     }
 }
 
-async fn open(bucket: &Arc<Memory>, disk: &Arc<MemoryDisk>, clock: &Hands, seed: u64, keys: &Keys) -> Arc<Vault> {
+async fn open(store: DynStore, disk: &Arc<MemoryDisk>, clock: &Hands, seed: u64, keys: &Keys) -> Arc<Vault> {
     let world = haven_vault::World {
-        store: bucket.clone(),
+        store,
         disk: disk.clone(),
         clock: Arc::new(clock.clone()),
         dice: Arc::new(Dice::from_seed(seed)),
@@ -226,13 +241,7 @@ pub async fn patiently<T>(vault: &Arc<Vault>, call: impl Fn() -> Result<T, Vault
 
 /// A replicator of `source`, like one of a process that has just begun.
 pub fn replicator(source: &Source, from: DynStore, to: DynStore, options: Options) -> Replicator {
-    let (clock, dice) = (source.clock.clone(), Mutex::new(ChaCha8Rng::seed_from_u64(source.states.len() as u64)));
-    let world = World {
-        clock: Arc::new(move || clock.now()),
-        dice: Arc::new(move |out| dice.lock().fill(out)),
-        host: "replicator".into(),
-    };
-    Replicator::new(from, to, &source.keys, world, options, None)
+    Replicator::new(from, to, &source.keys, source.world(), options, None)
 }
 
 /// The photos in a copy, read by the second reader; every one compared with its hash.
