@@ -6,6 +6,7 @@ mod check;
 mod claims;
 mod config;
 mod doctor;
+mod export;
 mod flush;
 mod gc;
 mod init;
@@ -73,6 +74,7 @@ enum Command {
     Snapshot(snapshot::Args),
     Gc(gc::Args),
     Check(check::Args),
+    Export(export::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
     Config(config::Args),
@@ -190,6 +192,7 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Snapshot(args) => snapshot::run(&context()?, args),
         Command::Gc(args) => gc::run(&context()?, &args),
         Command::Check(args) => check::run(&context()?, &args),
+        Command::Export(args) => export::run(&context()?, args),
         Command::Doctor(args) => doctor::run(context(), args),
         Command::Bench(args) => bench::run(&context()?, args),
         Command::Config(args) => config::run(&context()?, args),

@@ -207,7 +207,7 @@ async fn serve(
 }
 
 /// The state that `--at` means: a snapshot of that name, or the last state not younger than that time.
-async fn past_view(vault: &Arc<Vault>, text: &str) -> Result<View, Trouble> {
+pub async fn past_view(vault: &Arc<Vault>, text: &str) -> Result<View, Trouble> {
     let cannot = |error: &VaultError| wire::vault_trouble("the library can't be shown as it was", error);
     if let Some(moment) = vault.state_of(text.as_bytes()).await.map_err(|error| cannot(&error))? {
         return Ok(moment.view);

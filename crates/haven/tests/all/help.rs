@@ -19,6 +19,7 @@ fn the_whole_help() {
         "key",
         "claims",
         "salvage",
+        "export",
         "doctor",
         "bench",
         "config",

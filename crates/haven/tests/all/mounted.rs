@@ -5,17 +5,17 @@ use std::{fs, path::Path};
 use crate::run::Machine;
 
 /// Whether mounts can be made here. Where the tests must be complete (CI is set), that they can't is a failure.
-fn can_mount() -> bool {
+pub fn can_mount() -> bool {
     let here = Path::new("/dev/fuse").exists();
     assert!(here || std::env::var_os("CI").is_none(), "no /dev/fuse: nothing can be mounted");
     here
 }
 
 /// Takes the mount off when the test ends early.
-struct Mount<'a>(&'a Machine, &'a str);
+pub struct Mount<'a>(&'a Machine, &'a str);
 
 impl<'a> Mount<'a> {
-    fn new(machine: &'a Machine, point: &'a str, flags: &str) -> Self {
+    pub fn new(machine: &'a Machine, point: &'a str, flags: &str) -> Self {
         fs::create_dir_all(machine.path(point)).unwrap();
         let said = machine.run(&format!("mount @lib @{point} --cache @cache-{point} {flags}"));
         assert_eq!(said.exit, 0, "{}", said.err);
