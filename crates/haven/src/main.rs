@@ -12,6 +12,7 @@ mod saved;
 mod secret;
 mod served;
 mod silence;
+mod standing;
 mod wire;
 mod words;
 

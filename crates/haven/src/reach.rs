@@ -17,7 +17,7 @@ use crate::{
     past::Library,
     report::{Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
-    wire,
+    standing, wire,
 };
 
 /// Which library, for commands that work on one whether it is mounted or not.
@@ -99,7 +99,9 @@ impl Which {
             Err(_) => wire::local_disk(&cache)?,
         };
         config.mount.read_only = !Library::writes(request);
-        let vault = wire::vault(wire::world(&stack, disk), &keys, wire::vault_options(&config)).await?;
+        let store = standing::store_for(&stack, &keys, &config, !config.mount.read_only).await?;
+        let world = haven_vault::World { store, ..wire::world(&stack, disk) };
+        let vault = wire::vault(world, &keys, wire::vault_options(&config)).await?;
         let fs = match wire::file_system(&vault, &keys, &config).await {
             Ok(fs) => fs,
             Err(error) => {

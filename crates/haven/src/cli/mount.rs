@@ -22,7 +22,7 @@ use crate::{
     report::{self, Code, Trouble, UNTOUCHED},
     secret::{KeyArgs, Source},
     served::Mounting,
-    wire, words,
+    standing, wire, words,
 };
 
 /// Show a library as a folder
@@ -186,7 +186,9 @@ async fn serve(
     let disk = wire::local_disk(&cache)?;
     remember(&cache, &plan)?;
     let options = haven_vault::Options { accept_rollback: plan.how.accept_rollback, ..wire::vault_options(&config) };
-    let vault = wire::vault(wire::world(&stack, disk), &keys, options).await?;
+    let store = standing::store_for(&stack, &keys, &config, !config.mount.read_only).await?;
+    let world = haven_vault::World { store, ..wire::world(&stack, disk) };
+    let vault = wire::vault(world, &keys, options).await?;
     let at = match &plan.how.at {
         Some(text) => Some(past_view(&vault, text).await?),
         None => None,

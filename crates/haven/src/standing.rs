@@ -1,0 +1,54 @@
+//! What a store holds: the library, a replica of it, one that is still being restored, or one that has been replaced.
+//! Asked once, before anything is opened for writing.
+
+use haven_format::{
+    Keys,
+    standing::{Role, Standing},
+};
+use haven_replica::Side;
+use haven_store::{DynStore, Stack};
+
+use crate::{
+    config::Config,
+    library,
+    report::{self, Code, Trouble, UNTOUCHED},
+};
+
+/// The store to open the library in. Refused where writing would be wrong; for a library that is being restored, what
+/// has not arrived yet is read from where it comes from.
+pub async fn store_for(stack: &Stack, keys: &Keys, config: &Config, write: bool) -> Result<DynStore, Trouble> {
+    let held = match haven_replica::newest_standing(&stack.store, keys, Side::Source).await {
+        Ok(held) => held,
+        Err(error) => {
+            return Err(Trouble::new(Code::Store, "what this store holds can't be found out")
+                .caused_by(&error)
+                .meaning(UNTOUCHED)
+                .next("try again; haven doctor tells what the store can do"));
+        }
+    };
+    let Some(standing) = held.standing else { return Ok(stack.store.clone()) };
+    match standing.role() {
+        Role::Library => Ok(stack.store.clone()),
+        Role::Restoring => {
+            let behind = library::open_store(&standing.of, &config.store)?;
+            report::note(format!("still being restored from {}: what is not here yet is read from there", standing.of));
+            Ok(haven_replica::behind(stack.store.clone(), behind.store))
+        }
+        role if write => Err(refused(role, &standing)),
+        _ => Ok(stack.store.clone()),
+    }
+}
+
+fn refused(role: Role, standing: &Standing) -> Trouble {
+    if role == Role::Superseded {
+        return Trouble::new(Code::Fenced, format!("another copy has taken this library's place: {}", standing.of))
+            .meaning("nothing was changed; what is here can be read, and is not the newest")
+            .next(format!("haven mount {} MOUNTPOINT    is the library now", standing.of))
+            .next("--read-only    looks at what is here");
+    }
+    Trouble::new(Code::Fenced, format!("this is the replica \"{}\" of {}", standing.called, standing.of))
+        .because("a replica is written by its replicator alone")
+        .meaning(UNTOUCHED)
+        .next("--read-only    looks at it")
+        .next(format!("haven replica promote {}    makes it the library", standing.called))
+}
