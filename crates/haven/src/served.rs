@@ -299,6 +299,12 @@ impl Commands {
         {
             all.extend(vault);
             all.insert("trouble".into(), json!(served.trouble()));
+            // What is not on this machine is not worth waiting for here.
+            let collected =
+                served.vault.collection().ok().flatten().map(|last| haven_vault::collect::Collected::from(&last));
+            all.insert("garbage".into(), json!(collected));
+            let snapshots = served.vault.snapshots().map_or(0, |snapshots| snapshots.len());
+            all.insert("snapshots".into(), json!(snapshots));
         }
         value
     }

@@ -66,6 +66,20 @@ fn told(status: &Value) -> String {
         ),
     ));
     rows.push(("requests", format!("{} to the store, {} failed", number("requests"), number("request_errors"))));
+    let garbage = &status["garbage"];
+    let waiting = garbage["waiting"]["bytes"].as_u64().unwrap_or_default();
+    rows.push((
+        "kept",
+        format!(
+            "{}; {} wait for their end",
+            words::count(number("snapshots") as usize, "snapshot"),
+            words::bytes(waiting)
+        ),
+    ));
+    if let Some(brake) = garbage["brake"].as_str() {
+        rows.push(("BRAKE", brake.to_owned()));
+        rows.push(("", "haven gc --dry-run tells what would go; haven gc --release lets it go".to_owned()));
+    }
     if let Some(trouble) = status["trouble"].as_str() {
         rows.push(("TROUBLE", trouble.to_owned()));
     }
