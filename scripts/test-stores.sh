@@ -21,13 +21,17 @@ for store in "$@"; do
     cargo test -p haven-store --test all -- --include-ignored "$store::" || failed+=("$store")
     continue
   fi
-  if ! environment=$(scripts/servers/"$store" up "$work/$store" "$port" haven); then
+  if ! environment=$(scripts/servers/"$store" up "$work/$store" "$port" haven other); then
     failed+=("$store"); continue
   fi
   (
     eval "$environment"
     reader=$(scripts/servers/"$store" key "$work/$store" reader read) || exit 1
-    export HAVEN_TEST_S3_URL=s3://haven HAVEN_TEST_S3_HONOURS=$store
+    export HAVEN_TEST_S3_URL=s3://haven HAVEN_TEST_S3_OTHER=s3://other HAVEN_TEST_S3_HONOURS=$store
+    if [ "$store" = ceph ]; then
+      scripts/servers/ceph locked "$work/ceph" locked || exit 1
+      export HAVEN_TEST_S3_LOCKED=s3://locked
+    fi
     HAVEN_TEST_S3_READER=$(sed -n 's/.*ACCESS_KEY_ID=\([^ ]*\).*/\1/p' <<<"$reader") || exit 1
     HAVEN_TEST_S3_READER+=" $(sed -n 's/.*SECRET_ACCESS_KEY=\([^ ]*\).*/\1/p' <<<"$reader")"
     export HAVEN_TEST_S3_READER

@@ -31,6 +31,13 @@ pub(crate) fn compact(seconds: i64) -> String {
     format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
+/// `2026-11-23T04:46:29Z`.
+pub(crate) fn iso(seconds: i64) -> String {
+    let (year, month, day) = date_from_days(seconds.div_euclid(86_400));
+    let rest = seconds.rem_euclid(86_400);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
 /// Reads `Mon, 23 Nov 2026 04:46:29 GMT`, as HTTP headers have it.
 pub(crate) fn parse_http(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -81,6 +88,7 @@ mod tests {
         assert_eq!(compact(1_445_412_480), "20151021T072800Z");
         assert_eq!(compact(951_782_400), "20000229T000000Z");
         assert_eq!(compact(0), "19700101T000000Z");
+        assert_eq!(iso(1_445_412_480), "2015-10-21T07:28:00Z");
     }
 
     #[test]

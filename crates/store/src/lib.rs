@@ -26,4 +26,4 @@ pub mod webdav;
 mod xml;
 
 pub use open::{OpenError, Stack, StoreOptions, open, open_bare, open_stack};
-pub use port::{Advice, DynStore, InvalidName, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError};
+pub use port::{Advice, DynStore, InvalidName, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError};

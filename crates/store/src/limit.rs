@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     human,
-    port::{DynStore, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError},
+    port::{DynStore, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError},
 };
 
 /// How much may go on at once.
@@ -210,5 +210,18 @@ impl Store for Limit {
     async fn copy(&self, from: &ObjectName, to: &ObjectName) -> Result<(), StoreError> {
         let _permit = permit(&self.uploads).await?;
         self.inner.copy(from, to).await
+    }
+
+    fn locate(&self) -> Option<Location> {
+        self.inner.locate()
+    }
+
+    fn copies_from(&self, source: &Location) -> bool {
+        self.inner.copies_from(source)
+    }
+
+    async fn copy_from(&self, source: &Location, name: &ObjectName) -> Result<(), StoreError> {
+        let _permit = permit(&self.uploads).await?;
+        self.inner.copy_from(source, name).await
     }
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::port::{Advice, DynStore, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError};
+use crate::port::{Advice, DynStore, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError};
 
 /// The verbs of the port, in the order of [`MeterSnapshot::verbs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -288,5 +288,17 @@ impl Store for Meter {
 
     async fn copy(&self, from: &ObjectName, to: &ObjectName) -> Result<(), StoreError> {
         self.watch(Verb::Copy, 0, self.inner.copy(from, to), |()| 0).await
+    }
+
+    fn locate(&self) -> Option<Location> {
+        self.inner.locate()
+    }
+
+    fn copies_from(&self, source: &Location) -> bool {
+        self.inner.copies_from(source)
+    }
+
+    async fn copy_from(&self, source: &Location, name: &ObjectName) -> Result<(), StoreError> {
+        self.watch(Verb::Copy, 0, self.inner.copy_from(source, name), |()| 0).await
     }
 }

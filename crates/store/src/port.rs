@@ -9,7 +9,7 @@
 //! - `list` returns names in ascending byte order;
 //! - deleting what is absent is success.
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{any::Any, fmt, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -83,6 +83,32 @@ pub struct ListPage {
     pub more: bool,
 }
 
+/// Where a store's objects are, for another store that could fetch them from there itself.
+/// What is in it is the adapter's own affair.
+#[derive(Clone)]
+pub struct Location {
+    shown: String,
+    place: Arc<dyn Any + Send + Sync>,
+}
+
+impl Location {
+    /// `shown` describes it without secrets.
+    pub fn new(shown: impl Into<String>, place: impl Any + Send + Sync) -> Self {
+        Self { shown: shown.into(), place: Arc::new(place) }
+    }
+
+    /// What an adapter of that kind has put into it.
+    pub fn as_kind<T: Any>(&self) -> Option<&T> {
+        self.place.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
 /// The verbs. All futures are cancel-safe in the sense that a dropped `put` either took effect or did not.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
@@ -106,6 +132,24 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Copies within the store, on its side where it can.
     async fn copy(&self, from: &ObjectName, to: &ObjectName) -> Result<(), StoreError>;
+
+    /// Where the objects are, if another store may be able to fetch them from there.
+    fn locate(&self) -> Option<Location> {
+        None
+    }
+
+    /// Whether [`Store::copy_from`] works for what is at `source`.
+    fn copies_from(&self, _source: &Location) -> bool {
+        false
+    }
+
+    /// Copies an object of the store at `source` to here, under the same name and without its bytes
+    /// passing through this process. `Unsupported` unless [`Store::copies_from`] says otherwise.
+    async fn copy_from(&self, source: &Location, name: &ObjectName) -> Result<(), StoreError> {
+        let detail =
+            format!("{name} can't be copied from {source:?} to {} without passing through here", self.describe());
+        Err(StoreError::Unsupported { detail })
+    }
 }
 
 /// How most of the house holds a store.

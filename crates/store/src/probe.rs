@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     open::{OpenError, StoreOptions, open_probed},
-    port::{DynStore, ObjectMeta, ObjectName, PutMode, StoreError},
+    port::{Advice, DynStore, ObjectMeta, ObjectName, PutMode, StoreError},
     s3::{Digest, S3},
 };
 
@@ -20,6 +20,8 @@ use crate::{
 const RACERS: u8 = 8;
 /// How many objects are listed to learn the page size: more than a page of 1000 would cost too much.
 const LISTED: usize = 24;
+/// For how long objects are locked to see whether that holds.
+const LOCK_SECONDS: u32 = 10;
 /// How many small puts and gets are timed.
 const TIMED: usize = 15;
 /// The length of the timed objects in bytes: small, and in the range where delayed acknowledgements show.
@@ -44,10 +46,14 @@ pub enum Trait {
     DeleteVisible,
     WrongMd5Refused,
     WrongSha256Refused,
+    WrongCrc32cRefused,
+    VersionsKept,
+    LockHolds,
+    LockStays,
 }
 
 impl Trait {
-    pub const ALL: [Trait; 15] = [
+    pub const ALL: [Trait; 19] = [
         Trait::ReadAfterWrite,
         Trait::ListAfterWrite,
         Trait::OverwriteVisible,
@@ -63,6 +69,10 @@ impl Trait {
         Trait::DeleteVisible,
         Trait::WrongMd5Refused,
         Trait::WrongSha256Refused,
+        Trait::WrongCrc32cRefused,
+        Trait::VersionsKept,
+        Trait::LockHolds,
+        Trait::LockStays,
     ];
 
     /// What it is, in a few words.
@@ -83,6 +93,10 @@ impl Trait {
             Trait::DeleteVisible => "a deleted object is gone at once",
             Trait::WrongMd5Refused => "a body with a wrong MD5 is refused",
             Trait::WrongSha256Refused => "a body with a wrong SHA-256 is refused",
+            Trait::WrongCrc32cRefused => "a body with a wrong CRC32C is refused",
+            Trait::VersionsKept => "a replaced object's former version is kept",
+            Trait::LockHolds => "a locked object can't be deleted",
+            Trait::LockStays => "this key can't lift a lock before its time",
         }
     }
 
@@ -202,6 +216,10 @@ async fn run(store: DynStore, s3: Option<&S3>) -> Result<Report, ProbeError> {
         let found = match (tried, s3) {
             (Trait::WrongMd5Refused, Some(s3)) => probe.wrong_digest(s3, Digest::Md5).await,
             (Trait::WrongSha256Refused, Some(s3)) => probe.wrong_digest(s3, Digest::Sha256).await,
+            (Trait::WrongCrc32cRefused, Some(s3)) => probe.wrong_digest(s3, Digest::Crc32c).await,
+            (Trait::VersionsKept, Some(s3)) => probe.versions_kept(s3).await,
+            (Trait::LockHolds, Some(s3)) => probe.lock(s3, false).await,
+            (Trait::LockStays, Some(s3)) => probe.lock(s3, true).await,
             _ => probe.attempt(tried).await,
         };
         findings.insert(tried, found.unwrap_or_else(|error| Finding::Failed(error.to_string())));
@@ -218,6 +236,9 @@ async fn run(store: DynStore, s3: Option<&S3>) -> Result<Report, ProbeError> {
         get_p50_micros: Some(get),
     };
     probe.tidy().await.map_err(unusable)?;
+    if let Some(s3) = s3.filter(|_| report.findings[&Trait::VersionsKept] == Finding::Honoured) {
+        probe.tidy_versions(s3).await.map_err(unusable)?;
+    }
     Ok(report)
 }
 
@@ -260,7 +281,12 @@ impl Probe {
             Trait::StartAfter => self.start_after().await,
             Trait::Copy => self.copy().await,
             Trait::DeleteVisible => self.delete().await,
-            Trait::WrongMd5Refused | Trait::WrongSha256Refused => Ok(Finding::NotProbed),
+            Trait::WrongMd5Refused
+            | Trait::WrongSha256Refused
+            | Trait::WrongCrc32cRefused
+            | Trait::VersionsKept
+            | Trait::LockHolds
+            | Trait::LockStays => Ok(Finding::NotProbed),
         }
     }
 
@@ -446,6 +472,66 @@ impl Probe {
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn versions_kept(&self, s3: &S3) -> Result<Finding, StoreError> {
+        let name = self.name("versions");
+        let first = s3.put_version(&name, "first", None).await?;
+        s3.put_version(&name, "second", None).await?;
+        let Some(first) = first else { return Ok(Finding::Ignored("versioning is not on".into())) };
+        match s3.get_version(&name, &first).await {
+            Ok(body) => Ok(verdict(body == "first", || "another body comes back".into())),
+            Err(StoreError::NotFound { .. }) => Ok(Finding::Ignored("it gives versions a name, and keeps none".into())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Locks an object for some seconds and tries to delete it; `lift`: asking to lift the lock.
+    async fn lock(&self, s3: &S3, lift: bool) -> Result<Finding, StoreError> {
+        let name = self.name(if lift { "lifted" } else { "locked" });
+        let id = match s3.put_version(&name, "locked", Some(LOCK_SECONDS)).await {
+            Ok(Some(id)) => id,
+            Ok(None) => return Ok(Finding::Ignored("it takes the lock, and has no versions to lock".into())),
+            Err(error) if error.advice() == Advice::Setting => {
+                return Ok(Finding::Ignored(format!("it takes no lock: {error}")));
+            }
+            Err(error) => return Err(error),
+        };
+        match s3.delete_version(&name, &id, lift).await {
+            Ok(()) => {}
+            // In whatever words it refuses.
+            Err(error) if error.advice() == Advice::Setting => {}
+            Err(error) => return Err(error),
+        }
+        // What counts is whether it is still there.
+        match s3.get_version(&name, &id).await {
+            Ok(body) => Ok(verdict(body == "locked", || "another body comes back".into())),
+            Err(StoreError::NotFound { .. }) if lift => {
+                Ok(Finding::Ignored("it may: who has it can delete what is locked in governance mode".into()))
+            }
+            Err(StoreError::NotFound { .. }) => {
+                Ok(Finding::Ignored("it takes the lock, and deletes all the same".into()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes what a bucket with versions has kept of all this, the locked last.
+    async fn tidy_versions(&self, s3: &S3) -> Result<(), StoreError> {
+        let prefix = format!("{}/", self.prefix);
+        // A page of versions each time, and at last those that were locked when they were tried first.
+        for _ in 0..10 {
+            let found = s3.versions(&prefix).await?;
+            let removed = join_all(found.iter().map(|(name, id)| s3.delete_version(name, id, true))).await;
+            if removed.iter().all(Result::is_ok) && found.len() < 1000 {
+                return Ok(());
+            }
+            if removed.iter().flat_map(|result| result.as_ref().err()).any(|e| e.advice() == Advice::Setting) {
+                tokio::time::sleep(Duration::from_secs(u64::from(LOCK_SECONDS))).await;
+            }
+        }
+        // What can't be removed is small, and its lock is over in seconds.
+        Ok(())
     }
 
     /// The median of small puts and of small gets, in microseconds.

@@ -23,7 +23,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     human,
-    port::{Advice, DynStore, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError},
+    port::{Advice, DynStore, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError},
 };
 
 /// How to ask again.
@@ -252,5 +252,17 @@ impl Store for Retry {
 
     async fn copy(&self, from: &ObjectName, to: &ObjectName) -> Result<(), StoreError> {
         self.persist(|| self.inner.copy(from, to)).await
+    }
+
+    fn locate(&self) -> Option<Location> {
+        self.inner.locate()
+    }
+
+    fn copies_from(&self, source: &Location) -> bool {
+        self.inner.copies_from(source)
+    }
+
+    async fn copy_from(&self, source: &Location, name: &ObjectName) -> Result<(), StoreError> {
+        self.persist(|| self.inner.copy_from(source, name)).await
     }
 }

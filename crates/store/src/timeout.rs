@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     human,
-    port::{DynStore, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError},
+    port::{DynStore, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError},
 };
 
 /// How long one request may take.
@@ -96,5 +96,17 @@ impl Store for Timeout {
 
     async fn copy(&self, from: &ObjectName, to: &ObjectName) -> Result<(), StoreError> {
         self.within(self.config.whole_bytes, self.inner.copy(from, to)).await
+    }
+
+    fn locate(&self) -> Option<Location> {
+        self.inner.locate()
+    }
+
+    fn copies_from(&self, source: &Location) -> bool {
+        self.inner.copies_from(source)
+    }
+
+    async fn copy_from(&self, source: &Location, name: &ObjectName) -> Result<(), StoreError> {
+        self.within(self.config.whole_bytes, self.inner.copy_from(source, name)).await
     }
 }

@@ -184,6 +184,7 @@ async fn store(url: &str, config: &crate::config::Config) -> Vec<Finding> {
     let mut findings = match probe::probe_url(url, &config.store).await {
         Ok(report) => {
             let mut findings = probed(&report);
+            findings.extend(unlocked(url, config, &report));
             if let Some(before) = remembered::recall(&report.store) {
                 findings.extend(before.lost(&report).into_iter().map(|lost| {
                     let says = format!("not so any more: {} (on {} it was)", lost.title(), before.day);
@@ -209,6 +210,15 @@ async fn store(url: &str, config: &crate::config::Config) -> Vec<Finding> {
         Err(trouble) => Finding::of("library", &trouble),
     });
     findings
+}
+
+/// A lock that was asked for and does not hold is worse than none: somebody relies on it.
+fn unlocked(url: &str, config: &crate::config::Config, report: &Report) -> Option<Finding> {
+    config.store.s3.lock.filter(|_| url.starts_with("s3://"))?;
+    let holds = report.findings.get(&probe::Trait::LockHolds) == Some(&probe::Finding::Honoured);
+    let says = "store.s3.lock is set, and this store's locks do not hold: what is written there can be deleted";
+    let next = "take a bucket that was made with Object Lock, or remove the setting";
+    (!holds).then(|| Finding::new("lock", Verdict::Fail, says).next(next))
 }
 
 /// What the store really honours, by experiment.

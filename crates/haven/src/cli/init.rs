@@ -96,9 +96,9 @@ pub async fn make(
     Ok((told, kit_file.is_none().then(|| kit.text())))
 }
 
-/// A bucket is asked before it is trusted. Directories keep their promises; the tests of the store show it.
+/// A server is asked before it is trusted. Directories keep their promises; the tests of the store show it.
 async fn ensure_fit(url: &str, options: &StoreOptions) -> Result<(), Trouble> {
-    if !url.starts_with("s3://") {
+    if !["s3://", "sftp://", "webdav://", "webdavs://"].iter().any(|scheme| url.starts_with(scheme)) {
         return Ok(());
     }
     let report = match probe::probe_url(url, options).await {

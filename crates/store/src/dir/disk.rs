@@ -89,6 +89,18 @@ impl Disk {
         self.publish(to, true, |target| io::copy(&mut source, target).map(drop))
     }
 
+    /// The same from another root.
+    pub(super) fn copy_from(&self, source: &Self, name: &ObjectName) -> Result<(), StoreError> {
+        let mut source = source.open_object(name)?;
+        self.publish(name, true, |target| io::copy(&mut source, target).map(drop))
+    }
+
+    /// Whether both roots are on one file system.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        let device = |disk: &Self| rustix::fs::fstat(&*disk.root()).map(|stat| stat.st_dev).ok();
+        device(self).is_some_and(|ours| device(other) == Some(ours))
+    }
+
     pub(super) fn read(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, StoreError> {
         let mut file = self.open_object(name)?;
         let mut read = || -> io::Result<Vec<u8>> {

@@ -22,7 +22,7 @@ use std::{ops::Range, path::Path, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::port::{ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError};
+use crate::port::{ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError};
 use disk::Disk;
 
 /// A store in a directory. Its file work runs on tokio's blocking threads.
@@ -98,5 +98,22 @@ impl Store for Dir {
     async fn copy(&self, from: &ObjectName, to: &ObjectName) -> Result<(), StoreError> {
         let (from, to) = (from.clone(), to.clone());
         self.off_thread(move |disk| disk.copy(&from, &to)).await
+    }
+
+    fn locate(&self) -> Option<Location> {
+        Some(Location::new(self.describe(), self.disk.clone()))
+    }
+
+    /// Where both are on one file system, whose own copy may share the blocks.
+    fn copies_from(&self, source: &Location) -> bool {
+        source.as_kind::<Arc<Disk>>().is_some_and(|source| self.disk.is_beside(source))
+    }
+
+    async fn copy_from(&self, source: &Location, name: &ObjectName) -> Result<(), StoreError> {
+        let Some(source) = source.as_kind::<Arc<Disk>>().cloned() else {
+            return Err(StoreError::Unsupported { detail: format!("{source:?} is no directory") });
+        };
+        let name = name.clone();
+        self.off_thread(move |disk| disk.copy_from(&source, &name)).await
     }
 }

@@ -90,7 +90,7 @@ impl Refusal {
         let name = about.name.to_owned();
         match (self.status.as_u16(), self.code()) {
             (_, "NoSuchBucket") => StoreError::NoBucket { location: about.bucket.to_owned() },
-            (404, "NoSuchKey") => match about.condition {
+            (404, "NoSuchKey" | "NoSuchVersion") => match about.condition {
                 Some(PutMode::IfMatch(_)) => StoreError::Changed { name },
                 _ => StoreError::NotFound { name },
             },

@@ -1,12 +1,13 @@
 //! The settings of an S3 store, and what URL, settings and environment make of them together.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use http::uri::{Authority, Scheme};
 use serde::{Deserialize, Serialize};
 
 use super::credentials::{CredentialConfig, Source, profile_files, profile_section, setting};
 use crate::{
+    human,
     open::OpenError,
     secret::Environment,
     url::{decode, encode},
@@ -27,8 +28,15 @@ pub struct S3Config {
     pub ca_file: Option<PathBuf>,
     /// Whether the body's hash is part of the request's signature.
     pub payload: Payload,
+    /// What a body is sent with so that the store can refuse one that was damaged on the way.
+    pub checksum: Checksum,
     /// The storage class of new objects, as the store names it.
     pub storage_class: Option<String>,
+    /// For how long nobody may delete or replace a new object's version: S3's Object Lock, on a bucket
+    /// that was made with it.
+    pub lock: Option<Retention>,
+    /// Who may lift that lock before its time.
+    pub lock_mode: LockMode,
     /// The most names asked for in one page of a listing.
     pub list_page_max: Option<u16>,
     /// Where the keys come from.
@@ -58,6 +66,50 @@ pub enum Payload {
     /// Yes: the store refuses a body that was damaged on the way.
     Signed,
 }
+
+/// What a body is sent with so that the store can refuse one that was damaged on the way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checksum {
+    /// Nothing, which every store takes; but `Md5` where an object is locked, as AWS demands.
+    #[default]
+    None,
+    /// `Content-MD5`: known to nearly every store, half a gigabyte a second.
+    Md5,
+    /// `x-amz-checksum-crc32c`: costs nothing, known to newer stores, ignored by older ones.
+    Crc32c,
+    /// `x-amz-checksum-sha256`.
+    Sha256,
+}
+
+/// How long an object stays locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Retention(#[serde(with = "human::duration")] pub Duration);
+
+/// Who may lift a lock before its time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockMode {
+    /// Who has the right to (`s3:BypassGovernanceRetention`) and says so.
+    #[default]
+    Governance,
+    /// Nobody at all: what is paid for is paid until then.
+    Compliance,
+}
+
+impl LockMode {
+    /// As S3 writes it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Governance => "GOVERNANCE",
+            Self::Compliance => "COMPLIANCE",
+        }
+    }
+}
+
+/// A longer lock is a slip of the pen.
+const LOCK_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Where requests go.
 #[derive(Debug, Clone)]
@@ -148,6 +200,9 @@ impl Target {
             .or_else(|| env("AWS_DEFAULT_REGION"))
             .or_else(|| profile_region(config, env))
             .unwrap_or_else(|| "us-east-1".into());
+        if config.lock.is_some_and(|Retention(lock)| lock.is_zero() || lock > LOCK_MAX) {
+            return Err(bad("s3.lock", "it is a time such as \"30d\", at most 36500 days".into()));
+        }
         let is_token = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if region.is_empty() || !is_token(&region) {
             return Err(bad("region", format!("{region:?} is no region's name")));
@@ -159,7 +214,7 @@ impl Target {
             Some(("https", host)) => (Scheme::HTTPS, host),
             _ => return Err(bad("endpoint", format!("{endpoint:?} does not begin with https:// or http://"))),
         };
-        let host = host.trim_end_matches('/');
+        let host = host.trim_end_matches('/').to_ascii_lowercase();
         if host.contains(['/', '?', '#', '@']) {
             return Err(bad("endpoint", format!("{endpoint:?} has more than a host and a port")));
         }
@@ -168,14 +223,23 @@ impl Target {
             Style::Auto => Style::Virtual,
             style => style,
         };
-        let (host, base) = match style {
+        let (place, base) = match style {
             Style::Virtual => (format!("{}.{host}", url.bucket), "/".to_owned()),
-            Style::Path | Style::Auto => (host.to_owned(), format!("/{}/", url.bucket)),
+            Style::Path | Style::Auto => (host.clone(), format!("/{}/", url.bucket)),
         };
         let authority =
-            host.parse().map_err(|error| bad("endpoint", format!("{endpoint:?} has no usable host: {error}")))?;
+            place.parse().map_err(|error| bad("endpoint", format!("{endpoint:?} has no usable host: {error}")))?;
         let prefix = if url.prefix.is_empty() { String::new() } else { format!("{}/", url.prefix) };
+        let endpoint = format!("{scheme}://{host}");
         Ok(Self { scheme, authority, base, bucket: url.bucket, prefix, region, endpoint })
+    }
+
+    /// The path of the bucket's URL.
+    pub(super) fn bucket_path(&self) -> String {
+        match self.base.trim_end_matches('/') {
+            "" => "/".to_owned(),
+            bucket => bucket.to_owned(),
+        }
     }
 
     /// The path of a key's URL, encoded.
@@ -249,6 +313,18 @@ mod tests {
         ] {
             assert!(target(url, &S3Config::default(), &[]).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_lock_without_end_or_of_no_time_is_refused() {
+        for lock in [Duration::ZERO, Duration::MAX] {
+            let config = S3Config { lock: Some(Retention(lock)), ..S3Config::default() };
+            assert!(matches!(target("s3://b", &config, &[]), Err(OpenError::Setting { .. })), "{lock:?}");
+        }
+        let text = r#"{"lock": "30d", "lock_mode": "compliance", "checksum": "crc32c"}"#;
+        let config: S3Config = serde_json::from_str(text).expect("settings");
+        assert_eq!(config.lock, Some(Retention(Duration::from_secs(30 * 86_400))));
+        assert!(target("s3://b", &config, &[]).is_ok());
     }
 
     #[test]

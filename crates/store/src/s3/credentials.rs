@@ -52,7 +52,7 @@ impl Credentials {
 }
 
 /// One place to look, decided when the store is opened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     Fixed(Credentials),
     File(PathBuf),

@@ -13,9 +13,11 @@
 //! region to sign for, or the credentials were refused and have changed since.
 
 mod answer;
+mod checksum;
 mod config;
 mod credentials;
 mod sign;
+mod versions;
 mod xml;
 
 use std::{
@@ -27,7 +29,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 pub(crate) use config::S3Url;
-pub use config::{Payload, S3Config, Style};
+pub use config::{Checksum, LockMode, Payload, Retention, S3Config, Style};
 pub use credentials::CredentialConfig;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
@@ -41,8 +43,9 @@ use self::{
     sign::{UNSIGNED, sha256_hex, sign},
 };
 use crate::{
+    calendar,
     open::OpenError,
-    port::{ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError},
+    port::{ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError},
     secret::environment,
     url::encode,
     web::{self, Answer, Http},
@@ -118,10 +121,11 @@ impl S3 {
         digest: Digest,
     ) -> Result<(), StoreError> {
         let mut draft = self.draft(Method::PUT, name.as_str());
+        let other = b"another body";
         match digest {
-            // The MD5 of all zero bits, in base64.
-            Digest::Md5 => draft.header("content-md5", "AAAAAAAAAAAAAAAAAAAAAA=="),
-            Digest::Sha256 => draft.declared_hash = Some(sha256_hex(b"another body")),
+            Digest::Md5 => draft.headers.extend(checksum::header(Checksum::Md5, other)),
+            Digest::Crc32c => draft.headers.extend(checksum::header(Checksum::Crc32c, other)),
+            Digest::Sha256 => draft.declared_hash = Some(sha256_hex(other)),
         }
         draft.body = body;
         self.run(draft).await.map(drop)
@@ -240,6 +244,11 @@ impl S3 {
 
     async fn put_once(&self, name: &ObjectName, body: Bytes, mode: &PutMode) -> Result<(), StoreError> {
         let mut draft = self.draft(Method::PUT, name.as_str());
+        let wanted = match self.config.checksum {
+            Checksum::None if self.config.lock.is_some() => Checksum::Md5,
+            wanted => wanted,
+        };
+        draft.headers.extend(checksum::of(wanted, &body).await);
         draft.body = body;
         draft.about.condition = Some(mode);
         match mode {
@@ -247,10 +256,34 @@ impl S3 {
             PutMode::IfAbsent => draft.header("if-none-match", "*"),
             PutMode::IfMatch(etag) => draft.header("if-match", etag),
         }
+        self.give_properties(&mut draft);
+        self.run(draft).await.map(drop)
+    }
+
+    /// What every new object is given: its storage class, and its lock.
+    fn give_properties(&self, draft: &mut Draft<'_>) {
         if let Some(class) = &self.config.storage_class {
             draft.header("x-amz-storage-class", class);
         }
-        self.run(draft).await.map(drop)
+        if let Some(Retention(time)) = self.config.lock {
+            draft.lock(self.config.lock_mode, now() + i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Copies what the store has at `source`, a bucket and a key, to `to`. `about` is named in errors.
+    async fn copy_key(&self, source: (&str, &str), about: &str, to: &ObjectName) -> Result<(), StoreError> {
+        let (bucket, key) = source;
+        let mut draft = self.draft(Method::PUT, to.as_str());
+        draft.header("x-amz-copy-source", &format!("/{bucket}/{}", encode(key, true)));
+        self.give_properties(&mut draft);
+        draft.about.name = about;
+        let answer = self.run(draft).await?;
+        // A copy that fails late does so with status 200.
+        if xml::is_copy_result(&answer.body) {
+            return Ok(());
+        }
+        let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, &answer.headers, &answer.body);
+        Err(refusal.into_error(About { name: about, bucket, condition: None }, now()))
     }
 
     /// One page as the server gives it, from `start` (exclusive, a whole key) or a continuation.
@@ -271,10 +304,7 @@ impl S3 {
             query.push_str(&format!("&start-after={}", encode(start, false)));
         }
         let mut draft = self.draft(Method::GET, "");
-        draft.path = match self.target.base.trim_end_matches('/') {
-            "" => "/".to_owned(),
-            bucket => bucket.to_owned(),
-        };
+        draft.path = self.target.bucket_path();
         draft.query = query;
         let answer = self.run(draft).await?;
         xml::parse_list(&answer.body)
@@ -282,16 +312,31 @@ impl S3 {
     }
 }
 
+/// A bucket as another one may copy from it.
+struct Place {
+    endpoint: String,
+    bucket: String,
+    prefix: String,
+    source: Source,
+}
+
 /// A checksum that a store may check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Digest {
     Md5,
+    Crc32c,
+    /// As part of the signature.
     Sha256,
 }
 
 impl Draft<'_> {
     fn header(&mut self, name: &'static str, value: &str) {
         self.headers.push((HeaderName::from_static(name), value.to_owned()));
+    }
+
+    fn lock(&mut self, mode: LockMode, until: i64) {
+        self.header("x-amz-object-lock-mode", mode.as_str());
+        self.header("x-amz-object-lock-retain-until-date", &calendar::iso(until));
     }
 }
 
@@ -346,7 +391,7 @@ impl Store for S3 {
             name: name.clone(),
             bytes: bytes.ok_or_else(|| StoreError::Garbled { detail: format!("no length was told of {name}") })?,
             etag: text(header::ETAG).map(xml::quoted),
-            modified: text(header::LAST_MODIFIED).and_then(crate::calendar::parse_http),
+            modified: text(header::LAST_MODIFIED).and_then(calendar::parse_http),
         })
     }
 
@@ -422,16 +467,31 @@ impl Store for S3 {
     }
 
     async fn copy(&self, from: &ObjectName, to: &ObjectName) -> Result<(), StoreError> {
-        let mut draft = self.draft(Method::PUT, to.as_str());
-        let source = encode(&self.key(from.as_str()), true);
-        draft.header("x-amz-copy-source", &format!("/{}/{source}", self.target.bucket));
-        draft.about.name = from.as_str();
-        let answer = self.run(draft).await?;
-        // A copy that fails late does so with status 200.
-        if xml::is_copy_result(&answer.body) {
-            return Ok(());
-        }
-        let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, &answer.headers, &answer.body);
-        Err(refusal.into_error(About { name: from.as_str(), bucket: &self.target.bucket, condition: None }, now()))
+        let source = self.key(from.as_str());
+        self.copy_key((&self.target.bucket, &source), from.as_str(), to).await
+    }
+
+    fn locate(&self) -> Option<Location> {
+        let place = Place {
+            endpoint: self.target.endpoint.clone(),
+            bucket: self.target.bucket.clone(),
+            prefix: self.target.prefix.clone(),
+            source: self.source.clone(),
+        };
+        Some(Location::new(self.describe(), place))
+    }
+
+    /// Where one key is good for both, at one endpoint.
+    fn copies_from(&self, source: &Location) -> bool {
+        let same = |place: &Place| place.endpoint == self.target.endpoint && place.source == self.source;
+        source.as_kind::<Place>().is_some_and(same)
+    }
+
+    async fn copy_from(&self, source: &Location, name: &ObjectName) -> Result<(), StoreError> {
+        let Some(place) = source.as_kind::<Place>().filter(|_| self.copies_from(source)) else {
+            return Err(StoreError::Unsupported { detail: format!("{source:?} has another endpoint or key") });
+        };
+        let key = format!("{}{name}", place.prefix);
+        self.copy_key((&place.bucket, &key), name.as_str(), name).await
     }
 }

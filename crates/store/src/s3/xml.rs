@@ -1,4 +1,4 @@
-//! The three XML documents of S3 that Haven reads: an error, a page of a listing, a copy's result.
+//! The XML documents of S3 that Haven reads: an error, a page of a listing, a copy's result, versions.
 
 use crate::{calendar, xml::walk};
 
@@ -72,6 +72,27 @@ pub(super) fn parse_list(body: &[u8]) -> Option<ListDocument> {
     whole.then_some(list)
 }
 
+/// A version of an object, or the mark that it was deleted.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct ListedVersion {
+    pub key: String,
+    pub id: String,
+}
+
+/// Reads a page of ListObjectVersions; `None` if the document is none.
+pub(super) fn parse_versions(body: &[u8]) -> Option<Vec<ListedVersion>> {
+    let mut versions = Vec::new();
+    let mut current = ListedVersion::default();
+    let root = walk(body, OBJECT, |path, text| match path {
+        ["ListVersionsResult", "Version" | "DeleteMarker", "Key"] => current.key = text,
+        ["ListVersionsResult", "Version" | "DeleteMarker", "VersionId"] => current.id = text,
+        // It ends.
+        ["ListVersionsResult", "Version" | "DeleteMarker"] => versions.push(std::mem::take(&mut current)),
+        _ => {}
+    })?;
+    (root == "ListVersionsResult").then_some(versions)
+}
+
 /// Whether a copy, which may fail with status 200, succeeded.
 pub(super) fn is_copy_result(body: &[u8]) -> bool {
     walk(body, OBJECT, |_, _| {}).is_some_and(|root| root == "CopyObjectResult")
@@ -102,6 +123,15 @@ mod tests {
             ListedObject { key: "a&b".into(), bytes: 7, etag: Some("\"e1\"".into()), modified: Some(1_445_412_480) };
         let second = ListedObject { key: "cA".into(), bytes: 0, etag: Some("\"e2\"".into()), modified: None };
         assert_eq!(list.objects, [first, second]);
+    }
+
+    #[test]
+    fn versions_and_marks_of_deletion_are_read() {
+        let body = b"<ListVersionsResult><Name>b</Name><Version><Key>a</Key><VersionId>2</VersionId><Size>1</Size></Version>\
+            <DeleteMarker><Owner><ID>x</ID></Owner><VersionId>3</VersionId><Key>c</Key></DeleteMarker></ListVersionsResult>";
+        let version = |key: &str, id: &str| ListedVersion { key: key.into(), id: id.into() };
+        assert_eq!(parse_versions(body), Some(vec![version("a", "2"), version("c", "3")]));
+        assert_eq!(parse_versions(b"<ListBucketResult></ListBucketResult>"), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use haven_store::{PutMode, Store, StoreError, dir::Dir};
+use haven_store::{PutMode, Store, StoreError, StoreOptions, dir::Dir};
 
 use crate::name;
 
@@ -94,4 +94,27 @@ async fn strange_files_and_links_are_no_objects() {
     assert_eq!(listed.objects.len(), 1, "{listed:?}");
     assert!(matches!(dir.get(&name("folder")).await, Err(StoreError::NotFound { .. })));
     assert!(dir.get(&name("link")).await.is_err());
+}
+
+#[tokio::test]
+async fn an_object_goes_from_directory_to_directory_on_one_file_system() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+    let stack = |path: &Path| {
+        let options = StoreOptions { create: true, ..StoreOptions::default() };
+        haven_store::open(&path.display().to_string(), &options).expect("it opens")
+    };
+    let (source, target) = (stack(&from), stack(&to));
+    let body = vec![7_u8; 3_000_000];
+    source.put(&name("p/1"), body.clone().into(), PutMode::Always).await.expect("a put");
+    let place = source.locate().expect("a place");
+    assert!(target.copies_from(&place));
+    target.copy_from(&place, &name("p/1")).await.expect("a copy");
+    assert!(fs::read(to.join("p/1")).expect("the file") == body);
+    let missing = target.copy_from(&place, &name("p/2")).await;
+    assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
+    // Another file system copies by reading and writing, which is the caller's to do.
+    let elsewhere = stack(&Path::new("/dev/shm").join(folder.path().file_name().expect("a name")));
+    assert!(!elsewhere.copies_from(&place));
+    fs::remove_dir_all(Path::new("/dev/shm").join(folder.path().file_name().expect("a name"))).expect("it goes");
 }

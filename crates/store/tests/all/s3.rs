@@ -5,9 +5,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use haven_store::{
     Advice, DynStore, PutMode, Store, StoreError, StoreOptions,
     memory::Memory,
-    open_bare,
+    open, open_bare,
     retry::{Retry, RetryConfig},
-    s3::{CredentialConfig, Payload, S3Config},
+    s3::{Checksum, CredentialConfig, LockMode, Payload, Retention, S3Config},
     suite::{Honours, conformance},
 };
 use haven_testkit::{
@@ -307,6 +307,106 @@ async fn the_probe_sees_what_a_server_ignores() {
     assert!(!report.conditional_create() && report.missing().is_empty(), "{report}");
     assert_eq!(report.findings[&Trait::WrongMd5Refused], Finding::Honoured);
     assert_eq!(report.findings[&Trait::WrongSha256Refused], Finding::Ignored("it takes the body".into()));
+    assert_eq!(report.findings[&Trait::WrongCrc32cRefused], Finding::Honoured);
+    assert_eq!(report.findings[&Trait::VersionsKept], Finding::Ignored("versioning is not on".into()));
+    let unlocked = Finding::Ignored("it takes the lock, and has no versions to lock".into());
+    assert_eq!(report.findings[&Trait::LockHolds], unlocked);
     assert!(report.clock_skew_seconds.is_some_and(|skew| (119..=121).contains(&skew)), "{report}");
     assert_eq!(scene.memory.count(), 0);
+}
+
+#[tokio::test]
+async fn the_probe_tells_what_a_lock_is_worth_and_leaves_nothing() {
+    use haven_store::probe::{Finding, Report, Trait, probe_url};
+    let probed = async |config: S3Config, habits: fn(&mut Habits)| -> Report {
+        let scene = Scene::new().await;
+        scene.server.habits(habits);
+        let s3 = S3Config { credentials: scene.config().credentials, ..config };
+        let options = StoreOptions { s3, ..StoreOptions::default() };
+        let report = probe_url(&scene.server.url(""), &options).await.expect("a report");
+        assert_eq!((scene.memory.count(), scene.server.versions()), (0, 0), "{report}");
+        report
+    };
+    let found = |report: &Report, wanted: Trait| report.findings[&wanted].clone();
+    let governance = S3Config::default();
+
+    let without = probed(governance.clone(), |h| h.keeps_versions = true).await;
+    assert_eq!(found(&without, Trait::VersionsKept), Finding::Honoured);
+    assert!(matches!(found(&without, Trait::LockHolds), Finding::Ignored(why) if why.starts_with("it takes no lock")));
+
+    let lifted = probed(governance, |h| (h.keeps_versions, h.holds_locks) = (true, true)).await;
+    assert_eq!(found(&lifted, Trait::LockHolds), Finding::Honoured);
+    assert!(matches!(found(&lifted, Trait::LockStays), Finding::Ignored(_)));
+
+    let compliance = S3Config { lock_mode: LockMode::Compliance, ..S3Config::default() };
+    let begun = std::time::Instant::now();
+    let kept = probed(compliance, |h| (h.keeps_versions, h.holds_locks) = (true, true)).await;
+    assert_eq!([Trait::LockHolds, Trait::LockStays].map(|t| found(&kept, t)), [Finding::Honoured, Finding::Honoured]);
+    assert!(begun.elapsed() > Duration::from_secs(9), "a lock of ten seconds was over sooner");
+}
+
+#[tokio::test]
+async fn new_objects_are_locked_and_summed_as_the_settings_say() {
+    let scene = Scene::new().await;
+    scene.server.habits(|h| (h.keeps_versions, h.holds_locks) = (true, true));
+    // In thirty days, also when midnight is near.
+    let days = ["30 days", "30 days 1 minute"].map(|later| {
+        let printed = std::process::Command::new("date").args(["-u", "-d", later, "+%F"]).output().expect("date");
+        String::from_utf8_lossy(&printed.stdout).trim().to_owned()
+    });
+    let lock = Some(Retention(Duration::from_secs(30 * 86_400)));
+    let locked = S3Config { lock, storage_class: Some("COLD".into()), ..scene.config() };
+    let store = scene.store_with(locked);
+    store.put(&name("a"), "body".into(), PutMode::IfAbsent).await.expect("a put");
+    store.copy(&name("a"), &name("b")).await.expect("a copy");
+    for seen in scene.server.seen() {
+        assert_eq!(seen.header("x-amz-object-lock-mode"), Some("GOVERNANCE"));
+        let until = seen.header("x-amz-object-lock-retain-until-date").expect("a date").to_owned();
+        assert!(days.contains(&until.split('T').next().expect("a day").to_owned()) && until.ends_with('Z'), "{until}");
+        assert_eq!(seen.header("x-amz-storage-class"), Some("COLD"));
+    }
+    assert_eq!(scene.server.seen()[0].header("content-md5"), Some("hBotaJrYa9FhFEdFPCLG/A=="));
+
+    for (checksum, header) in [
+        (Checksum::Md5, "content-md5"),
+        (Checksum::Crc32c, "x-amz-checksum-crc32c"),
+        (Checksum::Sha256, "x-amz-checksum-sha256"),
+    ] {
+        let store = scene.store_with(S3Config { checksum, ..scene.config() });
+        store.put(&name("c"), vec![7; 400_000].into(), PutMode::Always).await.expect("the right sum");
+        assert!(scene.server.seen().last().expect("a request").header(header).is_some(), "{checksum:?}");
+        conformance(store, Honours::ALL).await;
+    }
+}
+
+#[tokio::test]
+async fn an_object_goes_from_bucket_to_bucket_without_passing_through() {
+    let scene = Scene::new().await;
+    let other = Arc::new(Memory::new());
+    scene.server.add_bucket("other", other.clone());
+    scene.memory.plant("lib/p/1", "body");
+    let options = |s3| StoreOptions { s3, ..StoreOptions::default() };
+    let source = open(&scene.server.url("lib"), &options(scene.config())).expect("the source");
+    let target = open(&scene.server.url_of("other", "x/y"), &options(scene.config())).expect("the target");
+    let place = source.locate().expect("a place");
+    assert!(target.copies_from(&place));
+    target.copy_from(&place, &name("p/1")).await.expect("a copy");
+    assert_eq!(other.peek("x/y/p/1").as_deref(), Some(&b"body"[..]));
+    let missing = target.copy_from(&place, &name("p/2")).await;
+    assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
+    assert!(scene.server.seen().iter().all(|seen| seen.method == "PUT"), "a body passed through here");
+
+    // Another endpoint, another key, another kind: nobody tries.
+    let elsewhere = Scene::new().await;
+    let options_of = options(scene.config());
+    let foreign = open(&elsewhere.server.url("x"), &options_of).expect("it opens");
+    std::fs::write(scene.file("other-key"), "OTHER hunter2").expect("the key is written");
+    let credentials = CredentialConfig { file: Some(scene.file("other-key")), ..CredentialConfig::default() };
+    let keyed = open(&scene.server.url("x"), &options(S3Config { credentials, ..scene.config() })).expect("it opens");
+    for store in [foreign, keyed, Arc::new(Memory::new())] {
+        assert!(!store.copies_from(&place), "{store:?}");
+        let refused = store.copy_from(&place, &name("p/1")).await;
+        assert!(matches!(refused, Err(StoreError::Unsupported { .. })), "{refused:?}");
+    }
+    assert!(!format!("{place:?}").contains("hunter2"), "{place:?}");
 }

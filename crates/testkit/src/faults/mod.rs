@@ -20,7 +20,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use haven_store::{DynStore, ListPage, ObjectMeta, ObjectName, PutMode, Store, StoreError, meter::Verb};
+use haven_store::{DynStore, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError, meter::Verb};
 pub use orders::{Fault, Order, Rates, Weather};
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng};
@@ -253,6 +253,23 @@ impl Store for Faults {
         let result = self.inner.copy(from, to).await;
         if result.is_ok() {
             self.control.note_put(to);
+        }
+        after(fault.as_ref(), result)
+    }
+
+    fn locate(&self) -> Option<Location> {
+        self.inner.locate()
+    }
+
+    fn copies_from(&self, source: &Location) -> bool {
+        self.inner.copies_from(source)
+    }
+
+    async fn copy_from(&self, source: &Location, name: &ObjectName) -> Result<(), StoreError> {
+        let fault = self.control.meet(Verb::Copy, name.as_str()).await?;
+        let result = self.inner.copy_from(source, name).await;
+        if result.is_ok() {
+            self.control.note_put(name);
         }
         after(fault.as_ref(), result)
     }

@@ -7,9 +7,10 @@
 
 mod tls;
 mod verbs;
+mod versions;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     net::SocketAddr,
     sync::Arc,
@@ -35,6 +36,7 @@ use tokio::{
 };
 
 pub use tls::Authority;
+use versions::Versions;
 
 /// What real servers were seen to do, each off by default.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +57,14 @@ pub struct Habits {
     pub key_id: Option<String>,
     /// The server's clock less the machine's, in seconds; 15 minutes and more are refused.
     pub clock_seconds: i64,
+    /// Keeps every version of an object.
+    pub keeps_versions: bool,
+    /// Takes and holds locks, which versions have alone.
+    pub holds_locks: bool,
+    /// Refuses the right to lift locks of governance mode.
+    pub lifts_no_locks: bool,
+    /// Knows no `x-amz-checksum-…`.
+    pub ignores_new_checksums: bool,
     /// Each answer comes this much later.
     pub latency: Duration,
 }
@@ -94,8 +104,10 @@ pub struct S3Server {
 
 #[derive(Debug)]
 struct State {
-    store: DynStore,
+    /// The one that URLs name.
     bucket: String,
+    buckets: Mutex<BTreeMap<String, DynStore>>,
+    versions: Versions,
     habits: Mutex<Habits>,
     faults: Mutex<VecDeque<WireFault>>,
     seen: Mutex<Vec<Seen>>,
@@ -116,8 +128,9 @@ impl S3Server {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
-            store,
             bucket: bucket.to_owned(),
+            buckets: Mutex::new([(bucket.to_owned(), store)].into()),
+            versions: Versions::default(),
             habits: Mutex::default(),
             faults: Mutex::default(),
             seen: Mutex::default(),
@@ -135,7 +148,22 @@ impl S3Server {
 
     /// The URL of the bucket, or of the part below `prefix`.
     pub fn url(&self, prefix: &str) -> String {
-        format!("s3://{}/{prefix}?endpoint={}", self.state.bucket, self.endpoint())
+        self.url_of(&self.state.bucket, prefix)
+    }
+
+    /// The URL of another bucket.
+    pub fn url_of(&self, bucket: &str, prefix: &str) -> String {
+        format!("s3://{bucket}/{prefix}?endpoint={}", self.endpoint())
+    }
+
+    /// Serves another bucket as well. Versions are kept of the first alone.
+    pub fn add_bucket(&self, bucket: &str, store: DynStore) {
+        self.state.buckets.lock().insert(bucket.to_owned(), store);
+    }
+
+    /// How many versions and marks of deletion there are.
+    pub fn versions(&self) -> usize {
+        self.state.versions.count()
     }
 
     /// Changes the server's habits.
@@ -241,7 +269,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> io::Result<Res
         Some(WireFault::Refuse(status, code)) => Reply::error(status, code, None),
         Some(WireFault::LoseAnswer | WireFault::CutBody) | None => match gate(&seen, &habits) {
             Some(refused) => refused,
-            None => verbs::perform(&state.store, &state.bucket, &habits, &seen, body).await,
+            None => verbs::perform(&state, &habits, &seen, body).await,
         },
     };
     if fault == Some(WireFault::LoseAnswer) {
