@@ -83,6 +83,15 @@ impl Fetches {
         }
     }
 
+    /// The object ends there: parts that reach further will never be whole, however often they are fetched.
+    fn ends_at(&self, pack: PackId, end: u64) {
+        for ((suspect, part), state) in self.suspects.lock().iter_mut() {
+            if *suspect == pack && part.range().end > end {
+                *state = Suspicion::Fetched;
+            }
+        }
+    }
+
     /// Its chunks are looked up anew from now on.
     pub(crate) fn set_gone(&self, pack: PackId) {
         self.gone.lock().insert(pack);
@@ -217,9 +226,9 @@ impl Vault {
         let end = range.start + body.len() as u64;
         self.packs.keep(pack, range.start, body)?;
         self.fetches.fetched(pack, &(range.start..end.max(range.start)));
-        // A part that lies past the end of a cut object must not be asked for for ever.
+        // Of a cut object, what it still has may be here already, and only what it has not was asked for.
         if end < range.end {
-            self.fetches.fetched(pack, &range);
+            self.fetches.ends_at(pack, end);
         }
         Ok(())
     }

@@ -157,11 +157,20 @@ impl Shards {
         }
     }
 
-    /// Keeps a shard that has just come from the bucket or been made, if there is room for it.
-    /// Checks the footer first; `Ok(false)` means there is no room at all.
+    /// Keeps a shard that has just come from the bucket, if there is room for it; `Ok(false)` means there is none at all.
+    /// Opens all of it first: one that is damaged in the bucket must not be taken for a bad copy here, which is fetched
+    /// again, and again.
     pub(crate) fn keep(&self, id: ShardId, object: &Bytes) -> Result<bool> {
-        let check = shard::opener(&self.keys, id).whole_footer(object).and_then(shard::index);
-        check.map_err(|error| damaged(&id.0, &error))?;
+        let opener = shard::opener(&self.keys, id);
+        let check = || {
+            for block in shard::index(opener.whole_footer(object)?)?.blocks {
+                let range = block.part().range();
+                let sealed = object.get(range.start as usize..range.end as usize).ok_or(FormatError::Seal)?;
+                opener.part(block.part(), sealed)?;
+            }
+            Ok(())
+        };
+        check().map_err(|error| damaged(&id.0, &error))?;
         self.write(id, object)
     }
 

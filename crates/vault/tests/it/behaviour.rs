@@ -282,6 +282,68 @@ fn a_damaged_pack_is_named_and_the_rest_can_be_read() {
     });
 }
 
+/// Why it can't be had, after a few tries at most: what is damaged in the bucket must not be asked for for ever.
+async fn refused<T>(vault: &Arc<Vault>, call: impl Fn() -> Result<T, VaultError>) -> VaultError {
+    for _ in 0..5 {
+        match call() {
+            Err(VaultError::Need(need)) => match vault.settle(&need).await {
+                Ok(()) => {}
+                Err(error) => return error,
+            },
+            Err(error) => return error,
+            Ok(_) => panic!("it was read"),
+        }
+    }
+    panic!("it is asked for for ever")
+}
+
+#[test]
+fn a_cut_pack_is_damaged_however_often_it_is_read() {
+    in_virtual_time(async {
+        let bucket = bucket();
+        let writer = Machine::new(&bucket, 1).open(Options::default()).await.unwrap();
+        let photos: Vec<_> = (0..3).map(|n| writer.put(&noise(n, 100_000)).unwrap()).collect();
+        set(&writer, "x", b"x").await.unwrap();
+        writer.close(true).await.unwrap();
+        let object = haven_format::layout::pack(photos[0].1.pack_id().unwrap());
+        let middle = (photos[1].1.offset + photos[1].1.len / 2) as usize;
+        replace(&bucket, &object, |body| body.truncate(middle)).await;
+
+        let reader = Machine::new(&bucket, 2).open(Options::default()).await.unwrap();
+        for _ in 0..3 {
+            let (id, place) = &photos[0];
+            patiently(&reader, || reader.chunk(*id, Some(place))).await.unwrap();
+            // The second crosses the end, the third lies behind it.
+            for (id, place) in &photos[1..] {
+                let error = refused(&reader, || reader.chunk(*id, Some(place))).await;
+                assert!(matches!(&error, VaultError::Damaged { object: named, .. } if *named == object), "{error}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_shard_that_is_damaged_in_the_bucket_is_not_fetched_for_ever() {
+    in_virtual_time(async {
+        let bucket = bucket();
+        let writer = Machine::new(&bucket, 1).open(Options::default()).await.unwrap();
+        set(&writer, "x", b"x").await.unwrap();
+        writer.checkpoint().await.unwrap();
+        writer.close(true).await.unwrap();
+        let shards = bucket.list(haven_format::layout::SHARDS, None, 10).await.unwrap().objects;
+        assert_eq!(shards.len(), 1);
+        // Its first block begins behind the head; the end is whole.
+        replace(&bucket, shards[0].name.as_str(), |body| body[30] ^= 1).await;
+
+        let reader = Machine::new(&bucket, 2).open(Options { read_only: true, ..Options::default() }).await.unwrap();
+        for _ in 0..2 {
+            let key = op("x", None).key;
+            let error = refused(&reader, || reader.live().get(&key)).await;
+            assert!(matches!(error, VaultError::Damaged { .. }), "{error}");
+        }
+    });
+}
+
 #[test]
 fn a_bit_that_flips_in_the_cache_is_fetched_again() {
     in_virtual_time(async {
