@@ -44,7 +44,7 @@ pub use self::config::SftpConfig;
 use self::{
     config::Target,
     pool::{Lease, Pool},
-    session::{Failure, Session},
+    session::{Awaited, Failure, Session},
     wire::{Attributes, Kind, Reply, code},
 };
 use crate::{
@@ -178,11 +178,21 @@ impl Sftp {
 
     /// Has `path`, a folder, synced, if the server can.
     async fn sync_folder(&self, session: &Session, path: &str) -> Result<(), Failure> {
-        if !session.knows(wire::FSYNC) || self.warned[1].load(Relaxed) {
+        self.sync_opened(session, self.open_to_sync(session, path)).await
+    }
+
+    /// Asks for a folder's handle, which takes a round trip that something else may use as well.
+    fn open_to_sync(&self, session: &Session, path: &str) -> Option<Awaited> {
+        let can = session.knows(wire::FSYNC) && !self.warned[1].load(Relaxed);
+        if !can {
             self.warn_once(1, "folders");
-            return Ok(());
         }
-        let synced = match session.handle(wire::open(path, wire::READ)).await {
+        can.then(|| session.send(wire::open(path, wire::READ)))
+    }
+
+    async fn sync_opened(&self, session: &Session, opened: Option<Awaited>) -> Result<(), Failure> {
+        let Some(opened) = opened else { return Ok(()) };
+        let synced = match opened.handle().await {
             Ok(handle) => {
                 let synced = session.send(wire::fsync(&handle));
                 drop(session.send(wire::close(&handle)));
@@ -283,11 +293,14 @@ impl Sftp {
         let folder = name.as_str().rfind('/').map_or("", |slash| &name.as_str()[..slash]);
         self.make_folder(&session, folder, name).await?;
         let target = self.target.path(name.as_str());
+        let above = if folder.is_empty() { self.target.root_path().to_owned() } else { self.target.path(folder) };
+        let mut opened = self.open_to_sync(&session, &above);
         let mut named = give_name(&session, &temporary.path, &target, replace).await;
         if named.as_ref().is_err_and(|failure| failure.is(code::NO_SUCH_FILE)) {
             // Somebody removed the folder meanwhile: we knew it from before.
             self.durable.lock().clear();
             self.make_folder(&session, folder, name).await?;
+            opened = self.open_to_sync(&session, &above);
             named = give_name(&session, &temporary.path, &target, replace).await;
         }
         if let Err(failure) = named {
@@ -297,8 +310,7 @@ impl Sftp {
         // A rename has moved it; a link has left it.
         let left = !replace && session.knows(wire::HARDLINK);
         let removed = left.then(|| session.send(wire::remove(&temporary.path)));
-        let folder = if folder.is_empty() { self.target.root_path().to_owned() } else { self.target.path(folder) };
-        self.sync_folder(&session, &folder).await.map_err(|failure| failure.into_error(&folder))?;
+        self.sync_opened(&session, opened).await.map_err(|failure| failure.into_error(&above))?;
         if let Some(removed) = removed {
             // It is there under its own name: what is left would only be swept later.
             let _ = removed.await;

@@ -175,10 +175,7 @@ impl Session {
     }
 
     pub(super) async fn handle(&self, request: Request) -> Result<Bytes, Failure> {
-        match self.send(request).await? {
-            Reply::Handle(handle) => Ok(handle),
-            other => Err(unfit(other)),
-        }
+        self.send(request).handle().await
     }
 
     pub(super) async fn attributes(&self, request: Request) -> Result<Attributes, Failure> {
@@ -215,6 +212,13 @@ impl Awaited {
     pub(super) async fn done(self) -> Result<(), Failure> {
         match self.await? {
             Reply::Status { code: code::OK, .. } => Ok(()),
+            other => Err(unfit(other)),
+        }
+    }
+
+    pub(super) async fn handle(self) -> Result<Bytes, Failure> {
+        match self.await? {
+            Reply::Handle(handle) => Ok(handle),
             other => Err(unfit(other)),
         }
     }
