@@ -35,7 +35,7 @@ struct Args {
 
 #[derive(Debug, clap::Args)]
 struct Extract {
-    /// s3://bucket/prefix, or file:///path
+    /// s3://bucket/prefix, sftp:// or webdavs://user@host/path, or file:///path
     #[arg(required = true)]
     url: Option<String>,
     /// An empty or new directory
@@ -68,7 +68,7 @@ enum Command {
 /// needed is there and everything could be read, else 6.
 #[derive(Debug, clap::Args)]
 struct AuditArgs {
-    /// s3://bucket/prefix, or file:///path
+    /// s3://bucket/prefix, sftp:// or webdavs://user@host/path, or file:///path
     url: String,
     /// How long what is dead stays
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = haven_store::human::parse_duration)]

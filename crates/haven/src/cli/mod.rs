@@ -98,7 +98,7 @@ fn after_help() -> String {
 /// Where the library is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct UrlArg {
-    /// s3://bucket/prefix, or file:///path [default: library.url in haven.toml] [env: HAVEN_LIBRARY]
+    /// s3://bucket/prefix, sftp:// or webdavs://user@host/path, or file:///path [default: library.url in haven.toml] [env: HAVEN_LIBRARY]
     #[arg(value_name = "URL", env = "HAVEN_LIBRARY", hide_env = true)]
     url: Option<String>,
 }

@@ -34,7 +34,7 @@ use crate::{
     after_help = "Examples:\n  haven mount s3://photos/haven /mnt/photos --cache /var/cache/haven --cache-size 30GB\n  haven mount /mnt/photos                     the library that haven.toml names\n  haven mount s3://photos/haven /mnt/look --read-only"
 )]
 pub struct Args {
-    /// The library: s3://bucket/prefix, or file:///path [default: library.url in haven.toml] [env: HAVEN_LIBRARY]
+    /// The library: s3://bucket/prefix, sftp:// or webdavs://user@host/path, or file:///path [default: library.url in haven.toml] [env: HAVEN_LIBRARY]
     #[arg(value_name = "URL")]
     first: Option<String>,
     /// The folder, empty and there already [default: mount.point in haven.toml] [env: HAVEN_MOUNTPOINT]
