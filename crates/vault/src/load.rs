@@ -4,12 +4,12 @@
 //! taken: segments that follow, one the other, from the root on. Of several ends the one with the highest epoch is
 //! history, and of that epoch the longest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use haven_format::{
-    Epoch, Keys, Lsn, RootSeq, TxSeq, layout,
+    Epoch, FormatError, Keys, Lsn, RootSeq, TxSeq, layout,
     record::{Totals, Tx},
     root::Root,
     segment::Segment,
@@ -52,6 +52,11 @@ pub(crate) fn damaged(name: &str, detail: impl ToString) -> VaultError {
 /// The newest state.
 pub(crate) async fn newest(store: &dyn Store, keys: &Keys) -> Result<Loaded> {
     let (root, passed_over, next_root) = newest_root(store, keys).await?;
+    if root.is_none()
+        && let Some((name, detail)) = passed_over.first()
+    {
+        return Err(damaged(name, format!("no root can be read: {detail}")));
+    }
     let mut loaded = from_root(root, passed_over, next_root);
     let (segments, loose_ends) = chain(store, keys, &loaded.head).await?;
     loaded.loose_ends = loose_ends;
@@ -59,6 +64,28 @@ pub(crate) async fn newest(store: &dyn Store, keys: &Keys) -> Result<Loaded> {
         loaded.follow(name, segment, hash)?;
     }
     Ok(loaded)
+}
+
+/// The newest state that can be read, for who writes nothing: damaged objects are passed over, and told.
+pub(crate) async fn readable(store: &dyn Store, keys: &Keys) -> Result<Loaded> {
+    let (root, passed_over, next_root) = newest_root(store, keys).await?;
+    let mut loaded = from_root(root, passed_over, next_root);
+    let bodies = segments(store, loaded.head.lsn, None).await?;
+    let (links, mut faults) = open_where_possible(keys, bodies)?;
+    let (segments, loose_ends) = link(&loaded.head, without_given_up(links, &faults))?;
+    for (name, segment, hash) in segments {
+        loaded.follow(name, segment, hash)?;
+    }
+    let shown =
+        format!("what leads to it is not in the bucket: what was changed after {} is not shown", loaded.head.seq);
+    loaded.passed_over.append(&mut faults);
+    loaded.passed_over.extend(loose_ends.into_iter().map(|name| (name, shown.clone())));
+    match loaded.passed_over.first() {
+        Some((name, detail)) if loaded.root.is_none() && loaded.head.seq == TxSeq(0) => {
+            Err(damaged(name, format!("no root can be read, nor the log from its beginning: {detail}")))
+        }
+        _ => Ok(loaded),
+    }
 }
 
 impl Loaded {
@@ -99,14 +126,11 @@ async fn newest_root(store: &dyn Store, keys: &Keys) -> Result<(Option<Root>, Ve
         };
         match opened {
             Ok(root) => return Ok((Some(root), passed_over, next)),
-            Err((_, Some(error @ haven_format::FormatError::Newer { .. }))) => return Err(damaged(&name, error)),
+            Err((_, Some(error @ FormatError::Newer { .. }))) => return Err(damaged(&name, error)),
             Err((detail, _)) => passed_over.push((name, detail)),
         }
     }
-    match passed_over.first() {
-        None => Ok((None, passed_over, next)),
-        Some((name, detail)) => Err(damaged(name, format!("no root can be read: {detail}"))),
-    }
+    Ok((None, passed_over, next))
 }
 
 /// The state after the segment called `name`, which the log must still reach from some root.
@@ -157,17 +181,19 @@ fn from_root(root: Option<Root>, passed_over: Vec<(String, String)>, next_root: 
 }
 
 type Link = (String, Segment, Vec<u8>);
+/// The name of an object, and what is wrong with it.
+type Fault = (String, String);
 
 /// Reads the segments that follow `base`, and names those that do not hang together with it.
 pub(crate) async fn chain(store: &dyn Store, keys: &Keys, base: &Sent) -> Result<(Vec<Link>, Vec<String>)> {
     let bodies = segments(store, base.lsn, None).await?;
-    link(keys, base, bodies)
+    link(base, without_given_up(open_all(keys, bodies)?, &[]))
 }
 
 /// The segments that follow `base`, as far as they hang together, up to number `until`.
 pub(crate) async fn chain_until(store: &dyn Store, keys: &Keys, base: &Sent, until: Option<Lsn>) -> Result<Vec<Link>> {
     let bodies = segments(store, base.lsn, until).await?;
-    Ok(link(keys, base, bodies)?.0)
+    Ok(link(base, without_given_up(open_all(keys, bodies)?, &[]))?.0)
 }
 
 /// Segments after `base`, up to number `until`.
@@ -191,13 +217,56 @@ async fn segments(store: &dyn Store, base: Lsn, until: Option<Lsn>) -> Result<Ve
     Ok(bodies)
 }
 
-fn link(keys: &Keys, base: &Sent, bodies: Vec<(String, Bytes)>) -> Result<(Vec<Link>, Vec<String>)> {
+fn open(keys: &Keys, name: &str, body: &Bytes) -> Result<Link, FormatError> {
+    let segment = Segment::open(keys, name, body)?;
+    Ok((name.to_owned(), segment, blake3::hash(body).as_bytes().to_vec()))
+}
+
+fn open_all(keys: &Keys, bodies: Vec<(String, Bytes)>) -> Result<Vec<Link>> {
+    bodies.iter().map(|(name, body)| open(keys, name, body).map_err(|error| damaged(name, error))).collect()
+}
+
+/// Segments that open, and names and faults of the others.
+fn open_where_possible(keys: &Keys, bodies: Vec<(String, Bytes)>) -> Result<(Vec<Link>, Vec<Fault>)> {
+    let (mut links, mut faults) = (Vec::new(), Vec::new());
+    for (name, body) in &bodies {
+        match open(keys, name, body) {
+            Ok(link) => links.push(link),
+            Err(error @ FormatError::Newer { .. }) => return Err(damaged(name, error)),
+            Err(error) => faults.push((name.clone(), error.to_string())),
+        }
+    }
+    Ok((links, faults))
+}
+
+/// Takes out what an older turn wrote where a newer one did too, be the newer one's segment damaged, or known only from
+/// the one that follows it: that branch was given up, and nobody was told that it was kept.
+fn without_given_up(mut links: Vec<Link>, faults: &[Fault]) -> Vec<Link> {
+    let named = links.iter().flat_map(|(name, segment, _)| [name, &segment.previous]);
+    let known: HashSet<_> = named
+        .chain(faults.iter().map(|(name, _)| name))
+        .filter_map(|name| layout::parse_segment(name).map(|(lsn, epoch, _)| (epoch, lsn)))
+        .collect();
+    // Where each turn is first known to have written.
+    let mut first: BTreeMap<Epoch, Lsn> = BTreeMap::new();
+    for (epoch, lsn) in known {
+        let at = first.entry(epoch).or_insert(lsn);
+        *at = lsn.min(*at);
+    }
+    links.retain(|(name, ..)| {
+        layout::parse_segment(name)
+            .is_none_or(|(lsn, epoch, _)| first.range(epoch.next()..).all(|(_, begun)| lsn < *begun))
+    });
+    links
+}
+
+/// Those that follow `base`, in order, and the names of newer ones that do not hang together with it.
+fn link(base: &Sent, links: Vec<Link>) -> Result<(Vec<Link>, Vec<String>)> {
     let mut found: HashMap<String, Link> = HashMap::new();
     let mut children: HashMap<String, Vec<String>> = HashMap::new();
-    for (name, body) in bodies {
-        let segment = Segment::open(keys, &name, &body).map_err(|error| damaged(&name, error))?;
-        children.entry(segment.previous.clone()).or_default().push(name.clone());
-        found.insert(name.clone(), (name, segment, blake3::hash(&body).as_bytes().to_vec()));
+    for link in links {
+        children.entry(link.1.previous.clone()).or_default().push(link.0.clone());
+        found.insert(link.0.clone(), link);
     }
     // What can be reached from the base, forwards.
     let mut reached = Vec::new();

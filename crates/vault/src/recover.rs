@@ -55,6 +55,8 @@ impl Vault {
         let mut tail = Tail::read(replay)?;
         let loaded = if options.salvage && !tail.known.segment.is_empty() {
             load::at(&*world.store, &keys, &tail.known.segment).await?
+        } else if options.read_only {
+            load::readable(&*world.store, &keys).await?
         } else {
             load::newest(&*world.store, &keys).await?
         };
@@ -289,7 +291,7 @@ fn check_marker(world: &World, library: LibraryId) -> Result<()> {
 
 fn refuse_gaps(loaded: &Loaded, options: &Options) -> Result<()> {
     match loaded.loose_ends.first() {
-        Some(name) if !options.read_only && !options.accept_rollback => Err(VaultError::Refused(format!(
+        Some(name) if !options.accept_rollback => Err(VaultError::Refused(format!(
             "the bucket's log has a gap: {name} is there, but not what leads to it. Writing now would give up what comes \
              after change {}. Mount read-only to look, or mount with --accept-rollback to go on from there",
             loaded.head.seq
