@@ -9,6 +9,7 @@
 Prints every path with type, size and the BLAKE3 of its content, and fails at the first byte that is not as described.
 """
 import pathlib
+import re
 import sys
 
 import argon2.low_level
@@ -71,8 +72,11 @@ class Library:
         self.object_root = derive("haven 2026-11 object key", master)
 
     def names(self, prefix):
-        files = (p for p in self.directory.rglob("*") if p.is_file())
-        return sorted(n for n in (str(p.relative_to(self.directory)) for p in files) if n.startswith(prefix))
+        """Names of that kind, in order; other names are none of the library's."""
+        number, nonce = "[0-9a-f]{16}", "[0-9a-f]{16}"
+        form = {"cfg/": f"{number}-{nonce}", "l/": f"{number}-{number}-{nonce}", "r/": f"{number}-{number}-{nonce}"}[prefix]
+        files = (str(p.relative_to(self.directory)) for p in self.directory.rglob("*") if p.is_file())
+        return sorted(n for n in files if re.fullmatch(prefix + form, n))
 
     def read(self, name):
         return (self.directory / name).read_bytes()

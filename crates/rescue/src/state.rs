@@ -146,8 +146,9 @@ impl Library {
         if state.root.is_none() {
             let history = self.history().await?;
             for name in history.values() {
-                if let Some(first) = self.segment(name).await.ok().and_then(|(segment, _)| segment.seqs()) {
-                    (state.tx, lsn) = (first.0.0 - 1, segment_before(name));
+                if let Some((first, _)) = self.segment(name).await.ok().and_then(|(segment, _)| segment.seqs()) {
+                    self.tell(format!("no root can be read: what was changed before change {first} is lost"));
+                    (state.tx, lsn) = (first.0 - 1, segment_before(name));
                     break;
                 }
             }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haven_format::Ino;
+use haven_format::{Ino, layout};
 use haven_fs::Fs;
 use haven_vault::Vault;
 
@@ -132,6 +132,12 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
         To::Stream => text.lines().for_each(report::note),
         _ => context.answer(&summary, &text)?,
     }
+    if let Some(lost) = summary.passed_over.iter().find(|object| object.starts_with(layout::SEGMENTS)) {
+        return Err(Trouble::new(Code::Damaged, "this is not the newest state: the log is damaged or has a gap")
+            .because(lost.clone())
+            .meaning("what is before that is there; the library is as it was")
+            .next("put that object back from a replica, a backup, or the store's own versioning"));
+    }
     if summary.failed.is_empty() {
         return Ok(());
     }
@@ -162,6 +168,8 @@ async fn work(context: &Context, args: &Args, to: &To) -> Result<Summary, Troubl
     // One state from the beginning to the end, whatever is written meanwhile.
     let options = haven_vault::Options { follow_every: STILL, ..wire::vault_options(&config) };
     let vault = wire::vault(world, open.keys(), options).await?;
+    // Found on the way to the state itself; what is found later is told of files.
+    let passed_over = vault.status().damage;
     let outcome = async {
         let at = match &args.at {
             Some(text) => Some(past_view(&vault, text).await?),
@@ -175,7 +183,8 @@ async fn work(context: &Context, args: &Args, to: &To) -> Result<Summary, Troubl
         let all = vault.status().sums.file_bytes;
         let summary = export(&fs, target, |so_far| bar.set_message(progress(so_far, all, &vault))).await;
         bar.finish_and_clear();
-        summary.map_err(|error| failed(&error))
+        let passed_over = passed_over.into_iter().map(|(object, how)| format!("{object}: {how}")).collect();
+        summary.map(|summary| Summary { passed_over, ..summary }).map_err(|error| failed(&error))
     }
     .await;
     _ = vault.close(false).await;
@@ -223,6 +232,9 @@ fn told(summary: &Summary, to: &Path) -> String {
     );
     if summary.kept > 0 {
         text += &format!("{} were there already and are right\n", words::count(summary.kept as usize, "file"));
+    }
+    for object in &summary.passed_over {
+        text += &format!("passed over: {object}\n");
     }
     for (what, list) in [("not whole", &summary.failed), ("incomplete", &summary.incomplete)] {
         for Failure { path, why } in list.iter().take(TOLD_MAX) {

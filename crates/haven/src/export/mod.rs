@@ -54,6 +54,8 @@ pub struct Summary {
     pub kept: u64,
     /// What could not be read, or not be made, and why.
     pub failed: Vec<Failure>,
+    /// Objects in the store that are damaged and were passed over to find the state that is exported.
+    pub passed_over: Vec<String>,
     /// What was made, but without all that belongs to it: an attribute the target can't hold.
     pub incomplete: Vec<Failure>,
     pub seconds: f64,

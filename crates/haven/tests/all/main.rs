@@ -7,4 +7,5 @@ mod help;
 mod keys;
 mod making;
 mod mounted;
+mod museum;
 mod run;
