@@ -1,13 +1,16 @@
 //! The settings: the compiled-in `haven.toml` says what there is and what holds by default, the owner's file goes over
 //! it, the environment over that, and flags over all. Names that are not in the default file are refused.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use haven_store::{StoreOptions, human};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::report::{Code, Trouble, UNTOUCHED};
+use crate::{
+    replicas::{self, Common, ReplicaConfig},
+    report::{Code, Trouble, UNTOUCHED},
+};
 
 /// The default file.
 pub const DEFAULTS: &str = include_str!("haven.toml");
@@ -22,8 +25,12 @@ pub struct Config {
     pub upload: UploadConfig,
     pub snapshots: SnapshotsConfig,
     pub gc: GcConfig,
+    pub replica: Common,
     pub log: LogConfig,
     pub store: StoreOptions,
+    /// Each replica, with what holds for all of them filled in.
+    #[serde(skip)]
+    pub replicas: BTreeMap<String, ReplicaConfig>,
     /// The file that was read over the defaults.
     #[serde(skip)]
     pub from: Option<PathBuf>,
@@ -133,7 +140,7 @@ impl Config {
     }
 
     /// The settings that `text` makes of the defaults. `shown` is what the text is called in messages.
-    fn from_text(text: &str, shown: &str) -> Result<Self, Trouble> {
+    pub fn from_text(text: &str, shown: &str) -> Result<Self, Trouble> {
         let refused = |what: String| Trouble::new(Code::Usage, what).meaning(UNTOUCHED);
         let owner: Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
@@ -144,13 +151,25 @@ impl Config {
         })?;
         refuse_unknown(&owner, &known(), "", shown)?;
         let merged = over(table(DEFAULTS), owner);
-        serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
-            let name = error.path().to_string();
-            refused(format!("the setting {name} in {shown} can't be meant"))
-                .because(error.into_inner().message())
-                .next(format!("`haven config` shows what {name} may be"))
-        })
+        let replicas = replicas::expanded(&merged, &table(DEFAULTS)).into_iter().map(|(name, one)| {
+            let above = format!("replica.{name}.");
+            let config = ReplicaConfig { own: read(one.clone(), &above, shown)?, common: read(one, &above, shown)? };
+            Ok((name, config))
+        });
+        let replicas = replicas.collect::<Result<_, Trouble>>()?;
+        Ok(Self { replicas, ..read(merged, "", shown)? })
     }
+}
+
+/// A table as settings. `above` is what stands before its names in messages.
+fn read<T: serde::de::DeserializeOwned>(from: Table, above: &str, shown: &str) -> Result<T, Trouble> {
+    serde_path_to_error::deserialize(Value::Table(from)).map_err(|error| {
+        let name = format!("{above}{}", error.path());
+        Trouble::new(Code::Usage, format!("the setting {name} in {shown} can't be meant"))
+            .meaning(UNTOUCHED)
+            .because(error.into_inner().message())
+            .next(format!("`haven config` shows what {name} may be"))
+    })
 }
 
 /// Where the owner's file is looked for: the user's own first, then the machine's.
@@ -182,12 +201,13 @@ fn table(text: &str) -> Table {
 
 /// The default file with the settings that have no default put in: every name there is.
 fn known() -> Table {
-    let is_setting = |line: &str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase());
+    let is_setting =
+        |line: &str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
     let lines = DEFAULTS.lines().map(|line| if is_setting(line) { &line[1..] } else { line });
     table(&lines.collect::<Vec<_>>().join("\n"))
 }
 
-fn over(mut below: Table, above: Table) -> Table {
+pub fn over(mut below: Table, above: Table) -> Table {
     for (name, value) in above {
         let value = match (below.remove(&name), value) {
             (Some(Value::Table(old)), Value::Table(new)) => Value::Table(over(old, new)),
@@ -205,6 +225,10 @@ fn refuse_unknown(given: &Table, known: &Table, above: &str, shown: &str) -> Res
                 refuse_unknown(given, known, &format!("{above}{name}."), shown)?;
             }
             (Some(_), _) => {}
+            // Replicas have names of their owner's choice.
+            (None, Value::Table(given)) if above == "replica." && replicas::check_name(name).is_ok() => {
+                refuse_unknown(given, &replicas::known(&self::known()), &format!("{above}{name}."), shown)?;
+            }
             (None, _) => return Err(unknown(&format!("{above}{name}"), shown)),
         }
     }

@@ -7,6 +7,7 @@ mod library;
 mod past;
 mod reach;
 mod remembered;
+mod replicas;
 mod report;
 mod saved;
 mod secret;

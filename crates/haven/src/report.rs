@@ -49,10 +49,12 @@ pub enum Code {
     Local,
     /// Interrupted before the end; what was done stays done.
     Unfinished,
+    /// Something looks wrong, and nothing goes on before a person has looked.
+    Held,
 }
 
 /// Every exit code there is, and what it means. The help and the manual print this list.
-pub const EXIT_CODES: [(u8, &str); 10] = [
+pub const EXIT_CODES: [(u8, &str); 11] = [
     (0, "done"),
     (1, "a bug in Haven, or something it did not foresee"),
     (2, "the command line or haven.toml can't be meant"),
@@ -63,6 +65,7 @@ pub const EXIT_CODES: [(u8, &str); 10] = [
     (7, "not possible as things are: no library there, one there already, not mounted, the last key"),
     (8, "this machine is in the way: mount point, FUSE, cache directory, a file"),
     (9, "interrupted before the end; what was done stays done"),
+    (10, "something looks wrong and a person must look: a replica's source, or deletions that are held back"),
 ];
 
 impl Code {
@@ -77,6 +80,7 @@ impl Code {
             Self::NoLibrary | Self::Occupied | Self::Key | Self::NotMounted => 7,
             Self::Mount | Self::Local => 8,
             Self::Unfinished => 9,
+            Self::Held => 10,
         }
     }
 

@@ -30,7 +30,7 @@ pub async fn store_for(stack: &Stack, keys: &Keys, config: &Config, write: bool)
     match standing.role() {
         Role::Library => Ok(stack.store.clone()),
         Role::Restoring => {
-            let behind = library::open_store(&standing.of, &config.store)?;
+            let behind = library::open_store(&standing.of, &config.store_of(&standing.of))?;
             report::note(format!("still being restored from {}: what is not here yet is read from there", standing.of));
             Ok(haven_replica::behind(stack.store.clone(), behind.store))
         }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use haven_format::{Keys, layout};
-use haven_store::{DynStore, PutMode, StoreError};
+use haven_store::{DynStore, Location, ObjectMeta, PutMode, StoreError};
 use md5::{Digest, Md5};
 use parking_lot::Mutex;
 use tokio::{
@@ -45,6 +45,8 @@ pub(crate) struct Carrier(Arc<Inner>);
 struct Inner {
     source: DynStore,
     replica: DynStore,
+    /// Where the source is, if the replica's store can fetch from there by itself.
+    neighbour: Option<Location>,
     keys: Keys,
     room: Semaphore,
     inventory: Mutex<Inventory>,
@@ -92,9 +94,11 @@ pub(crate) struct Good<'a> {
 
 impl Carrier {
     pub(crate) fn new(source: DynStore, replica: DynStore, keys: &Keys, progress: Option<ProgressFn>) -> Self {
+        let neighbour = source.locate().filter(|location| replica.copies_from(location));
         Self(Arc::new(Inner {
             source,
             replica,
+            neighbour,
             keys: keys.clone(),
             room: Semaphore::new(ROOM_MIB as usize),
             inventory: Mutex::default(),
@@ -186,9 +190,7 @@ impl Carrier {
         if let Err(detail) = kept {
             return Err(ReplicaError::NotKept { object: name.to_owned(), detail });
         }
-        self.inventory(|inventory| inventory.add(name, bytes));
-        self.0.sent.add(bytes);
-        self.tell();
+        self.arrived(name, bytes);
         Ok(())
     }
 
@@ -224,11 +226,47 @@ impl Carrier {
 
     /// Fetches, verifies, puts and proves.
     pub(crate) async fn carry(&self, name: &str, bytes: u64, hash: Option<&[u8]>) -> Result<Outcome<()>> {
+        if Kind::of(name) == Some(Kind::Pack) && self.copied_there(name).await {
+            return Ok(Outcome::Done(()));
+        }
+        self.carry_read(name, bytes, hash).await
+    }
+
+    /// The same by way of this process, which sees every byte.
+    pub(crate) async fn carry_read(&self, name: &str, bytes: u64, hash: Option<&[u8]>) -> Result<Outcome<()>> {
         match self.fetch(name, bytes, hash).await? {
             Outcome::Done(good) => self.deliver(name, good).await.map(Outcome::Done),
             Outcome::Gone => Ok(Outcome::Gone),
             Outcome::Damaged(detail) => Ok(Outcome::Damaged(detail)),
         }
+    }
+
+    /// Lets the replica's store fetch a pack from the source's by itself, where the two can and where both tell the same
+    /// MD5 of it. What is in it is verified when its turn of reading back comes.
+    async fn copied_there(&self, name: &str) -> bool {
+        let Some(location) = self.0.neighbour.as_ref() else { return false };
+        let md5 = |meta: &ObjectMeta| meta.etag.as_deref().and_then(md5_in);
+        let object = object(name);
+        // Whatever is strange about this way, the other one tells.
+        let Ok(there) = self.0.source.head(&object).await else { return false };
+        let Some(digest) = md5(&there) else { return false };
+        if let Err(error) = self.0.replica.copy_from(location, &object).await {
+            tracing::debug!(%error, name, "the stores do not copy by themselves");
+            return false;
+        }
+        match self.0.replica.head(&object).await {
+            Ok(here) if here.bytes == there.bytes && md5(&here) == Some(digest) => {
+                self.arrived(name, here.bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn arrived(&self, name: &str, bytes: u64) {
+        self.inventory(|inventory| inventory.add(name, bytes));
+        self.0.sent.add(bytes);
+        self.tell();
     }
 
     /// Reads the replica's own object and verifies it.

@@ -119,7 +119,7 @@ impl Replicator {
         summary: &mut Summary,
     ) -> Result<()> {
         let hash = needed.shards.get(name).map(|(_, hash)| hash.clone());
-        let why = match self.carrier.carry(name, 0, hash.as_deref()).await? {
+        let why = match self.carrier.carry_read(name, 0, hash.as_deref()).await? {
             Outcome::Done(()) => {
                 tracing::warn!(object = name, detail, "an object of the replica was damaged, and is mended");
                 summary.mended.push(name.to_owned());

@@ -101,6 +101,8 @@ pub struct Summary {
     pub source: Position,
     /// How much older the replica's end of the log is than the source's, by the writer's clock.
     pub lag_seconds: f64,
+    /// How old the oldest part of the log was when it came to the replica in this run.
+    pub delay_seconds: f64,
     /// What could not be had, or is not what it should be.
     pub damaged: Vec<Damage>,
     /// Objects of the replica that were damaged or missing, and are right again.
@@ -178,6 +180,7 @@ struct Brought {
     damaged: BTreeMap<String, String>,
     /// The newest root could not be taken over.
     without_root: bool,
+    delay_seconds: f64,
 }
 
 impl Brought {
@@ -267,16 +270,18 @@ impl Replicator {
             summary.source = self.reached.clone();
             return Ok(());
         }
-        self.check_config(&look).await?;
-        if !self.opened {
+        if !self.opened && !run.dry_run && !run.release_brake && self.nothing_new(&look).await? {
             self.check_source_role().await?;
             self.begin(run).await?;
-        }
-        if !self.listed && !run.dry_run && !run.release_brake && self.nothing_new(&look).await? {
             summary.source = self.reached.clone();
             self.looked = Some(look);
             self.chores_done = Some(Instant::now());
             return Ok(());
+        }
+        self.check_config(&look).await?;
+        if !self.opened {
+            self.check_source_role().await?;
+            self.begin(run).await?;
         }
         self.list_once().await?;
         let (look, state) = self.bring_newest(look, from, run, summary).await?;
@@ -290,6 +295,27 @@ impl Replicator {
         self.retry_at = (!summary.damaged.is_empty()).then(|| Instant::now() + ASK_AGAIN);
         self.looked = Some(look);
         Ok(())
+    }
+
+    /// Makes sure that the source is a library and the replica's place empty or its replica, and writes there what it is
+    /// going to be. Copies nothing.
+    pub async fn establish(&mut self) -> Result<()> {
+        self.held = standing::newest(&self.replica, &self.keys, Side::Replica).await?;
+        self.refuse_other_roles()?;
+        let look = Look::at(&*self.source, Side::Source, Lsn(u64::MAX)).await?;
+        self.check_config(&look).await?;
+        self.check_source_role().await?;
+        self.reached = self.held.position();
+        self.begin(Run::default()).await?;
+        // What was written must be there: the place is one that keeps what it is given.
+        let back = standing::newest(&self.replica, &self.keys, Side::Replica).await?;
+        match back.standing == self.held.standing {
+            true => Ok(()),
+            false => Err(ReplicaError::NotKept {
+                object: layout::STANDINGS.to_owned(),
+                detail: "what was written is not what is read".into(),
+            }),
+        }
     }
 
     /// Ends the lease, and notes how far the replica has come. For a replicator that goes away.
@@ -433,20 +459,26 @@ impl Replicator {
         let all = |wanted: &[ObjectMeta], there: &[ObjectMeta]| {
             wanted.iter().all(|one| there.iter().any(|other| (&other.name, other.bytes) == (&one.name, one.bytes)))
         };
-        let Some(root) = theirs.newest_root() else { return Ok(false) };
-        if Some(root) != ours.newest_root()
-            || !all(&theirs.roots[..1], &ours.roots)
+        let newest = &theirs.roots[..theirs.roots.len().min(1)];
+        if theirs.newest_root() != ours.newest_root()
+            || !all(newest, &ours.roots)
             || !all(&theirs.configs, &ours.configs)
             || !all(&theirs.claims, &ours.claims)
             || !all(&theirs.segments, &ours.segments)
         {
             return Ok(false);
         }
-        let Ok((root, _)) = self.reader.bare_root(root).await? else { return Ok(false) };
+        let root = match theirs.newest_root() {
+            Some(name) => match self.reader.bare_root(name).await? {
+                Ok((root, _)) => Some(root),
+                Err(_) => return Ok(false),
+            },
+            None => None,
+        };
         match theirs.tip() {
             Some(tip) => Ok(tip == self.reached.segment && self.reader.link(tip).await?.is_some()),
             // Nothing after the root, and what led to it is no longer kept.
-            None => Ok(root.segment == self.reached.segment),
+            None => Ok(root.is_some_and(|root| root.segment == self.reached.segment)),
         }
     }
 
@@ -474,7 +506,8 @@ impl Replicator {
         }
         let known = self.carrier.inventory(|inventory| inventory.has(&self.reached.segment));
         let link = if known { replica.link(&self.reached.segment).await? } else { None };
-        Ok((self.reached.clone(), link))
+        let sealed_at = link.as_ref().map_or(self.reached.sealed_at, |link| link.sealed_at);
+        Ok((Position { sealed_at, ..self.reached.clone() }, link))
     }
 
     /// Reads the source's newest state and brings it, again where something vanished from under it. `None` after a dry
@@ -487,6 +520,7 @@ impl Replicator {
         summary: &mut Summary,
     ) -> Result<(Look, Option<State>)> {
         let (ours, own) = self.own_end().await?;
+        self.reached = ours.clone();
         let mut passed_over: BTreeSet<Damage> = BTreeSet::new();
         let mut without: HashSet<String> = HashSet::new();
         for attempt in 1.. {
@@ -534,6 +568,7 @@ impl Replicator {
                 if let Some(reached) = &brought.reached {
                     self.reached = reached.clone();
                 }
+                summary.delay_seconds = summary.delay_seconds.max(brought.delay_seconds);
                 let vanished = !brought.gone.is_empty() && !last;
                 if brought.without_root
                     && !vanished
@@ -689,6 +724,9 @@ impl Replicator {
                 }
                 self.bring_roots_named(link, brought).await?;
                 self.carrier.put(&link.name, link.body.clone()).await?;
+                let now = self.world.now();
+                let age = now.seconds as f64 + f64::from(now.nanos) / 1e9 - link.sealed_at as f64 / 1e9;
+                brought.delay_seconds = brought.delay_seconds.max(age);
             }
             reached = Position {
                 segment: link.name.clone(),

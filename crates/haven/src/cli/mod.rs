@@ -13,6 +13,8 @@ mod init;
 mod key;
 mod manual;
 mod mount;
+mod replica;
+mod restore;
 mod salvage;
 mod snapshot;
 pub mod stat;
@@ -74,6 +76,8 @@ enum Command {
     Snapshot(snapshot::Args),
     Gc(gc::Args),
     Check(check::Args),
+    Replica(replica::Args),
+    Restore(restore::Args),
     Export(export::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -128,6 +132,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// One of many answers: JSON on a line of its own, or `text`.
+    pub fn line(&self, value: &impl Serialize, text: &str) -> Result<(), Trouble> {
+        let json = || serde_json::to_string(value).expect("answers are plain values") + "\n";
+        write_out(&if self.json { json() } else { text.to_owned() })
+    }
+
     /// Answers: `value` as JSON for scripts, or `text` for people.
     pub fn answer(&self, value: &impl Serialize, text: &str) -> Result<(), Trouble> {
         let out = if self.json {
@@ -135,13 +145,18 @@ impl Context {
         } else {
             text.to_owned()
         };
-        match std::io::stdout().write_all(out.as_bytes()) {
-            // Nobody listens any more (`haven … | head`): not our trouble.
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Trouble::new(Code::Local, "the answer can't be written").caused_by(&error))
-            }
-            _ => Ok(()),
+        write_out(&out)
+    }
+}
+
+fn write_out(out: &str) -> Result<(), Trouble> {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush()) {
+        // Nobody listens any more (`haven … | head`): not our trouble.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Trouble::new(Code::Local, "the answer can't be written").caused_by(&error))
         }
+        _ => Ok(()),
     }
 }
 
@@ -192,6 +207,8 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Snapshot(args) => snapshot::run(&context()?, args),
         Command::Gc(args) => gc::run(&context()?, &args),
         Command::Check(args) => check::run(&context()?, &args),
+        Command::Replica(args) => replica::run(&context()?, args),
+        Command::Restore(args) => restore::run(&context()?, args),
         Command::Export(args) => export::run(&context()?, args),
         Command::Doctor(args) => doctor::run(context(), args),
         Command::Bench(args) => bench::run(&context()?, args),

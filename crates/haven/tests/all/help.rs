@@ -20,6 +20,8 @@ fn the_whole_help() {
         "claims",
         "salvage",
         "export",
+        "replica",
+        "restore",
         "doctor",
         "bench",
         "config",
@@ -27,7 +29,16 @@ fn the_whole_help() {
         "man",
     ];
     let keys = ["key list", "key add", "key change", "key remove", "key recovery"];
-    for command in commands.iter().chain(&keys) {
+    let replicas = [
+        "replica add",
+        "replica list",
+        "replica sync",
+        "replica status",
+        "replica verify",
+        "replica remove",
+        "replica promote",
+    ];
+    for command in commands.iter().chain(&keys).chain(&replicas) {
         let said = machine.run(&format!("{command} --help"));
         assert_eq!(said.exit, 0, "{command}");
         all += &format!("\n======== haven {command}\n{}", said.out);

@@ -8,4 +8,5 @@ mod keys;
 mod making;
 mod mounted;
 mod museum;
+mod replicas;
 mod run;

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use haven_format::{layout, lease::Lease};
 use haven_replica::{Options, Run, Side, Summary, newest_standing};
 use haven_store::{
-    DynStore, Store,
+    DynStore, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError,
     memory::Memory,
     meter::{Meter, MeterReader},
 };
@@ -364,5 +365,103 @@ fn what_is_none_of_ours_is_told_and_left_alone() {
         assert_eq!(told.strange, Some((1, "p/holiday.jpg".to_owned())));
         assert!(copy.peek("p/holiday.jpg").is_some());
         assert!(copy.describe().contains("replica"));
+    });
+}
+
+/// A bucket beside another at the same endpoint: gives MD5s, and fetches from there by itself.
+#[derive(Debug)]
+struct Neighbour {
+    memory: Arc<Memory>,
+    fetched: std::sync::atomic::AtomicUsize,
+}
+
+impl Neighbour {
+    fn new(memory: &Arc<Memory>) -> Arc<Self> {
+        Arc::new(Self { memory: memory.clone(), fetched: Default::default() })
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Neighbour {
+    fn describe(&self) -> String {
+        self.memory.describe()
+    }
+
+    async fn put(&self, name: &ObjectName, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
+        self.memory.put(name, body, mode).await
+    }
+
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        self.memory.get(name).await
+    }
+
+    async fn get_range(&self, name: &ObjectName, range: std::ops::Range<u64>) -> Result<Bytes, StoreError> {
+        self.memory.get_range(name, range).await
+    }
+
+    async fn head(&self, name: &ObjectName) -> Result<ObjectMeta, StoreError> {
+        let meta = self.memory.head(name).await?;
+        let digest: [u8; 16] =
+            md5::Digest::finalize(md5::Digest::chain_update(md5::Md5::default(), self.get(name).await?)).into();
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(ObjectMeta { etag: Some(format!("\"{hex}\"")), ..meta })
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, StoreError> {
+        self.memory.list(prefix, after, limit).await
+    }
+
+    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.memory.delete(name).await
+    }
+
+    async fn copy(&self, from: &ObjectName, to: &ObjectName) -> Result<(), StoreError> {
+        self.memory.copy(from, to).await
+    }
+
+    fn locate(&self) -> Option<Location> {
+        Some(Location::new("next door", self.memory.clone()))
+    }
+
+    fn copies_from(&self, source: &Location) -> bool {
+        source.as_kind::<Arc<Memory>>().is_some()
+    }
+
+    async fn copy_from(&self, source: &Location, name: &ObjectName) -> Result<(), StoreError> {
+        let body = source.as_kind::<Arc<Memory>>().unwrap().get(name).await?;
+        self.fetched.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.memory.put(name, body, PutMode::Always).await
+    }
+}
+
+#[test]
+fn stores_that_copy_by_themselves_do_so_for_packs_and_what_is_damaged_is_found_when_it_is_read_back() {
+    in_virtual_time(async {
+        let mut source = Source::new(14).await;
+        source.live(40).await;
+        source.checkpoint().await;
+        let copy = copy();
+        let ((from, asked), to) = (metered(Neighbour::new(&source.bucket)), Neighbour::new(&copy));
+        sync(&source, from.clone(), to.clone(), Options::default()).await;
+        let packs = objects(&copy).keys().filter(|name| name.starts_with(layout::PACKS)).count();
+        assert_eq!(to.fetched.load(std::sync::atomic::Ordering::Relaxed), packs);
+        assert!(asked.snapshot().bytes_in() < source.bucket.bytes() / 2);
+        check_complete(&copy, &source, "copied by the stores").await;
+
+        let pack = objects(&copy).into_keys().find(|name| name.starts_with(layout::PACKS)).unwrap();
+        let right = source.bucket.peek(&pack).unwrap();
+        let mut wrong = right.to_vec();
+        wrong[30] ^= 1;
+        for bucket in [&source.bucket, &copy] {
+            bucket.plant(&pack, wrong.clone());
+        }
+        source.clock.turn(28 * crate::common::DAY);
+        let told = sync(&source, from.clone(), to.clone(), Options::default()).await;
+        assert_eq!(told.damaged.iter().map(|damage| &damage.object).collect::<Vec<_>>(), [&pack]);
+        source.bucket.plant(&pack, right.clone());
+        source.clock.turn(28 * crate::common::DAY);
+        let told = sync(&source, from, to, Options::default()).await;
+        assert_eq!(told.mended, std::slice::from_ref(&pack));
+        assert_eq!(copy.peek(&pack), Some(right));
     });
 }

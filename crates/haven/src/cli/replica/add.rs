@@ -1,0 +1,129 @@
+//! `haven replica add` and `remove`.
+
+use haven_replica::Replicator;
+use haven_store::{StoreOptions, human};
+
+use super::{Context, open, replica_trouble, source_of, world};
+use crate::{
+    config::Config,
+    replicas,
+    report::{self, Code, Trouble, UNTOUCHED},
+    secret::KeyArgs,
+};
+
+/// Name a place for a replica, and see that it can be one
+///
+/// Writes a table into haven.toml (or prints it, where the file may not be written), and a note into the place on what it
+/// is going to be. Nothing is copied yet. Its own credentials go into the table: [replica.NAME.store…], as [store…].
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haven replica add disk file:///mnt/usb/haven\n  haven replica add far 's3://photos-copy/haven?endpoint=https://s3.example.org&region=fsn1'\n  haven replica add attic sftp://backup@nas/haven --from far    a copy of the copy"
+)]
+pub struct AddArgs {
+    /// What to call it
+    name: String,
+    /// Where: s3://bucket/prefix, sftp://user@host/path, webdavs://host/path, or file:///path
+    url: String,
+    /// Copy this instead of the library: another replica's name, or a URL
+    #[arg(long, value_name = "NAME|URL")]
+    from: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+/// Follow the library no more with a replica
+///
+/// Takes its table out of haven.toml. What was copied stays where it is, and stays a library that can be read.
+#[derive(Debug, clap::Args)]
+pub struct RemoveArgs {
+    name: String,
+}
+
+pub async fn add(context: &Context, args: AddArgs) -> Result<(), Trouble> {
+    let name = &args.name;
+    replicas::check_name(name).map_err(|why| {
+        Trouble::new(Code::Usage, format!("a replica can't be called {name:?}")).because(why).meaning(UNTOUCHED)
+    })?;
+    if context.config.replicas.contains_key(name) {
+        return Err(Trouble::new(Code::Occupied, format!("there is a replica called {name} already"))
+            .meaning(UNTOUCHED)
+            .next(format!("haven replica sync {name}    brings it up to date"))
+            .next(format!("haven replica remove {name}    forgets it")));
+    }
+    let url = super::super::absolute(&args.url);
+    let (source, _) = source_of(&context.config, args.from.as_deref())?;
+    if source == url {
+        return Err(Trouble::new(Code::Usage, "a replica can't be where the library is").meaning(UNTOUCHED));
+    }
+    let with = with_replica(&context.config, name, &url, args.from.as_deref())?;
+    let context_with = Context { config: with, json: context.json };
+    let opened = open(&context_with, name, &args.key).await?;
+    let mut replicator = Replicator::new(
+        opened.source.store.clone(),
+        opened.replica.store.clone(),
+        &opened.keys,
+        world(),
+        opened.options(name),
+        None,
+    );
+    replicator.establish().await.map_err(|error| replica_trouble(name, &error))?;
+    let written = context.config.own_file().map(|path| {
+        let outcome = replicas::write(&path, name, &url, args.from.as_deref());
+        (path, outcome)
+    });
+    let lines = replicas::lines(name, &url, args.from.as_deref());
+    let mut told = format!("replica {name} at {}\n", opened.replica.store.describe());
+    let file = match written {
+        Some((path, Ok(()))) => {
+            told += &format!("written to {}\n", path.display());
+            Some(path)
+        }
+        other => {
+            if let Some((_, Err(trouble))) = other {
+                report::warn(format!("{}: {}", trouble.what, trouble.because.join("; ")));
+            }
+            told += &format!("\nWrite this into haven.toml:\n\n{lines}\n");
+            None
+        }
+    };
+    told += &format!("\nNothing is copied yet: haven replica sync {name}\n");
+    context
+        .answer(&serde_json::json!({ "name": name, "url": url, "from": source, "file": file, "lines": lines }), &told)
+}
+
+/// The settings as if they had this replica.
+fn with_replica(config: &Config, name: &str, url: &str, from: Option<&str>) -> Result<Config, Trouble> {
+    let text = match config.from.as_ref().map(std::fs::read_to_string) {
+        Some(Ok(text)) => text + "\n" + &replicas::lines(name, url, from),
+        _ => replicas::lines(name, url, from),
+    };
+    let mut with = Config::from_text(&text, "haven.toml")?;
+    with.from = config.from.clone();
+    if let Some(own) = with.replicas.get_mut(name) {
+        own.own.store = StoreOptions { create: true, ..own.own.store.clone() };
+    }
+    Ok(with)
+}
+
+pub fn remove(context: &Context, args: RemoveArgs) -> Result<(), Trouble> {
+    let url = context.config.replica(&args.name)?.own.url.clone();
+    if let Some((other, _)) =
+        context.config.replicas.iter().find(|(_, one)| one.own.from.as_deref() == Some(args.name.as_str()))
+    {
+        return Err(Trouble::new(Code::Usage, format!("the replica {other} is a copy of {}", args.name))
+            .meaning(UNTOUCHED)
+            .next(format!("let {other} follow something else first: replica.{other}.from in haven.toml")));
+    }
+    let path = context.config.own_file().ok_or_else(|| Trouble::new(Code::Local, "there is no settings file"))?;
+    replicas::erase(&path, &args.name)?;
+    let told = format!(
+        "{} is followed no more. What was copied is still at {url}: delete it there when you are sure.\n",
+        args.name
+    );
+    context.answer(&serde_json::json!({ "name": args.name, "url": url }), &told)
+}
+
+/// `14d`, for a table.
+pub fn shown(duration: std::time::Duration) -> String {
+    human::show_duration(duration)
+}

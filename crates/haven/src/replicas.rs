@@ -1,0 +1,265 @@
+//! The replicas that haven.toml names: what holds for all, what for each, and how one is written there or taken out.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use haven_store::{StoreOptions, human};
+use serde::Deserialize;
+use toml::{Table, Value};
+use toml_edit::{DocumentMut, Item, value};
+
+use crate::{
+    config::{self, Config, over},
+    report::{Code, Trouble, UNTOUCHED},
+};
+
+/// What holds for every replica that does not say otherwise: the table `[replica]`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Common {
+    #[serde(with = "human::duration")]
+    pub grace: Duration,
+    pub brake: f64,
+    #[serde(with = "human::bytes")]
+    pub brake_floor: u64,
+    #[serde(with = "human::duration")]
+    pub verify_within: Duration,
+    pub parallel: usize,
+    #[serde(with = "human::duration")]
+    pub every: Duration,
+    #[serde(with = "human::duration")]
+    pub lag: Duration,
+    #[serde(with = "human::duration")]
+    pub note_every: Duration,
+}
+
+/// One replica: the table `[replica.NAME]`.
+#[derive(Debug, Clone)]
+pub struct ReplicaConfig {
+    pub own: Own,
+    pub common: Common,
+}
+
+/// What no two replicas share.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Own {
+    pub url: String,
+    /// The name of another replica, or a URL; else it is a copy of the library.
+    pub from: Option<String>,
+    pub store: StoreOptions,
+}
+
+/// Whether a replica can be called so.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    match name {
+        "" => Err("a name has at least one character"),
+        _ if !name.chars().all(plain) => Err("a name has letters, digits, - and _ alone"),
+        "grace" | "brake" | "brake_floor" | "verify_within" | "parallel" | "every" | "lag" | "note_every" => {
+            Err("this is the name of a setting")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Every name that may stand in the table of one replica. `all` are the names of all settings.
+pub fn known(all: &Table) -> Table {
+    let Some(Value::Table(replica)) = all.get("replica") else { return Table::new() };
+    let (tables, common): (Vec<_>, Vec<_>) = replica.clone().into_iter().partition(|(_, value)| value.is_table());
+    let one =
+        tables.into_iter().filter_map(|(_, table)| if let Value::Table(table) = table { Some(table) } else { None });
+    let store = all.get("store").cloned().map(|store| ("store".to_owned(), store));
+    common.into_iter().chain(one.flatten()).chain(store).collect()
+}
+
+/// The table of each replica in `merged`, with what holds for all of them put below it. Of the library's own store only
+/// what holds anywhere is passed on: a copy in the same place under the same key would be none.
+pub fn expanded(merged: &Table, defaults: &Table) -> Vec<(String, Table)> {
+    let Some(Value::Table(replica)) = merged.get("replica") else { return Vec::new() };
+    let (named, common): (Vec<_>, Vec<_>) = replica.clone().into_iter().partition(|(_, value)| value.is_table());
+    let common: Table = common.into_iter().collect();
+    let table = |from: &Table, name: &str| match from.get(name) {
+        Some(Value::Table(table)) => table.clone(),
+        _ => Table::new(),
+    };
+    let anywhere = ["timeout", "retry", "limit"];
+    let shared = table(merged, "store").into_iter().filter(|(name, _)| anywhere.contains(&name.as_str())).collect();
+    let mut store = over(table(defaults, "store"), shared);
+    if let Some(Value::Table(s3)) = store.get_mut("s3") {
+        // Costs nothing, and a store that knows it refuses what was damaged on the way.
+        s3.insert("checksum".into(), Value::String("crc32c".into()));
+    }
+    let one = |(name, own): (String, Value)| {
+        let Value::Table(own) = own else { return None };
+        let mut below = common.clone();
+        below.insert("store".into(), Value::Table(store.clone()));
+        Some((name, over(below, own)))
+    };
+    named.into_iter().filter_map(one).collect()
+}
+
+impl Config {
+    /// The replica called so.
+    pub fn replica(&self, name: &str) -> Result<&ReplicaConfig, Trouble> {
+        self.replicas.get(name).ok_or_else(|| {
+            let trouble = Trouble::new(Code::Usage, format!("no replica is called {name}")).meaning(UNTOUCHED);
+            let names: Vec<String> = self.replicas.keys().cloned().collect();
+            let trouble = match config::nearest(name, &names) {
+                Some(near) => trouble.next(format!("is it {near}?")),
+                None => trouble,
+            };
+            trouble.next("haven replica list    tells which there are; haven replica add NAME URL    makes one")
+        })
+    }
+
+    /// Where the library or copy at `url` is, and how its store is to be opened: as a replica, if it is one.
+    pub fn store_of(&self, url: &str) -> StoreOptions {
+        self.replicas
+            .values()
+            .find(|one| one.own.url == url)
+            .map_or_else(|| self.store.clone(), |one| one.own.store.clone())
+    }
+
+    /// The file that settings are written to: the one that was read, else the user's own.
+    pub fn own_file(&self) -> Option<PathBuf> {
+        self.from.clone().or_else(|| config::config_directory().map(|directory| directory.join("haven.toml")))
+    }
+}
+
+/// The lines that make a replica, for people to write themselves.
+pub fn lines(name: &str, url: &str, from: Option<&str>) -> String {
+    let mut document = DocumentMut::new();
+    insert(&mut document, name, url, from);
+    document.to_string()
+}
+
+fn insert(document: &mut DocumentMut, name: &str, url: &str, from: Option<&str>) {
+    let mut one = toml_edit::Table::new();
+    one["url"] = value(url);
+    if let Some(from) = from {
+        one["from"] = value(from);
+    }
+    let mut all = toml_edit::Table::new();
+    all.set_implicit(true);
+    let all = document.entry("replica").or_insert(Item::Table(all));
+    if let Some(all) = all.as_table_like_mut() {
+        all.insert(name, Item::Table(one));
+    }
+}
+
+/// Writes a replica's table into the file at `path`, which need not exist.
+pub fn write(path: &Path, name: &str, url: &str, from: Option<&str>) -> Result<(), Trouble> {
+    change(path, |document| insert(document, name, url, from))
+}
+
+/// Takes a replica's table out of the file at `path`.
+pub fn erase(path: &Path, name: &str) -> Result<(), Trouble> {
+    change(path, |document| {
+        if let Some(all) = document.get_mut("replica").and_then(Item::as_table_like_mut) {
+            all.remove(name);
+        }
+    })
+}
+
+fn change(path: &Path, edit: impl FnOnce(&mut DocumentMut)) -> Result<(), Trouble> {
+    let shown = path.display().to_string();
+    let cannot = |error: &dyn std::error::Error| {
+        Trouble::new(Code::Local, format!("the settings file {shown} can't be changed")).caused_by(error)
+    };
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(cannot(&error)),
+    };
+    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| cannot(&error))?;
+    edit(&mut document);
+    let changed = document.to_string();
+    // What can't be read again is not written.
+    Config::from_text(&changed, &shown)?;
+    replace(path, &changed).map_err(|error| cannot(&error))
+}
+
+/// A power cut leaves the old file or the new one.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(above)?;
+    let mode = fs::metadata(path).map_or(0o600, |about| about.permissions().mode() & 0o777);
+    let half = path.with_extension("toml.new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&half)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&half, path)?;
+    fs::File::open(above)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+# my settings
+[store.s3]
+region = "mars-1"
+[store.retry]
+patience = "7s"
+[replica]
+grace = "3d"
+[replica.near]
+url = "/srv/near"   # the other disk
+brake = 0.5
+[replica.far]
+url = "s3://far/haven"
+from = "near"
+[replica.far.store.s3]
+region = "venus-2"
+[replica.far.store.s3.credentials]
+file = "/etc/haven/far-key"
+"#;
+
+    #[test]
+    fn a_replica_has_what_holds_for_all_and_over_it_what_is_its_own() {
+        let config = Config::from_text(TEXT, "haven.toml").unwrap();
+        let (near, far) = (config.replica("near").unwrap(), config.replica("far").unwrap());
+        assert_eq!((near.common.grace, far.common.grace), (Duration::from_secs(3 * 86_400), near.common.grace));
+        assert_eq!((near.common.brake, far.common.brake), (0.5, 0.2));
+        assert_eq!(far.own.from.as_deref(), Some("near"));
+        assert_eq!(near.own.store.retry.patience, Duration::from_secs(7));
+        assert_eq!((near.own.store.s3.region.as_deref(), far.own.store.s3.region.as_deref()), (None, Some("venus-2")));
+        assert_eq!(config.store.s3.region.as_deref(), Some("mars-1"));
+    }
+
+    #[test]
+    fn slips_in_a_replicas_table_are_refused_by_name() {
+        let refusal = |text: &str| Config::from_text(text, "haven.toml").unwrap_err().render(false);
+        assert!(refusal("[replica.near]\nulr = '/x'").contains("sets replica.near.ulr"));
+        assert!(
+            refusal("[replica.near]\nurl = '/x'\n[replica.near.store.s4]")
+                .contains("sets replica.near.store.s4")
+        );
+        assert!(refusal("[replica.near]\ngrace = '3d'").contains("url"), "{}", refusal("[replica.near]\ngrace = '3d'"));
+        assert!(refusal("[replica.near]\nurl = '/x'\ngrace = 'soon'").contains("replica.near.grace"));
+        assert!(refusal("[replica.\"a b\"]\nurl = '/x'").contains("no setting"));
+        assert!(refusal("[replica]\nbrke = 1").contains("is it replica.brake?"));
+    }
+
+    #[test]
+    fn a_file_is_changed_and_keeps_its_comments() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("haven.toml");
+        fs::write(&path, TEXT).unwrap();
+        write(&path, "third", "/srv/third", None).unwrap();
+        erase(&path, "far").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("# my settings") && text.contains("# the other disk"), "{text}");
+        let config = Config::from_text(&text, "").unwrap();
+        assert_eq!(config.replicas.keys().collect::<Vec<_>>(), ["near", "third"]);
+        let fresh = directory.path().join("new/haven.toml");
+        write(&fresh, "near", "/srv/near", Some("far")).unwrap();
+        assert_eq!(fs::read_to_string(&fresh).unwrap(), lines("near", "/srv/near", Some("far")));
+        assert_eq!(fs::metadata(&fresh).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
