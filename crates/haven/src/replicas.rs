@@ -236,10 +236,7 @@ file = "/etc/haven/far-key"
     fn slips_in_a_replicas_table_are_refused_by_name() {
         let refusal = |text: &str| Config::from_text(text, "haven.toml").unwrap_err().render(false);
         assert!(refusal("[replica.near]\nulr = '/x'").contains("sets replica.near.ulr"));
-        assert!(
-            refusal("[replica.near]\nurl = '/x'\n[replica.near.store.s4]")
-                .contains("sets replica.near.store.s4")
-        );
+        assert!(refusal("[replica.near]\nurl = '/x'\n[replica.near.store.s4]").contains("sets replica.near.store.s4"));
         assert!(refusal("[replica.near]\ngrace = '3d'").contains("url"), "{}", refusal("[replica.near]\ngrace = '3d'"));
         assert!(refusal("[replica.near]\nurl = '/x'\ngrace = 'soon'").contains("replica.near.grace"));
         assert!(refusal("[replica.\"a b\"]\nurl = '/x'").contains("no setting"));
