@@ -355,7 +355,7 @@ impl Control for Commands {
             _ if Library::knows(&request) => {
                 let library = Library {
                     vault: self.served.vault.clone(),
-                    fs: self.served.fs.clone(),
+                    fs: Some(self.served.fs.clone()),
                     config: self.served.config.clone(),
                 };
                 self.while_telling(progress, library.answer(&request)).await

@@ -56,7 +56,11 @@ impl Library {
             copies: self.copies(request)?,
         };
         let checked = self.vault.check(&options).await.map_err(|error| refusal(&error))?;
-        let files = self.files_of(&checked).await?;
+        let files = match self.files_of(&checked).await {
+            // The records that name files are damaged themselves; what is damaged is told object by object.
+            Err(refusal) if refusal.code == "damaged" => Vec::new(),
+            other => other?,
+        };
         let whole = checked.faults.iter().all(|fault| fault.repaired_from.is_some());
         let Checked { objects, read_bytes, faults, lost_chunks, .. } = checked;
         super::value(Told { objects, read_bytes, faults, files, lost_chunks, whole })

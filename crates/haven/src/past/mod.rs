@@ -35,7 +35,8 @@ pub use diff::Difference;
 #[derive(Clone)]
 pub struct Library {
     pub vault: Arc<Vault>,
-    pub fs: Arc<Fs>,
+    /// Not needed for looking at records.
+    pub fs: Option<Arc<Fs>>,
     pub config: Arc<Config>,
 }
 
@@ -185,13 +186,14 @@ impl Library {
 
     async fn create(&self, request: &Request) -> Result<Value, Refusal> {
         let (name, note, by) = (text(request, "name"), text(request, "note"), text(request, "by"));
+        let fs = self.fs.as_ref().ok_or_else(|| Refusal::new("bug", "no file system is open"))?;
         let snapshot = loop {
-            let (fs, name, note, by) = (self.fs.clone(), name.to_owned(), note.to_owned(), by.to_owned());
+            let (fs, name, note, by) = (fs.clone(), name.to_owned(), note.to_owned(), by.to_owned());
             let taken = tokio::task::spawn_blocking(move || fs.snapshot(name.as_bytes(), &note, &by)).await;
             match taken.map_err(|error| Refusal::new("bug", error.to_string()))? {
                 Ok(snapshot) => break snapshot,
                 Err(error) => match error.need() {
-                    Some(need) => self.fs.settle(need).await.map_err(|error| fs_refusal(&error))?,
+                    Some(need) => self.vault.settle(need).await.map_err(|error| refusal(&error))?,
                     None => return Err(fs_refusal(&error)),
                 },
             }

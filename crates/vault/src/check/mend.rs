@@ -97,13 +97,20 @@ impl Vault {
         report: &mut Checked,
     ) -> Result<()> {
         let good = |body: &Bytes| blake3::hash(body).as_bytes()[..] == *hash;
-        let cached = layout::parse_shard(&name).and_then(|id| self.shards().cached(id)).filter(|body| good(body));
+        let id = layout::parse_shard(&name);
+        let cached = id.and_then(|id| self.shards().cached(id)).filter(|body| good(body));
         if let (true, Some(body)) = (options.repair, cached) {
             self.put_back(&name, body).await?;
             report.faults.push(Fault { object: name, what, repaired_from: Some("the cache".into()) });
             return Ok(());
         }
-        self.mend_whole(options, &name, what, good, report).await.map(drop)
+        if self.mend_whole(options, &name, what, good, report).await?.is_some()
+            && let Some(id) = id
+        {
+            // A copy of the damaged one is of no use here.
+            self.shards().drop_local(id);
+        }
+        Ok(())
     }
 
     /// What becomes of a pack in which `wrong` chunks are damaged.

@@ -190,7 +190,12 @@ impl Vault {
     async fn check_roots(self: &Arc<Self>, options: &CheckOptions, report: &mut Checked) -> Result<Vec<Root>> {
         let newest = self.root.lock().clone();
         let mut names: Vec<String> = newest.iter().filter_map(|root| root.name().ok()).collect();
-        for (_, snapshot) in self.when_settled(|| self.snapshots()).await? {
+        let snapshots = match self.when_settled(|| self.snapshots()).await {
+            // The shard they stand in is told of below, and every root is looked at for itself.
+            Err(VaultError::Damaged { .. }) => Vec::new(),
+            other => other?,
+        };
+        for (_, snapshot) in snapshots {
             if !snapshot.root.is_empty() && !names.contains(&snapshot.root) {
                 names.push(snapshot.root);
             }
@@ -281,7 +286,18 @@ impl Vault {
     }
 
     /// Packs that the library's list names, without those that have not been sent yet or are on the dead list.
+    /// None where the records themselves can't be read: then every pack is looked at for itself.
     async fn packs_to_check(self: &Arc<Self>) -> Result<Vec<(PackId, PackInfo)>> {
+        match self.listed_packs().await {
+            Err(VaultError::Damaged { object, .. }) => {
+                tracing::warn!(object, "the list of packs can't be read; each is looked at for itself");
+                Ok(Vec::new())
+            }
+            other => other,
+        }
+    }
+
+    async fn listed_packs(self: &Arc<Self>) -> Result<Vec<(PackId, PackInfo)>> {
         let dead = self.when_settled(|| self.dead_names()).await?;
         let mut packs: Vec<_> = self.when_settled(|| self.all_packs()).await?.into_iter().collect();
         packs.retain(|(id, _)| !dead.contains(&layout::pack(*id)) && !self.packs.is_staged(*id));
