@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
+use haven_format::Keys;
 use haven_mount::control::{Found, Locator, Request, SOCKET, find};
+use haven_store::DynStore;
 use haven_vault::disk::{DiskError, LocalDisk};
 use serde_json::Value;
 
@@ -15,7 +17,7 @@ use crate::{
     config::Config,
     library,
     past::Library,
-    report::{Code, Trouble, UNTOUCHED},
+    report::{self, Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
     standing, wire,
 };
@@ -100,6 +102,9 @@ impl Which {
         };
         config.mount.read_only = !Library::writes(request);
         let store = standing::store_for(&stack, &keys, &config, !config.mount.read_only).await?;
+        if request.verb == "check" && request.flag("repair") {
+            mend_log(&store, &keys, request, &config).await?;
+        }
         let world = haven_vault::World { store, ..wire::world(&stack, disk) };
         let vault = wire::vault(world, &keys, wire::vault_options(&config)).await?;
         // A check must go on where the very first records are damaged.
@@ -119,6 +124,21 @@ impl Which {
         closed.map_err(|error| wire::vault_trouble("the library can't be closed", &error))?;
         Ok(answer)
     }
+}
+
+/// Without its log a library can't be opened for being mended: that comes first.
+async fn mend_log(store: &DynStore, keys: &Keys, request: &Request, config: &Config) -> Result<(), Trouble> {
+    let mut copies = Vec::new();
+    for url in request.with.get("copies").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        copies.push((url.to_owned(), library::open_store(url, &config.store)?.store));
+    }
+    let mended = haven_vault::check::mend_log(store, keys, &copies)
+        .await
+        .map_err(|error| wire::vault_trouble("the log can't be looked at", &error))?;
+    for (name, copy) in mended {
+        report::note(format!("{name} was damaged; put back from {copy}"));
+    }
+    Ok(())
 }
 
 /// Asks the process that uses this cache directory.

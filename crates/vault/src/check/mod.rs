@@ -29,11 +29,14 @@ use haven_format::{
     shard,
     standing::Standing,
 };
-use haven_store::{DynStore, StoreError};
+use haven_store::{DynStore, PutMode, StoreError};
 use prost::Message;
 use serde::Serialize;
 
-use crate::{Result, Vault, VaultError, claim::object};
+use crate::{
+    Result, Vault, VaultError,
+    claim::{list_all, object},
+};
 
 /// Objects read at once.
 const READS: usize = 6;
@@ -149,6 +152,31 @@ pub fn verify_object(keys: &Keys, name: &str, body: &Bytes) -> Result<(), String
         layout::CONFIGS => LockedConfig::parse(name, body).map(drop).map_err(|error| error.to_string()),
         _ => Ok(()),
     }
+}
+
+/// Puts back damaged roots and log segments from the copies, before anything is opened: without them a library can't be
+/// opened for writing. Returns what was put back, and from where.
+pub async fn mend_log(store: &DynStore, keys: &Keys, copies: &[(String, DynStore)]) -> Result<Vec<(String, String)>> {
+    let mut mended = Vec::new();
+    for prefix in [layout::ROOTS, layout::SEGMENTS] {
+        for name in list_all(&**store, prefix, None).await? {
+            let whole = match store.get(&object(&name)).await {
+                Ok(body) => verify_object(keys, &name, &body).is_ok(),
+                Err(StoreError::NotFound { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            for (copy, other) in copies.iter().filter(|_| !whole) {
+                if let Ok(body) = other.get(&object(&name)).await
+                    && verify_object(keys, &name, &body).is_ok()
+                {
+                    store.put(&object(&name), body, PutMode::Always).await?;
+                    mended.push((name.clone(), copy.clone()));
+                    break;
+                }
+            }
+        }
+    }
+    Ok(mended)
 }
 
 impl Vault {
@@ -442,7 +470,7 @@ impl Vault {
         }
         let mut wrong: HashMap<PackId, Vec<ChunkId>> = HashMap::new();
         let live = self.live();
-        self.walk(&live, record::chunks(), |key, value| {
+        let walked = self.walk(&live, record::chunks(), |key, value| {
             let (id, place) = self.chunk_record(key, value)?;
             if let Ok(pack) = place.pack_id()
                 && let Some((_, body)) = whole.get(&pack)
@@ -451,8 +479,12 @@ impl Vault {
                 wrong.entry(pack).or_default().push(id);
             }
             Ok(())
-        })
-        .await?;
+        });
+        match walked.await {
+            // The index is damaged too, and told of: the packs are, as objects.
+            Err(VaultError::Damaged { .. }) => {}
+            other => other?,
+        }
         for (pack, (what, _)) in whole {
             out.insert(pack, (what, wrong.remove(&pack).unwrap_or_default()));
         }
