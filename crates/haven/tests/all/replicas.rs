@@ -72,6 +72,8 @@ fn a_replica_is_added_brought_up_to_date_looked_at_verified_and_forgotten() {
     --- err
     ");
     assert!(fs::read_to_string(machine.path("haven.toml")).unwrap().contains("[replica.near]"));
+    assert!(well(&machine, "replica add near").contains("Nothing is copied yet"), "looked at again");
+    assert_eq!(machine.run("replica add near @elsewhere").exit, 7);
     let dry = json(&machine, "replica sync near --dry-run");
     let first = json(&machine, "replica sync near");
     assert_eq!((dry["objects"].as_u64(), first["position"] == first["source"]), (first["objects"].as_u64(), true));

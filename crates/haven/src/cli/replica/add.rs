@@ -14,7 +14,8 @@ use crate::{
 /// Name a place for a replica, and see that it can be one
 ///
 /// Writes a table into haven.toml (or prints it, where the file may not be written), and a note into the place on what it
-/// is going to be. Nothing is copied yet. Its own credentials go into the table: [replica.NAME.store…], as [store…].
+/// is going to be. Nothing is copied yet. A place with credentials of its own needs its table first, with them in it
+/// ([replica.NAME.store…], as [store…]); then this only looks at the place.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haven replica add disk file:///mnt/usb/haven\n  haven replica add far 's3://photos-copy/haven?endpoint=https://s3.example.org&region=fsn1'\n  haven replica add attic sftp://backup@nas/haven --from far    a copy of the copy"
@@ -22,8 +23,9 @@ use crate::{
 pub struct AddArgs {
     /// What to call it
     name: String,
-    /// Where: s3://bucket/prefix, sftp://user@host/path, webdavs://host/path, or file:///path
-    url: String,
+    /// Where: s3://bucket/prefix, sftp://user@host/path, webdavs://host/path, or file:///path [default: its url in
+    /// haven.toml]
+    url: Option<String>,
     /// Copy this instead of the library: another replica's name, or a URL
     #[arg(long, value_name = "NAME|URL")]
     from: Option<String>,
@@ -44,18 +46,32 @@ pub async fn add(context: &Context, args: AddArgs) -> Result<(), Trouble> {
     replicas::check_name(name).map_err(|why| {
         Trouble::new(Code::Usage, format!("a replica can't be called {name:?}")).because(why).meaning(UNTOUCHED)
     })?;
-    if context.config.replicas.contains_key(name) {
-        return Err(Trouble::new(Code::Occupied, format!("there is a replica called {name} already"))
-            .meaning(UNTOUCHED)
-            .next(format!("haven replica sync {name}    brings it up to date"))
-            .next(format!("haven replica remove {name}    forgets it")));
-    }
-    let url = super::super::absolute(&args.url);
-    let (source, _) = source_of(&context.config, args.from.as_deref())?;
+    let known = context.config.replicas.get(name);
+    let url = args.url.as_deref().map(super::super::absolute);
+    let (url, from) = match (known, url) {
+        (Some(known), url) if url.as_ref().is_none_or(|url| *url == known.own.url) && args.from.is_none() => {
+            (known.own.url.clone(), known.own.from.clone())
+        }
+        (Some(known), _) => {
+            return Err(Trouble::new(Code::Occupied, format!("there is a replica called {name} already"))
+                .because(format!("it is at {}", known.own.url))
+                .meaning(UNTOUCHED)
+                .next(format!("haven replica sync {name}    brings it up to date"))
+                .next(format!("haven replica remove {name}    forgets it")));
+        }
+        (None, Some(url)) => (url, args.from.clone()),
+        (None, None) => {
+            return Err(Trouble::new(Code::Usage, format!("where is the replica {name} to be?"))
+                .meaning(UNTOUCHED)
+                .next(format!("haven replica add {name} URL")));
+        }
+    };
+    let written_already = known.is_some();
+    let (source, _) = source_of(&context.config, from.as_deref())?;
     if source == url {
         return Err(Trouble::new(Code::Usage, "a replica can't be where the library is").meaning(UNTOUCHED));
     }
-    let with = with_replica(&context.config, name, &url, args.from.as_deref())?;
+    let with = with_replica(&context.config, name, &url, from.as_deref())?;
     let context_with = Context { config: with, json: context.json };
     let opened = open(&context_with, name, &args.key).await?;
     let mut replicator = Replicator::new(
@@ -68,14 +84,17 @@ pub async fn add(context: &Context, args: AddArgs) -> Result<(), Trouble> {
     );
     replicator.establish().await.map_err(|error| replica_trouble(name, &error))?;
     let written = context.config.own_file().map(|path| {
-        let outcome = replicas::write(&path, name, &url, args.from.as_deref());
+        let write = || replicas::write(&path, name, &url, from.as_deref());
+        let outcome = if written_already { Ok(()) } else { write() };
         (path, outcome)
     });
-    let lines = replicas::lines(name, &url, args.from.as_deref());
+    let lines = replicas::lines(name, &url, from.as_deref());
     let mut told = format!("replica {name} at {}\n", opened.replica.store.describe());
     let file = match written {
         Some((path, Ok(()))) => {
-            told += &format!("written to {}\n", path.display());
+            if !written_already {
+                told += &format!("written to {}\n", path.display());
+            }
             Some(path)
         }
         other => {
@@ -91,16 +110,16 @@ pub async fn add(context: &Context, args: AddArgs) -> Result<(), Trouble> {
         .answer(&serde_json::json!({ "name": name, "url": url, "from": source, "file": file, "lines": lines }), &told)
 }
 
-/// The settings as if they had this replica.
+/// The settings as if they had this replica; and its place is made where that is a directory.
 fn with_replica(config: &Config, name: &str, url: &str, from: Option<&str>) -> Result<Config, Trouble> {
-    let text = match config.from.as_ref().map(std::fs::read_to_string) {
-        Some(Ok(text)) => text + "\n" + &replicas::lines(name, url, from),
-        _ => replicas::lines(name, url, from),
-    };
-    let mut with = Config::from_text(&text, "haven.toml")?;
-    with.from = config.from.clone();
-    if let Some(own) = with.replicas.get_mut(name) {
-        own.own.store = StoreOptions { create: true, ..own.own.store.clone() };
+    let mut with = config.clone();
+    if !with.replicas.contains_key(name) {
+        let text = config.from.as_ref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let text = text + "\n" + &replicas::lines(name, url, from);
+        with = Config { from: config.from.clone(), ..Config::from_text(&text, "haven.toml")? };
+    }
+    if let Some(one) = with.replicas.get_mut(name) {
+        one.own.store = StoreOptions { create: true, ..one.own.store.clone() };
     }
     Ok(with)
 }
