@@ -55,6 +55,10 @@ const TEMPORARY: &str = "~tmp/";
 /// A leftover is swept when it is older than this by the server's clock.
 const LEFTOVER_AGE_SECONDS: i64 = 3600;
 
+/// How often an object is read that changes under the reader.
+const READS_OF_WHAT_CHANGES: u32 = 5;
+const PAUSE_WHILE_IT_CHANGES: Duration = Duration::from_millis(10);
+
 /// When it is tried to remove what a put has left.
 const REMOVAL_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(3), Duration::from_secs(30)];
@@ -329,14 +333,61 @@ impl WebDav {
         }
     }
 
-    /// Reads an object; `range` as [`Store::get_range`] has it.
-    async fn read(&self, name: &ObjectName, range: Option<&Range<u64>>) -> Result<Bytes, StoreError> {
+    /// Reads a whole object, as one writer left it. Apache's server takes the length from before it opens the file, so of
+    /// an object that is replaced meanwhile it can send the beginning, with every sign of success: what was read is
+    /// believed when the object still has its length and tag afterwards.
+    async fn read_whole(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
         let line = self.line().await?;
-        let mut draft = line.draft(Method::GET, name.as_str());
-        if let Some(range) = range {
-            draft = draft.with(header::RANGE, web::range_header(range));
+        // Apache calls a tag weak for as long as the file is younger than a second.
+        let tag = |answer: &Answer| {
+            let tag = answer.headers.get(header::ETAG)?.to_str().ok()?;
+            Some(tag.strip_prefix("W/").unwrap_or(tag).to_owned())
+        };
+        let mut last = Err(not_found(name));
+        for attempt in 0..READS_OF_WHAT_CHANGES {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE_WHILE_IT_CHANGES * attempt).await;
+            }
+            let answer = line.send(line.draft(Method::GET, name.as_str())).await?;
+            let (status, read_tag) = (answer.status, tag(&answer));
+            last = self.answered(answer, name, None).await;
+            let Ok(body) = &last else {
+                // What is gone between being found and being opened is forbidden, to Apache's server.
+                if status == StatusCode::FORBIDDEN {
+                    continue;
+                }
+                return last;
+            };
+            let after = line.send(line.draft(Method::HEAD, name.as_str())).await?;
+            if matches!(after.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
+                return last;
+            }
+            let length = after.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+            let same_length = length.is_none_or(|length| length == body.len());
+            if after.status == StatusCode::OK && tag(&after) == read_tag && same_length {
+                return last;
+            }
+            last = Err(StoreError::Garbled { detail: format!("{name} was replaced each time it was read") });
         }
+        last
+    }
+
+    /// Reads a part of an object, as [`Store::get_range`] has it.
+    async fn read_part(&self, name: &ObjectName, range: &Range<u64>) -> Result<Bytes, StoreError> {
+        let line = self.line().await?;
+        let draft = line.draft(Method::GET, name.as_str()).with(header::RANGE, web::range_header(range));
         let answer = line.send(draft).await?;
+        self.answered(answer, name, Some(range)).await
+    }
+
+    /// What an answer to a GET gives of the object.
+    async fn answered(
+        &self,
+        answer: Answer,
+        name: &ObjectName,
+        range: Option<&Range<u64>>,
+    ) -> Result<Bytes, StoreError> {
+        let line = self.line().await?;
         let status = answer.status;
         if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
             return match range {
@@ -604,14 +655,14 @@ impl Store for WebDav {
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
-        self.read(name, None).await
+        self.read_whole(name).await
     }
 
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, StoreError> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        self.read(name, Some(&range)).await
+        self.read_part(name, &range).await
     }
 
     async fn head(&self, name: &ObjectName) -> Result<ObjectMeta, StoreError> {
@@ -649,7 +700,7 @@ impl Store for WebDav {
         match answer.status {
             _ if answer.did("COPY") => self.publish(temporary, to, true).await,
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-                let body = self.read(from, None).await?;
+                let body = self.read_whole(from).await?;
                 let temporary = self.upload(to, &body).await?;
                 self.publish(temporary, to, true).await
             }
