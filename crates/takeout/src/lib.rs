@@ -1,0 +1,17 @@
+//! What a Google Takeout of photos means: names, sidecars, and which belongs to which.
+//! ```text
+//!   names of a directory ──names──▶ titles, counters, cuts ──pairing──▶ media file → sidecar, with the rule that decided
+//!   JSON ──sidecar──▶ photo | album | something else
+//! ```
+//! Promises: a pair that is called [`Confidence::Strong`] follows from the rules by which Google makes names, and no
+//! other sidecar fits as well. What only may be right is [`Confidence::Weak`]; what is a guess is no pair at all.
+//! A wrong date and place are worse than none.
+//!
+//! Pure: no files, no server, no clock. Names are cut by Google in UTF-16 code units, so lengths here are counted in those.
+
+pub mod names;
+pub mod pairing;
+pub mod sidecar;
+
+pub use pairing::{Confidence, Pair, Pairing, Role, Rule, pair_directory};
+pub use sidecar::{Album, Json, Photo};
