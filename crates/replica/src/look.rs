@@ -95,6 +95,11 @@ impl Look {
         self.roots.first().map(|root| root.name.as_str())
     }
 
+    /// Leaves out the log up to `lsn`, which a root stands for.
+    pub(crate) fn begin_after(&mut self, lsn: Lsn) {
+        self.segments.retain(|segment| rank(segment.name.as_str()).1 > lsn);
+    }
+
     /// The end of the log with the highest rank.
     pub(crate) fn tip(&self) -> Option<&str> {
         self.segments.iter().map(|segment| segment.name.as_str()).max_by_key(|name| rank(name))

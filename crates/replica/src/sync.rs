@@ -464,7 +464,6 @@ impl Replicator {
             || !all(newest, &ours.roots)
             || !all(&theirs.configs, &ours.configs)
             || !all(&theirs.claims, &ours.claims)
-            || !all(&theirs.segments, &ours.segments)
         {
             return Ok(false);
         }
@@ -475,9 +474,14 @@ impl Replicator {
             },
             None => None,
         };
-        match theirs.tip() {
+        // What led to the root may stand in the source for a while, and never have been needed by the replica.
+        let mut after = theirs.clone();
+        after.begin_after(root.as_ref().map_or(Lsn(0), |root| Lsn(root.lsn)));
+        if !all(&after.segments, &ours.segments) {
+            return Ok(false);
+        }
+        match after.tip() {
             Some(tip) => Ok(tip == self.reached.segment && self.reader.link(tip).await?.is_some()),
-            // Nothing after the root, and what led to it is no longer kept.
             None => Ok(root.is_some_and(|root| root.segment == self.reached.segment)),
         }
     }

@@ -62,6 +62,26 @@ fn only_what_is_missing_travels_and_nothing_new_costs_few_requests() {
 }
 
 #[test]
+fn nothing_new_costs_few_requests_where_a_root_has_just_taken_the_place_of_the_log() {
+    in_virtual_time(async {
+        let mut source = Source::new(8).await;
+        source.live(60).await;
+        source.checkpoint().await;
+        let copy = copy();
+        sync(&source, source.store(), copy.clone(), Options::default()).await;
+        // The source still holds the log that led there; the replica never had it.
+        let behind = |held: &Memory| objects(held).keys().filter(|name| name.starts_with("l/")).count();
+        assert!(behind(&source.bucket) > behind(&copy));
+
+        let ((from, asked), (to, asked_there)) = (metered(source.store()), metered(copy.clone()));
+        assert!(sync(&source, from, to, Options::default()).await.idle());
+        let requests = asked.snapshot().requests() + asked_there.snapshot().requests();
+        assert!(requests <= 16, "{requests}");
+        assert_eq!(asked_there.snapshot().bytes_out(), 0, "no idle writes");
+    });
+}
+
+#[test]
 fn followed_continuously_an_idle_library_costs_four_requests_a_look_and_no_write() {
     in_virtual_time(async {
         let mut source = Source::new(2).await;
