@@ -2,6 +2,7 @@
 //! ```text
 //!   names of a directory ──names──▶ titles, counters, cuts ──pairing──▶ media file → sidecar, with the rule that decided
 //!   JSON ──sidecar──▶ photo | album | something else
+//!   all directories ──tree──▶ sidecars of other directories, albums and their members
 //! ```
 //! Promises: a pair that is called [`Confidence::Strong`] follows from the rules by which Google makes names, and no
 //! other sidecar fits as well. What only may be right is [`Confidence::Weak`]; what is a guess is no pair at all.
@@ -12,6 +13,7 @@
 pub mod names;
 pub mod pairing;
 pub mod sidecar;
+pub mod tree;
 
 pub use pairing::{Confidence, Pair, Pairing, Role, Rule, pair_directory};
 pub use sidecar::{Album, Json, Photo};

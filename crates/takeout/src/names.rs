@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-/// The longest name of a media file, in UTF-16 code units, without its counter.
+/// The longest name of a media file, in UTF-16 code units, without its counter; one more where a surrogate pair ends it.
 pub const MEDIA_UNITS_MAX: usize = 51;
 /// The longest name of a sidecar, in UTF-16 code units, without its counter and `.json`.
 pub const SIDECAR_UNITS_MAX: usize = 46;
@@ -50,14 +50,26 @@ pub fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
-/// The first `max` UTF-16 code units of `text`, without half a surrogate pair.
+/// The first `max` UTF-16 code units of `text`; a surrogate pair on the border is kept whole, as a real export does (a
+/// media name of 52 units).
 pub fn cut(text: &str, max: usize) -> &str {
+    cut_where(text, |before, _| before >= max)
+}
+
+/// The same, but a surrogate pair on the border is left out.
+pub fn cut_short(text: &str, max: usize) -> &str {
+    cut_where(text, |_, after| after > max)
+}
+
+/// Cuts before the first character of which `over` is told the units before and after it.
+fn cut_where(text: &str, over: impl Fn(usize, usize) -> bool) -> &str {
     let mut taken = 0;
     for (at, char) in text.char_indices() {
-        taken += char.len_utf16();
-        if taken > max {
+        let after = taken + char.len_utf16();
+        if over(taken, after) {
             return &text[..at];
         }
+        taken = after;
     }
     text
 }
@@ -79,6 +91,15 @@ pub fn sanitise(title: &str) -> String {
 
 /// The name of the media file of a title, without a counter.
 pub fn media_name(title: &str) -> String {
+    cut_media(title, cut)
+}
+
+/// The same, with a surrogate pair on the border left out.
+pub fn media_name_short(title: &str) -> String {
+    cut_media(title, cut_short)
+}
+
+fn cut_media(title: &str, cut: impl Fn(&str, usize) -> &str) -> String {
     let clean = sanitise(&nfc(title));
     let (stem, extension) = split_extension(&clean);
     let room = MEDIA_UNITS_MAX.saturating_sub(units(extension));
@@ -101,6 +122,11 @@ pub fn sidecar_base(title: &str, scheme: Scheme) -> String {
         Scheme::Supplemental => cut(&format!("{clean}{SUPPLEMENT}"), SIDECAR_UNITS_MAX).to_owned(),
         Scheme::Uncut => format!("{clean}{SUPPLEMENT}"),
     }
+}
+
+/// May a sidecar's name of that many units have been cut? A surrogate pair on the border makes it one longer or shorter.
+pub fn may_be_cut(units: usize) -> bool {
+    units.abs_diff(SIDECAR_UNITS_MAX) <= 1
 }
 
 /// How a vintage of exports names its sidecars.
@@ -193,7 +219,8 @@ mod tests {
 
     #[test]
     fn cuts_by_utf16_units_and_splits_no_pair() {
-        assert_eq!(cut("a😀b", 2), "a");
+        assert_eq!(cut("a😀b", 2), "a😀");
+        assert_eq!(cut_short("a😀b", 2), "a");
         assert_eq!(cut("a😀b", 3), "a😀");
         assert_eq!(units(&media_name(&format!("{}.jpg", "é".repeat(80)))), MEDIA_UNITS_MAX);
     }

@@ -163,9 +163,10 @@ impl<'a> Directory<'a> {
 
     /// Sidecars whose name is the cut `base`.
     fn find_cut(&self, base: &str, counter: u32) -> impl Iterator<Item = usize> {
-        let cut = names::cut(base, SIDECAR_UNITS_MAX);
-        let found = if cut.len() < base.len() { self.find(cut, counter) } else { &[] };
-        found.iter().filter(|(_, rule)| *rule == Rule::Plain).map(|(at, _)| *at)
+        let cuts = [names::cut(base, SIDECAR_UNITS_MAX), names::cut_short(base, SIDECAR_UNITS_MAX)];
+        let cuts = cuts.into_iter().filter(|cut| cut.len() < base.len());
+        let found = cuts.flat_map(move |cut| self.find(cut, counter));
+        found.filter(|(_, rule)| *rule == Rule::Plain).map(|(at, _)| *at)
     }
 
     /// By names alone: each sidecar once, with the first rule that finds it.
@@ -256,7 +257,7 @@ impl<'a> Directory<'a> {
         let (sidecar, rule) = *free.next()?;
         let alone = free.all(|(at, _)| self.same(*at, sidecar));
         let known = &self.sidecars[sidecar];
-        let whole = matches!(rule, Rule::Supplemental | Rule::Plain) && units(&known.name.base) != SIDECAR_UNITS_MAX;
+        let whole = matches!(rule, Rule::Supplemental | Rule::Plain) && !names::may_be_cut(units(&known.name.base));
         let strong = alone && (known.title.is_none() || whole);
         Some(Pair { sidecar, rule, confidence: confidence(strong) })
     }
@@ -386,8 +387,8 @@ fn swallows_counter(name: &str) -> bool {
 fn could_be(title: &str, name: &str) -> bool {
     let (whole, _) = split_counter(name);
     let full = names::sanitise(&nfc(title));
-    let predicted = names::media_name(title);
-    [&full, &predicted].into_iter().any(|made| *made == whole || *made == name)
+    let predicted = [names::media_name(title), names::media_name_short(title)];
+    predicted.iter().chain([&full]).any(|made| *made == whole || *made == name)
 }
 
 /// `stem` without the `~2` that phones put behind copies they edit.
@@ -460,7 +461,7 @@ fn predict(known: &mut [Known], group: &[usize]) {
             complete = false;
             continue;
         };
-        let cut = units(&sidecar.name.base) == SIDECAR_UNITS_MAX;
+        let cut = names::may_be_cut(units(&sidecar.name.base));
         complete &= sidecar.name.counter as usize == place;
         let media = names::media_name(&title);
         let rank = seen.entry(media.clone()).or_default();
@@ -472,18 +473,17 @@ fn predict(known: &mut [Known], group: &[usize]) {
             continue;
         }
         let full = names::sanitise(&title);
-        sidecar.predicted = vec![with_counter(&media, n)];
-        if full != media {
-            sidecar.predicted.push(with_counter(&full, n));
-        }
+        let mut wholes = vec![media, names::media_name_short(&title), full];
+        wholes.dedup();
+        sidecar.predicted = wholes.iter().map(|whole| with_counter(whole, n)).collect();
     }
 }
 
 /// Can `base` be the name of the sidecar of a photo of that title?
 fn made_of(base: &str, title: &str) -> bool {
     let full = names::sanitise(title);
-    let cut = names::sidecar_base(title, Scheme::Old);
-    bases(base).into_iter().any(|(plain, _)| plain == full || plain == cut)
+    let cut = [names::cut(&full, SIDECAR_UNITS_MAX), names::cut_short(&full, SIDECAR_UNITS_MAX)];
+    bases(base).into_iter().any(|(plain, _)| plain == full || cut.contains(&plain))
 }
 
 /// Takes certainty from names that can have come about in two ways: `photo(1).jpg` is the second of its title, or has
