@@ -71,8 +71,8 @@ pub fn resolve(entries: &[Entry<'_>], suffixes: &[&str]) -> Tree {
         tree.pair(members, suffixes);
     }
     tree.free.sort_unstable();
-    tree.from_copies();
-    let mut used = tree.from_other_directories();
+    tree.pair_by_copies();
+    let mut used = tree.pair_across_directories();
     let albums = tree.albums(&directories, &mut used);
     let Work { media, superseded, free, .. } = tree;
     let orphans = free.into_iter().filter(|at| !used.contains(at)).collect();
@@ -139,7 +139,7 @@ impl<'a> Work<'a> {
     }
 
     /// A file without a sidecar takes that of a byte-identical copy, unless the copies' sidecars differ in the date.
-    fn from_copies(&mut self) {
+    fn pair_by_copies(&mut self) {
         let mut known: HashMap<Content, (usize, bool)> = HashMap::new();
         for (at, found) in &self.media {
             let (Some(content), Some((sidecar, _, Confidence::Strong))) = (self.content(*at), found.sidecar) else {
@@ -167,7 +167,7 @@ impl<'a> Work<'a> {
 
     /// Photos without a sidecar take one of another directory, if there is one photo and one sidecar of that name and the
     /// year of the folder does not speak against it. Returns the sidecars that were taken.
-    fn from_other_directories(&mut self) -> HashSet<usize> {
+    fn pair_across_directories(&mut self) -> HashSet<usize> {
         let mut sidecars: HashMap<String, Vec<usize>> = HashMap::new();
         for at in &self.free {
             if let Some(name) = self.predicted(*at) {
