@@ -1,0 +1,414 @@
+//! Borg 1.2 to 1.4, the real program, on this machine or over SSH.
+//!
+//! - An archive is called `NAME.failed` until it is whole, then renamed.
+//! - Its directory of cache, keys and security notes belongs to one job: two jobs would throw each other's memory away.
+//! - Files are known again by ctime, size and inode under an absolute path: hence the one fixed place.
+//! - Times are told in UTC, whatever the machine's zone.
+
+mod talk;
+mod verdict;
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use serde_json::Value;
+
+use crate::{About, Archive, Cancel, Count, Depth, Error, Kind, Made, Progress, Source, ThirdCopy, Watch};
+use talk::{Said, run};
+use verdict::judge;
+
+/// What an archive's name ends with until it is whole.
+const UNFINISHED: &str = ".failed";
+/// Names in one command line.
+const BATCH: usize = 200;
+
+/// How a repository is reached.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program: a name or a path.
+    pub program: String,
+    /// A directory, or `ssh://user@host[:port]/path`.
+    pub repository: String,
+    /// The job's own directory for borg's cache and notes; made if it is missing.
+    pub base: PathBuf,
+    /// Its first line is the passphrase; `None` for a repository without one.
+    pub passphrase_file: Option<PathBuf>,
+    /// Where the key of a `keyfile` repository is.
+    pub key_file: Option<PathBuf>,
+    /// The key to log in with, and the hosts that are known. `None`: what ssh does by itself.
+    pub ssh_key: Option<PathBuf>,
+    pub known_hosts: Option<PathBuf>,
+    /// What borg is called on the other machine.
+    pub remote_program: Option<String>,
+    /// For a new repository: `repokey-blake2` and so on.
+    pub encryption: String,
+    /// `auto,zstd`, `none`, ...
+    pub compression: String,
+    /// How long a lock of somebody else is waited for.
+    pub lock_wait: Duration,
+    /// How often a long run makes what it has sent known to the next one.
+    pub checkpoint_every: Duration,
+    /// KiB a second; 0 sets no limit.
+    pub upload_kib: u64,
+    pub download_kib: u64,
+    /// The other side only lets archives be added: nothing is deleted from here.
+    pub append_only: bool,
+}
+
+/// A repository of borg's.
+#[derive(Debug, Clone)]
+pub struct Borg {
+    options: Options,
+    version: String,
+    warnings: Vec<String>,
+}
+
+impl Borg {
+    /// Looks whether the program is there and can be driven. The repository is not touched.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let missing = |why: String| Error::new(Kind::Program, format!("{} can't be run", options.program)).because(why);
+        let said =
+            Command::new(&options.program).arg("--version").output().map_err(|error| missing(error.to_string()))?;
+        let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+        let version = said.rsplit(' ').next().unwrap_or_default().to_owned();
+        let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let three = [0; 3].map(|zero: u32| numbers.next().unwrap_or(zero));
+        if !([1, 2, 0]..[2, 0, 0]).contains(&three) {
+            return Err(missing(format!("it says \"{said}\"; Haven drives borg 1.2 to 1.4")));
+        }
+        let mut warnings = Vec::new();
+        if three < [1, 2, 6] {
+            warnings.push(format!(
+                "borg {version} may take forged archives for true ones (CVE-2023-36811): 1.2.6 and later don't"
+            ));
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.base).map_err(|error| {
+            Error::new(Kind::Local, format!("{} can't be made", options.base.display())).because(error.to_string())
+        })?;
+        Ok(Self { options, version, warnings })
+    }
+
+    /// What should be put right about the program.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn archive(&self, name: &str) -> String {
+        format!("{}::{name}", self.options.repository)
+    }
+
+    /// The environment, and what stands before every verb.
+    fn dress(&self, command: &mut Command) {
+        let options = &self.options;
+        let inherited: Vec<_> =
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BORG_")).collect();
+        for (name, _) in inherited {
+            command.env_remove(name);
+        }
+        command
+            .env("BORG_BASE_DIR", &options.base)
+            .env("BORG_RELOCATED_REPO_ACCESS_IS_OK", "no")
+            .env(
+                "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK",
+                if options.passphrase_file.is_some() { "no" } else { "yes" },
+            )
+            .env("BORG_EXIT_CODES", "modern")
+            .env("BORG_RSH", self.shell())
+            .env("LC_ALL", "C.UTF-8")
+            .env("TZ", "UTC");
+        match &options.passphrase_file {
+            Some(file) => command.env("BORG_PASSCOMMAND", format!("head -n 1 {}", quoted(file))),
+            // Never asks: a repository that wants one says so.
+            None => command.env("BORG_PASSPHRASE", ""),
+        };
+        if let Some(file) = &options.key_file {
+            command.env("BORG_KEY_FILE", file);
+        }
+        if let Some(program) = &options.remote_program {
+            command.env("BORG_REMOTE_PATH", program);
+        }
+    }
+
+    /// How ssh is called: it never asks, and notices within half a minute that the other side is gone.
+    fn shell(&self) -> String {
+        let mut line =
+            "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=10 -o ServerAliveCountMax=3".to_owned();
+        if let Some(key) = &self.options.ssh_key {
+            line += &format!(" -o IdentitiesOnly=yes -i {}", quoted(key));
+        }
+        if let Some(hosts) = &self.options.known_hosts {
+            line += &format!(
+                " -o StrictHostKeyChecking=yes -o {}",
+                quoted(format!("UserKnownHostsFile={}", hosts.display()))
+            );
+        }
+        line
+    }
+
+    fn words(&self, verb: &str) -> Vec<String> {
+        let options = &self.options;
+        let mut words = vec!["--log-json".to_owned(), "--lock-wait".into(), options.lock_wait.as_secs().to_string()];
+        for (flag, kib) in [("--upload-ratelimit", options.upload_kib), ("--download-ratelimit", options.download_kib)]
+        {
+            if kib > 0 {
+                words.extend([flag.to_owned(), kib.to_string()]);
+            }
+        }
+        words.push(verb.to_owned());
+        words
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, verb: &str, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.options.program);
+        command.args(self.words(verb)).args(args);
+        self.dress(&mut command);
+        command
+    }
+
+    /// A short one, that nobody watches.
+    fn ask(&self, verb: &str, args: &[&str], doing: &str) -> Result<Said, Error> {
+        let mut unseen = |_: &Progress| {};
+        let said = run(self.command(verb, args), &mut Watch { cancel: Cancel::default(), progress: &mut unseen })?;
+        judge(&said, doing, Kind::Other)?;
+        Ok(said)
+    }
+
+    fn may_delete(&self) -> Result<(), Error> {
+        match self.options.append_only {
+            true => Err(Error::new(Kind::Refused, "nothing is deleted from here: the repository is append-only")),
+            false => Ok(()),
+        }
+    }
+
+    /// `create`, in the directory that is copied, or at the fixed place where nobody but borg sees it.
+    fn creating(&self, source: &Source, name: &str) -> Result<Command, Error> {
+        let taken = Timestamp::from_second(source.taken).unwrap_or_else(|_| Timestamp::now());
+        let args = [
+            "--json".to_owned(),
+            "--progress".into(),
+            "--checkpoint-interval".into(),
+            self.options.checkpoint_every.as_secs().max(1).to_string(),
+            "--compression".into(),
+            self.options.compression.clone(),
+            "--files-cache".into(),
+            "ctime,size,inode".into(),
+            "--timestamp".into(),
+            taken.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+            "--comment".into(),
+            source.note.clone(),
+            self.archive(&format!("{name}{UNFINISHED}")),
+            ".".into(),
+        ];
+        let Some(place) = &source.shown_at else {
+            let mut command = self.command("create", args);
+            command.current_dir(&source.directory);
+            return Ok(command);
+        };
+        fs::create_dir_all(place).map_err(|error| {
+            Error::new(Kind::Local, format!("{} can't be made", place.display())).because(error.to_string())
+        })?;
+        // In a mount namespace of its own: nobody else sees it, and it goes when borg goes, however that is.
+        let show = "mount --bind -- \"$0\" \"$1\" && cd -- \"$1\" && shift && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "--", "sh", "-c", show]);
+        command.arg(&source.directory).arg(place).arg(&self.options.program).args(self.words("create")).args(args);
+        self.dress(&mut command);
+        Ok(command)
+    }
+}
+
+impl ThirdCopy for Borg {
+    fn init(&self, watch: &mut Watch) -> Result<(), Error> {
+        let mut args = vec!["--encryption", self.options.encryption.as_str()];
+        if self.options.append_only {
+            args.push("--append-only");
+        }
+        args.push(&self.options.repository);
+        if !self.options.repository.contains(':') {
+            args.insert(0, "--make-parent-dirs");
+        }
+        let mut command = self.command("init", args);
+        // Only said once, to who sets it: a question on the terminal would wait for ever.
+        command.env("BORG_DISPLAY_PASSPHRASE", "no");
+        judge(&run(command, watch)?, "making the repository", Kind::Other).map(drop)
+    }
+
+    fn create(&self, source: &Source, name: &str, watch: &mut Watch) -> Result<Made, Error> {
+        let doing = "making the archive";
+        let said = run(self.creating(source, name)?, watch)?;
+        let mut warnings = judge(&said, doing, Kind::Incomplete)?;
+        let answer: Value = serde_json::from_str(&said.out).map_err(|error| {
+            Error::new(Kind::Other, format!("{doing}: borg's answer can't be read")).because(error.to_string())
+        })?;
+        let stat = |name: &str| answer.pointer(&format!("/archive/stats/{name}")).and_then(Value::as_u64);
+        let Some(files) = stat("nfiles") else {
+            return Err(Error::new(Kind::Other, format!("{doing}: borg's answer has no statistics")));
+        };
+        self.ask("rename", &[&self.archive(&format!("{name}{UNFINISHED}")), name], "naming the archive")?;
+        warnings.extend(self.warnings.iter().cloned());
+        Ok(Made {
+            archive: name.to_owned(),
+            files,
+            original_bytes: stat("original_size").unwrap_or_default(),
+            compressed_bytes: stat("compressed_size").unwrap_or_default(),
+            new_bytes: stat("deduplicated_size").unwrap_or_default(),
+            seconds: answer.pointer("/archive/duration").and_then(Value::as_f64).unwrap_or_default(),
+            warnings,
+        })
+    }
+
+    fn list(&self) -> Result<Vec<Archive>, Error> {
+        let args = ["--json", "--consider-checkpoints", "--format", "{name}{comment}{time}", &self.options.repository];
+        let said = self.ask("list", &args, "listing the archives")?;
+        let unreadable = |why: String| Error::new(Kind::Other, "borg's list can't be read").because(why);
+        let answer: Value = serde_json::from_str(&said.out).map_err(|error| unreadable(error.to_string()))?;
+        let archives = answer["archives"].as_array().ok_or_else(|| unreadable("it has no archives".into()))?;
+        let mut archives = archives
+            .iter()
+            .map(|archive| {
+                let name = archive["name"].as_str().ok_or_else(|| unreadable("an archive has no name".into()))?;
+                let time = archive["time"].as_str().or(archive["start"].as_str()).unwrap_or_default();
+                let taken = seconds(time).ok_or_else(|| unreadable(format!("{name} is of \"{time}\"")))?;
+                let note = archive["comment"].as_str().unwrap_or_default().to_owned();
+                Ok(Archive { name: name.to_owned(), taken, note, leftover: is_leftover(name) })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        archives.sort_by(|a, b| (a.taken, &a.name).cmp(&(b.taken, &b.name)));
+        Ok(archives)
+    }
+
+    fn info(&self) -> Result<About, Error> {
+        let said = self.ask("info", &["--json", &self.options.repository], "looking at the repository")?;
+        let answer: Value = serde_json::from_str(&said.out)
+            .map_err(|error| Error::new(Kind::Other, "borg's answer can't be read").because(error.to_string()))?;
+        let text = |at: &str| answer.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let number = |at: &str| answer.pointer(at).and_then(Value::as_u64).unwrap_or_default();
+        let archives = self.list()?;
+        let leftovers = archives.iter().filter(|archive| archive.leftover).count();
+        Ok(About {
+            location: text("/repository/location"),
+            id: text("/repository/id"),
+            encryption: text("/encryption/mode"),
+            version: self.version.clone(),
+            archives: archives.len() - leftovers,
+            leftovers,
+            original_bytes: number("/cache/stats/total_size"),
+            stored_bytes: number("/cache/stats/unique_csize"),
+            warnings: self.warnings.clone(),
+        })
+    }
+
+    fn check(&self, depth: Depth, watch: &mut Watch) -> Result<(), Error> {
+        let mut args = vec!["--progress"];
+        if depth == Depth::Data {
+            args.push("--verify-data");
+        }
+        args.push(&self.options.repository);
+        judge(&run(self.command("check", args), watch)?, "checking the repository", Kind::Damaged).map(drop)
+    }
+
+    fn delete(&self, names: &[String], watch: &mut Watch) -> Result<(), Error> {
+        self.may_delete()?;
+        for batch in names.chunks(BATCH) {
+            let args = [&self.options.repository].into_iter().chain(batch);
+            judge(&run(self.command("delete", args), watch)?, "deleting archives", Kind::Other)?;
+        }
+        Ok(())
+    }
+
+    fn compact(&self, watch: &mut Watch) -> Result<(), Error> {
+        self.may_delete()?;
+        let said = run(self.command("compact", ["--progress", &self.options.repository]), watch)?;
+        judge(&said, "making the space of deleted archives free", Kind::Other).map(drop)
+    }
+
+    fn count(&self, archive: &str, paths: &[String]) -> Result<Count, Error> {
+        let archive = self.archive(archive);
+        let paths = inside(paths)?;
+        let args: Vec<&str> =
+            ["--json-lines", "--format", "{type}{size}", &archive].into_iter().chain(paths.iter().copied()).collect();
+        let said = self.ask("list", &args, "reading the archive")?;
+        let mut count = Count::default();
+        for line in said.out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            if line["type"] != "d" {
+                count.files += 1;
+                count.bytes += line["size"].as_u64().unwrap_or_default();
+            }
+        }
+        Ok(count)
+    }
+
+    fn restore(&self, archive: &str, paths: &[String], to: &Path, watch: &mut Watch) -> Result<(), Error> {
+        let archive = self.archive(archive);
+        let paths = inside(paths)?;
+        fs::create_dir_all(to).map_err(|error| {
+            Error::new(Kind::Local, format!("{} can't be made", to.display())).because(error.to_string())
+        })?;
+        let args = ["--progress", archive.as_str()].into_iter().chain(paths);
+        let mut command = self.command("extract", args);
+        command.current_dir(to);
+        let said = run(command, watch)?;
+        let unmatched = said.words.iter().any(|word| word.text.contains("never matched"));
+        let amiss = if unmatched { Kind::NoArchive } else { Kind::Incomplete };
+        judge(&said, "restoring", amiss).map(drop)
+    }
+}
+
+/// Paths as borg keeps them: from the library's root on.
+fn inside(paths: &[String]) -> Result<Vec<&str>, Error> {
+    if let Some(path) = paths.iter().find(|path| Path::new(path).components().any(|part| part.as_os_str() == "..")) {
+        return Err(Error::new(Kind::NoArchive, format!("{path:?} is no path inside the library")));
+    }
+    Ok(paths
+        .iter()
+        .map(|path| path.trim_start_matches("./").trim_matches('/'))
+        .filter(|path| !path.is_empty())
+        .collect())
+}
+
+/// Left by a run that did not end well: under the name we give it till then, or borg's own.
+fn is_leftover(name: &str) -> bool {
+    let checkpoint = name.rsplit_once(".checkpoint").is_some_and(|(_, rest)| {
+        rest.is_empty() || rest.strip_prefix('.').is_some_and(|n| n.chars().all(|c| c.is_ascii_digit()))
+    });
+    checkpoint || name.ends_with(UNFINISHED)
+}
+
+/// `2026-11-23T14:11:49.000000`, in UTC unless it says otherwise.
+fn seconds(time: &str) -> Option<i64> {
+    if let Ok(stamp) = time.parse::<Timestamp>() {
+        return Some(stamp.as_second());
+    }
+    Some(time.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
+}
+
+/// One word for a shell, and for borg's own splitting.
+fn quoted(text: impl AsRef<OsStr>) -> String {
+    format!("'{}'", text.as_ref().to_string_lossy().replace('\'', "'\"'\"'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_are_told_by_their_names() {
+        let left = ["a.failed", "a.checkpoint", "a.checkpoint.3", "a.failed.checkpoint"];
+        assert!(left.iter().all(|name| is_leftover(name)));
+        assert!(!["a", "a.failed.b", "a.checkpoint.x", "failed"].iter().any(|name| is_leftover(name)));
+    }
+
+    #[test]
+    fn times_are_utc_unless_they_say_otherwise() {
+        assert_eq!(seconds("2026-11-23T04:46:29.000000"), Some(1_795_409_189));
+        assert_eq!(seconds("2026-11-23T05:46:29.000000+01:00"), Some(1_795_409_189));
+        assert_eq!(seconds("soon"), None);
+    }
+}

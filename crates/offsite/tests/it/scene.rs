@@ -1,0 +1,149 @@
+//! A directory with photos, and a place for a repository.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use haven_offsite::{
+    Cancel, Error, Progress, Source, Watch,
+    borg::{Borg, Options},
+};
+use tempfile::TempDir;
+
+pub struct Scene {
+    directory: TempDir,
+}
+
+/// Bytes that no program makes smaller.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..length.div_ceil(8)).flat_map(|_| next()).take(length).collect()
+}
+
+impl Scene {
+    /// With twenty photos in two albums.
+    pub fn new() -> Self {
+        let scene = Self { directory: tempfile::tempdir().unwrap() };
+        fs::set_permissions(scene.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for n in 0..20_usize {
+            let path = scene.path(&format!("library/album {}/{n}.jpg", n % 2));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, noise(n as u64 + 1, 10_000 + n)).unwrap();
+        }
+        fs::write(scene.path("passphrase"), "it's \"secret\" $HOME\nnot this line\n").unwrap();
+        scene
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn options(&self) -> Options {
+        Options {
+            program: "borg".into(),
+            repository: self.path("repository").to_str().unwrap().to_owned(),
+            base: self.path("base"),
+            passphrase_file: Some(self.path("passphrase")),
+            key_file: None,
+            ssh_key: None,
+            known_hosts: None,
+            remote_program: None,
+            encryption: "repokey-blake2".into(),
+            compression: "auto,zstd".into(),
+            lock_wait: Duration::from_secs(1),
+            checkpoint_every: Duration::from_secs(300),
+            upload_kib: 0,
+            download_kib: 0,
+            append_only: false,
+        }
+    }
+
+    pub fn borg(&self) -> Borg {
+        Borg::new(self.options()).unwrap()
+    }
+
+    pub fn source(&self, taken: i64) -> Source {
+        Source { directory: self.path("library"), shown_at: None, taken, note: "a word".into() }
+    }
+
+    /// A program that runs `before` in a shell and then is borg.
+    pub fn wrapped(&self, before: &str, by: &str) -> String {
+        let path = self.path("wrapped");
+        fs::write(&path, format!("#!/bin/sh\n{before}\nexec {by} borg \"$@\"\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+/// Runs with nobody watching.
+pub fn quietly<T>(work: impl FnOnce(&mut Watch) -> Result<T, Error>) -> Result<T, Error> {
+    watched(&Cancel::default(), &mut |_| {}, work)
+}
+
+pub fn watched<T>(
+    cancel: &Cancel,
+    progress: &mut dyn FnMut(&Progress),
+    work: impl FnOnce(&mut Watch) -> Result<T, Error>,
+) -> Result<T, Error> {
+    work(&mut Watch { cancel: cancel.clone(), progress })
+}
+
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|about| std::os::unix::fs::MetadataExt::uid(&about) == 0)
+}
+
+pub fn same_tree(a: &Path, b: &Path) -> bool {
+    Command::new("diff").arg("-r").arg(a).arg(b).status().unwrap().success()
+}
+
+/// OpenSSH's server on loopback.
+pub struct Ssh {
+    pub directory: PathBuf,
+    pub port: u16,
+}
+
+impl Ssh {
+    pub fn new(scene: &Scene) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Self { directory: scene.path("ssh"), port };
+        server.script("up", &[&port.to_string()]);
+        server
+    }
+
+    pub fn script(&self, verb: &str, more: &[&str]) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/servers/sftp");
+        let done = Command::new(script).arg(verb).arg(&self.directory).args(more).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// Logs in there, with the key and the known hosts of this server.
+    pub fn options(&self, scene: &Scene) -> Options {
+        let user = Command::new("id").arg("-un").output().unwrap();
+        let user = String::from_utf8(user.stdout).unwrap();
+        let path = scene.path("repository");
+        Options {
+            repository: format!("ssh://{}@127.0.0.1:{}{}", user.trim(), self.port, path.display()),
+            ssh_key: Some(self.directory.join("client_key")),
+            known_hosts: Some(self.directory.join("known_hosts")),
+            ..scene.options()
+        }
+    }
+}
+
+impl Drop for Ssh {
+    fn drop(&mut self) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/servers/sftp");
+        _ = Command::new(script).arg("down").arg(&self.directory).output();
+    }
+}
