@@ -15,7 +15,7 @@ fn judge(case: &Value) -> Vec<String> {
     let id = case["id"].as_str().unwrap();
     let raw = list(&case["entries"]);
     let path = |at: usize| raw[at]["path"].as_str().unwrap();
-    let jsons: Vec<_> = raw.iter().map(|e| e.get("json").map(|j| parse(j))).collect();
+    let jsons: Vec<_> = raw.iter().map(|e| e.get("json").map(parse)).collect();
     let mut numbers: HashMap<&str, u32> = HashMap::new();
     let mut contents: HashMap<Content, &str> = HashMap::new();
     let entries: Vec<Entry> = (0..raw.len())
