@@ -1,5 +1,6 @@
-//! Real names with the right answers, and names made by the format's rules.
+//! Real names with the right answers, and names made by the format's rules; parts made by another program.
 
 mod data;
 mod made;
 mod trees;
+mod zips;
