@@ -168,8 +168,10 @@ async fn work(context: &Context, args: &Args, to: &To) -> Result<Summary, Troubl
     // One state from the beginning to the end, whatever is written meanwhile.
     let options = haven_vault::Options { follow_every: STILL, ..wire::vault_options(&config) };
     let vault = wire::vault(world, open.keys(), options).await?;
-    // Found on the way to the state itself; what is found later is told of files.
-    let passed_over = vault.status().damage;
+    // Found on the way to the state itself; what is found later is told of files. The newest shards may have been looked
+    // at by now too, or not yet: whether they matter to the state that is wanted, its files tell.
+    let mut passed_over = vault.status().damage;
+    passed_over.retain(|(object, _)| !object.starts_with(layout::SHARDS));
     let outcome = async {
         let at = match &args.at {
             Some(text) => Some(past_view(&vault, text).await?),
