@@ -3,7 +3,11 @@
 //! The kernel needs a number of its own for each inode of each snapshot: the upper bits say which snapshot (a *tag*,
 //! given out as snapshots are looked at, for as long as this session lasts), the lower are the inode's number.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 use haven_format::{
     Ino,
@@ -26,9 +30,17 @@ const FOLDER: Tag = (1 << 17) - 1;
 /// The bit that tells inode numbers of snapshots, as programs see them, from those of the present.
 const PAST: u64 = 1 << 62;
 /// Unsaved bytes that may be left to store while writers wait for a snapshot.
-const REST_MAX: u64 = 2 << 20;
-/// How often what was written is stored before writers are made to wait.
+const REST_MAX: u64 = 1 << 20;
+/// How long writers may wait for that rest; when it takes longer they are let on, and it is tried again.
+const SHUT_MAX: Duration = Duration::from_millis(20);
+/// How often that is tried before the snapshot is taken whatever it costs.
+const TRIES: usize = 100;
+/// How often what was written is stored before a try.
 const ROUNDS: usize = 8;
+/// Bytes per second that each writer may write while a snapshot could not be taken at the first try.
+const SLOWED: u64 = 16 << 20;
+/// What one write waits at most for that.
+const PAUSE_MAX: Duration = Duration::from_millis(10);
 
 fn tag(ino: Ino) -> Tag {
     ino.0 >> TAG_SHIFT
@@ -63,6 +75,24 @@ pub fn shown(ino: Ino) -> Ino {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     tags: Mutex<Tags>,
+    /// Snapshots that writers are slowed for.
+    slowed: AtomicUsize,
+}
+
+/// As long as this lives, writers are slowed.
+struct Slowed<'a>(&'a AtomicUsize);
+
+impl<'a> Slowed<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Slowed<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -150,18 +180,36 @@ impl Fs {
 
     /// Takes a snapshot of everything that was written before the call, at one instant: what any program wrote after
     /// another write had returned is in it only if that write is. Writers wait while the last of it is stored, and
-    /// only for that. Not durable before [`Fs::sync`].
+    /// only for that: about [`SHUT_MAX`] at a time. Not durable before [`Fs::sync`].
     pub fn snapshot(&self, name: &[u8], note: &str, by: &str) -> Result<Snapshot> {
         self.writable()?;
-        for _ in 0..ROUNDS {
-            if self.unsaved() <= REST_MAX {
-                break;
+        let mut slowed = None;
+        for tried in 0.. {
+            for _ in 0..ROUNDS {
+                if self.unsaved() <= REST_MAX {
+                    break;
+                }
+                self.flush_all()?;
             }
-            self.flush_all()?;
+            let started = Instant::now();
+            let _writers = self.gate.write();
+            if self.flush_within(|| tried < TRIES && started.elapsed() > SHUT_MAX)? {
+                let flushed = started.elapsed();
+                let taken = self.vault.take_snapshot(name, note, by)?;
+                let all = started.elapsed();
+                tracing::debug!(tried, ?flushed, ?all, "a snapshot was taken");
+                return Ok(taken);
+            }
+            slowed.get_or_insert_with(|| Slowed::new(&self.history.slowed));
         }
-        let _writers = self.gate.write();
-        self.flush_all()?;
-        Ok(self.vault.take_snapshot(name, note, by)?)
+        unreachable!("the last try has no limit")
+    }
+
+    /// Makes a writer of so many bytes wait a little, while a snapshot can't be taken for all that is written.
+    pub(crate) fn let_snapshot_pass(&self, bytes: usize) {
+        if self.history.slowed.load(Ordering::Relaxed) > 0 {
+            std::thread::sleep(PAUSE_MAX.min(Duration::from_micros(bytes as u64 * 1_000_000 / SLOWED)));
+        }
     }
 
     /// Bytes written that the vault has not got, over all files.

@@ -4,11 +4,12 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use haven_format::{Ino, TxSeq, record::Inode};
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{
     Atime, Caller, Fs, FsError, Handle, Result, SIZE_MAX, SetAttr, WriteFlags,
     content::How,
-    handle::Open,
+    handle::{Node, Open, State},
     history::{folder, is_past},
     meta::{inode, is_dir},
 };
@@ -88,9 +89,9 @@ impl Fs {
         if backlog {
             self.store(node, How::Drop)?;
         }
+        self.let_snapshot_pass(data.len());
         let (run, length, alone) = {
-            let _open = self.gate.read();
-            let mut state = node.state.write();
+            let (_open, mut state) = self.write_state(node);
             let size = match state.size {
                 Some(size) => size,
                 None => inode(&self.vault.live(), ino)?.size,
@@ -114,6 +115,19 @@ impl Fs {
             tracing::debug!(%ino, %error, "written bytes stay in memory for now");
         }
         Ok(data.len())
+    }
+
+    /// The file's bytes in memory, to change them. Nobody waits for a file that is being stored with the gate held:
+    /// a snapshot, and all other writers behind it, would wait too.
+    pub(crate) fn write_state<'a>(&'a self, node: &'a Node) -> (RwLockReadGuard<'a, ()>, RwLockWriteGuard<'a, State>) {
+        loop {
+            let state = node.state.write();
+            if let Some(open) = self.gate.try_read() {
+                return (open, state);
+            }
+            drop(state);
+            drop(self.gate.read());
+        }
     }
 
     /// One close(2) of the handle: afterwards a killed process loses nothing of the file.

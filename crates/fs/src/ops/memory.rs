@@ -65,12 +65,21 @@ impl Fs {
 
     /// Hands all that was written, of all files, to the vault.
     pub fn flush_all(&self) -> Result<()> {
+        self.flush_within(|| false).map(drop)
+    }
+
+    /// As [`Fs::flush_all`], until `over` says that there is no more time for it. Whether it was all.
+    pub(crate) fn flush_within(&self, over: impl Fn() -> bool) -> Result<bool> {
         let mut ino = 0;
         while let Some(next) = self.nodes.next_holding(ino) {
+            if over() {
+                return Ok(false);
+            }
             ino = next;
             self.store_if_there(Ino(ino), How::Keep)?;
         }
-        self.record_atimes()
+        self.record_atimes()?;
+        Ok(true)
     }
 
     /// Afterwards everything that was written survives a power cut. Blocks on the local disk.

@@ -31,8 +31,7 @@ impl Fs {
     }
 
     fn apply(&self, caller: &Caller, node: &Node, set: &SetAttr) -> Result<()> {
-        let _open = self.gate.read();
-        let mut state = node.state.write();
+        let (_open, mut state) = self.write_state(node);
         let _change = self.change.lock();
         let mut stage = self.stage();
         let view = stage.view.clone();
@@ -103,8 +102,7 @@ impl Fs {
     }
 
     fn trim(&self, node: &Node, part: Range<u64>) -> Result<()> {
-        let _open = self.gate.read();
-        let mut state = node.state.write();
+        let (_open, mut state) = self.write_state(node);
         let _change = self.change.lock();
         let mut stage = self.stage();
         let view = stage.view.clone();
