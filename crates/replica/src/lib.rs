@@ -10,7 +10,7 @@
 //! Expects: objects are written once under names of their own (FORMAT.md, section 1); one replicator at a time works on
 //! a replica (two do no harm, and do the work twice).
 //!
-//! Start at [`Replicator`]; [`examine()`] verifies a copy by itself, [`Restorer`] makes a library of one, [`promote()`] puts
+//! Start at [`Replicator`]; [`examine()`] verifies a copy by itself, [`mend()`] puts back what is damaged in one, [`Restorer`] makes a library of one, [`promote()`] puts
 //! one in the library's place. Built on `format` and `store` alone.
 
 mod behind;
@@ -22,6 +22,7 @@ mod inventory;
 mod lease;
 mod lineage;
 mod look;
+mod mend;
 mod names;
 mod needs;
 mod promote;
@@ -39,6 +40,7 @@ pub use delete::Deletions;
 pub use error::{Damage, Oddity, ReplicaError, Side};
 pub use examine::{Depth, Examined, examine};
 pub use look::Position;
+pub use mend::mend;
 pub use promote::{PromoteOptions, Promoted, promote};
 pub use readback::ReadBack;
 pub use restore::{RestoreOptions, Restored, Restorer};

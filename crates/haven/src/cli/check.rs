@@ -1,6 +1,7 @@
 //! `haven check`: is everything there, and is everything right?
 
 use haven_mount::control::Request;
+use haven_store::human;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ use crate::{
 /// photo is stored again. Nothing that can still be read is ever given up.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven check                                     a request for every thousand objects\n  haven check --read-data --sample 5%              a twentieth of all content, another each time\n  haven check --read-data --resume                 all of it; goes on where it was interrupted\n  haven check --repair --copy s3://photos-copy/haven\n\nExit codes: 0 everything is right, or was put right; 6 something is damaged"
+    after_help = "Examples:\n  haven check                                     a request for every thousand objects\n  haven check --read-data --sample 5%              a twentieth of all content, another each time\n  haven check --read-data --resume --limit 20MB    all of it; goes on where it was interrupted\n  haven check --repair --copy s3://photos-copy/haven\n\nExit codes: 0 everything is right, or was put right; 6 something is damaged"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -34,6 +35,9 @@ pub struct Args {
     /// Go on where the last --read-data was interrupted
     #[arg(long, requires = "read_data", conflicts_with = "sample")]
     resume: bool,
+    /// Read no more bytes a second than this: 20MB
+    #[arg(long, value_name = "SIZE", requires = "read_data", value_parser = human::parse_bytes)]
+    limit: Option<u64>,
     /// Put back what the cache or a copy has
     #[arg(long)]
     repair: bool,
@@ -68,6 +72,9 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
     if let Some(share) = args.sample {
         request = request.with("sample", share);
     }
+    if let Some(limit) = args.limit {
+        request = request.with("limit", limit);
+    }
     let answer = args.which.ask(context, &request, "checking")?;
     let misunderstood =
         |error| Trouble::new(Code::Bug, "the mount's process answered something else").caused_by(&error);
@@ -84,6 +91,10 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
         format!("{} {} damaged", words::count(left, "object"), if left == 1 { "is" } else { "are" }),
     )
     .meaning(match unread {
+        _ if answer["files_unknown"] == true => {
+            let known = words::count(unread, "file");
+            format!("{known} named above can't be read whole; more may be hit: records that would tell are damaged too")
+        }
         0 => "every file of the library as it is now can be read".to_owned(),
         some => format!("{} can't be read whole", words::count(some, "file")),
     });

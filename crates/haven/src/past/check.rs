@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use haven_format::{
-    ChunkId, PackId,
+    ChunkId, PackId, layout,
     record::{self, Extent},
 };
 use haven_mount::control::{Refusal, Request};
@@ -41,6 +41,8 @@ struct Told {
     read_bytes: u64,
     faults: Vec<Fault>,
     files: Vec<Hit>,
+    /// There may be more damaged files: records that would tell are damaged themselves.
+    files_unknown: bool,
     lost_chunks: u64,
     /// Everything that is damaged was mended, or nothing is damaged.
     whole: bool,
@@ -54,16 +56,17 @@ impl Library {
             resume: request.flag("resume"),
             repair: request.flag("repair"),
             copies: self.copies(request)?,
+            limit: request.with.get("limit").and_then(Value::as_u64),
         };
         let checked = self.vault.check(&options).await.map_err(|error| refusal(&error))?;
-        let files = match self.files_of(&checked).await {
-            // The records that name files are damaged themselves; what is damaged is told object by object.
-            Err(refusal) if refusal.code == "damaged" => Vec::new(),
+        let (files, files_unknown) = match self.files_of(&checked).await {
+            // Not even where a state's records are can be read; what is damaged is told object by object.
+            Err(refusal) if refusal.code == "damaged" => (Vec::new(), true),
             other => other?,
         };
         let whole = checked.faults.iter().all(|fault| fault.repaired_from.is_some());
         let Checked { objects, read_bytes, faults, lost_chunks, .. } = checked;
-        super::value(Told { objects, read_bytes, faults, files, lost_chunks, whole })
+        super::value(Told { objects, read_bytes, faults, files, files_unknown, lost_chunks, whole })
     }
 
     fn copies(&self, request: &Request) -> Result<Vec<(String, haven_store::DynStore)>, Refusal> {
@@ -75,25 +78,43 @@ impl Library {
         named.iter().filter_map(Value::as_str).map(open).collect()
     }
 
-    /// The files, now and in every snapshot, that have any of the damaged chunks.
-    async fn files_of(&self, checked: &Checked) -> Result<Vec<Hit>, Refusal> {
+    /// The files, now and in every snapshot, that have any of the damaged chunks; and whether there may be more.
+    async fn files_of(&self, checked: &Checked) -> Result<(Vec<Hit>, bool), Refusal> {
         let bad: HashMap<ChunkId, (PackId, bool)> = checked
             .chunks
             .iter()
             .map(|(id, pack)| (*id, (*pack, false)))
             .chain(checked.mended.iter().map(|(id, pack)| (*id, (*pack, true))))
             .collect();
+        // Files whose own records are damaged have no chunks that anybody could name.
+        let records = |fault: &Fault| fault.repaired_from.is_none() && !fault.object.starts_with(layout::PACKS);
+        let mut unknown = checked.faults.iter().any(records);
         if bad.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), unknown));
         }
-        let mut hits = self.hits(&self.vault.live(), None, &bad).await?;
-        for (name, snapshot) in self.settled(|| self.vault.snapshots()).await? {
-            let view = self.settled(|| self.vault.view_of(&snapshot)).await?;
+        let mut hits = Vec::new();
+        let mut look = async |view: &View, name| {
+            let (found, passed_over) = self.hits(view, name, &bad).await?;
+            hits.extend(found);
+            unknown |= passed_over;
+            Ok::<_, Refusal>(())
+        };
+        look(&self.vault.live(), None).await?;
+        let snapshots = match self.settled(|| self.vault.snapshots()).await {
+            Err(refusal) if refusal.code == "damaged" => Vec::new(),
+            other => other?,
+        };
+        for (name, snapshot) in snapshots {
             let name = String::from_utf8_lossy(&name).into_owned();
-            hits.extend(self.hits(&view, Some(name), &bad).await?);
+            match self.settled(|| self.vault.view_of(&snapshot)).await {
+                Ok(view) => look(&view, Some(name)).await?,
+                // Its root is damaged, and told of.
+                Err(refusal) if refusal.code == "damaged" => {}
+                Err(refusal) => return Err(refusal),
+            }
         }
         hits.sort();
-        Ok(hits)
+        Ok((hits, unknown))
     }
 
     async fn hits(
@@ -101,9 +122,9 @@ impl Library {
         view: &View,
         snapshot: Option<String>,
         bad: &HashMap<ChunkId, (PackId, bool)>,
-    ) -> Result<Vec<Hit>, Refusal> {
+    ) -> Result<(Vec<Hit>, bool), Refusal> {
         let mut inodes: HashMap<u64, (BTreeSet<PackId>, bool)> = HashMap::new();
-        let mut pages = Pages::new(self, view);
+        let mut pages = Pages::past_damage(self, view);
         loop {
             pages.fill().await?;
             let Some((key, value)) = pages.page.next() else { break };
@@ -122,7 +143,7 @@ impl Library {
         let names = self.names(view, &inodes.keys().copied().collect::<HashSet<u64>>()).await?;
         let mut out = Vec::new();
         for (ino, (packs, mended)) in inodes {
-            let objects: Vec<String> = packs.into_iter().map(haven_format::layout::pack).collect();
+            let objects: Vec<String> = packs.into_iter().map(layout::pack).collect();
             let mut paths = names.paths(ino);
             if paths.is_empty() {
                 // Without a name, and open when it was seen.
@@ -131,6 +152,6 @@ impl Library {
             let hit = |path| Hit { path, snapshot: snapshot.clone(), mended, objects: objects.clone() };
             out.extend(paths.into_iter().map(hit));
         }
-        Ok(out)
+        Ok((out, pages.passed_over || names.passed_over))
     }
 }

@@ -157,7 +157,7 @@ impl Vault {
     ) -> Result<(Vec<ChunkId>, Vec<ChunkId>)> {
         let name = layout::pack(pack);
         let mut bodies = Vec::new();
-        bodies.extend(self.fetch_for_check(&name).await?.ok());
+        bodies.extend(self.fetch_for_check(&self.world.store, &name).await?.ok());
         for (_, store) in &options.copies {
             bodies.extend(store.get(&object(&name)).await.ok());
         }

@@ -29,7 +29,10 @@ use haven_format::{
     shard,
     standing::Standing,
 };
-use haven_store::{DynStore, PutMode, StoreError};
+use haven_store::{
+    DynStore, PutMode, StoreError,
+    limit::{Limit, LimitConfig},
+};
 use prost::Message;
 use serde::Serialize;
 
@@ -58,6 +61,8 @@ pub struct CheckOptions {
     pub repair: bool,
     /// Copies of the library, each with a name for people.
     pub copies: Vec<(String, DynStore)>,
+    /// Read no more bytes a second from the bucket than this.
+    pub limit: Option<u64>,
 }
 
 /// An object that is not as it should be.
@@ -76,10 +81,10 @@ pub struct Checked {
     pub objects: u64,
     pub read_bytes: u64,
     pub faults: Vec<Fault>,
-    /// Chunks that can't be read, with the pack they were in; those that were put back are not among them.
     /// Roots and shards that have been looked at.
     #[serde(skip)]
     pub(crate) seen: HashSet<String>,
+    /// Chunks that can't be read, with the pack they were in; those that were put back are not among them.
     #[serde(skip)]
     pub chunks: Vec<(ChunkId, PackId)>,
     /// Chunks that were damaged and are right again.
@@ -192,17 +197,22 @@ impl Vault {
         if options.repair {
             self.writable()?;
         }
-        let outcome = self.check_all(options).await;
+        let slowly = |rate| {
+            let limits = LimitConfig { download_rate_max: rate, ..LimitConfig::default() };
+            Arc::new(Limit::new(self.world.store.clone(), &limits).0) as DynStore
+        };
+        let from = options.limit.map_or_else(|| self.world.store.clone(), slowly);
+        let outcome = self.check_all(&from, options).await;
         self.check_progress.all.store(0, Ordering::Relaxed);
         outcome
     }
 
-    async fn check_all(self: &Arc<Self>, options: &CheckOptions) -> Result<Checked> {
+    async fn check_all(self: &Arc<Self>, from: &DynStore, options: &CheckOptions) -> Result<Checked> {
         let mut report = Checked::default();
-        let roots = self.check_roots(options, &mut report).await?;
-        self.check_shards(options, &roots, &mut report).await?;
-        let bad = self.check_packs(options, &mut report).await?;
-        self.check_others(options, &mut report).await?;
+        let roots = self.check_roots(from, options, &mut report).await?;
+        self.check_shards(from, options, &roots, &mut report).await?;
+        let bad = self.check_packs(from, options, &mut report).await?;
+        self.check_others(from, options, &mut report).await?;
         let bad = self.ask_index(bad).await?;
         for (pack, (what, chunks)) in bad {
             self.settle_pack(options, pack, what, chunks, &mut report).await?;
@@ -215,7 +225,12 @@ impl Vault {
     }
 
     /// The roots of the newest state and of all snapshots.
-    async fn check_roots(self: &Arc<Self>, options: &CheckOptions, report: &mut Checked) -> Result<Vec<Root>> {
+    async fn check_roots(
+        self: &Arc<Self>,
+        from: &DynStore,
+        options: &CheckOptions,
+        report: &mut Checked,
+    ) -> Result<Vec<Root>> {
         let newest = self.root.lock().clone();
         let mut names: Vec<String> = newest.iter().filter_map(|root| root.name().ok()).collect();
         let snapshots = match self.when_settled(|| self.snapshots()).await {
@@ -232,7 +247,7 @@ impl Vault {
         report.seen.extend(names.iter().cloned());
         for name in names {
             report.objects += 1;
-            match self.fetch_for_check(&name).await? {
+            match self.fetch_for_check(from, &name).await? {
                 Ok(body) => match Root::open(&self.keys, &name, &body) {
                     Ok(root) => roots.push(root),
                     Err(error) => roots.extend(self.mend_root(options, name, error.to_string(), report).await?),
@@ -244,9 +259,9 @@ impl Vault {
     }
 
     /// The object; or why there is none. Trouble with the store itself is an error.
-    async fn fetch_for_check(&self, name: &str) -> Result<Result<Bytes, String>> {
+    async fn fetch_for_check(&self, from: &DynStore, name: &str) -> Result<Result<Bytes, String>> {
         let object_name = object(name);
-        match self.patiently(|| self.world.store.get(&object_name)).await {
+        match self.patiently(|| from.get(&object_name)).await {
             Ok(body) => Ok(Ok(body)),
             Err(StoreError::NotFound { .. }) => Ok(Err("it is not in the bucket".into())),
             Err(error) => Err(error.into()),
@@ -255,6 +270,7 @@ impl Vault {
 
     async fn check_shards(
         self: &Arc<Self>,
+        from: &DynStore,
         options: &CheckOptions,
         roots: &[Root],
         report: &mut Checked,
@@ -275,7 +291,7 @@ impl Vault {
                     None => Some("it is not in the bucket".to_owned()),
                     Some(length) if length != bytes => Some(format!("it has {length} bytes instead of {bytes}")),
                     Some(_) if !options.read_data => None,
-                    Some(_) => match self.fetch_for_check(&name).await? {
+                    Some(_) => match self.fetch_for_check(from, &name).await? {
                         Ok(body) if blake3::hash(&body).as_bytes()[..] == hash[..] => None,
                         Ok(_) => Some("its content is not what was written".to_owned()),
                         Err(what) => Some(what),
@@ -335,6 +351,7 @@ impl Vault {
 
     async fn check_packs(
         self: &Arc<Self>,
+        from: &DynStore,
         options: &CheckOptions,
         report: &mut Checked,
     ) -> Result<BTreeMap<PackId, Bad>> {
@@ -343,7 +360,7 @@ impl Vault {
         report.objects += packs.len() as u64;
         self.check_progress.done.store(0, Ordering::Relaxed);
         self.check_progress.all.store(packs.len().max(1) as u64, Ordering::Relaxed);
-        let from = if options.resume { self.cursor() } else { None };
+        let after = if options.resume { self.cursor() } else { None };
         let mut bad = BTreeMap::new();
         let mut to_read = Vec::new();
         for (id, info) in packs {
@@ -355,14 +372,14 @@ impl Vault {
                 Some(_) => None,
             };
             let chosen = options.sample.is_none_or(|share| self.world.dice.below(1_000_000) < (share * 1e6) as u64);
-            if what.is_some() || (options.read_data && chosen && from.is_none_or(|from| id > from)) {
+            if what.is_some() || (options.read_data && chosen && after.is_none_or(|after| id > after)) {
                 to_read.push((id, what));
             } else {
                 self.check_progress.done.fetch_add(1, Ordering::Relaxed);
             }
         }
         let check = |(id, what): (PackId, Option<String>)| async move {
-            let body = self.fetch_for_check(&layout::pack(id)).await?;
+            let body = self.fetch_for_check(from, &layout::pack(id)).await?;
             let read = body.as_ref().map_or(0, |body| body.len() as u64);
             let found = match (what, body) {
                 (Some(what), body) => Some(Bad::Whole { what, body: body.unwrap_or_default() }),
@@ -397,7 +414,12 @@ impl Vault {
     }
 
     /// Everything else that is there: the configuration, the log, claims, and what waits for its end.
-    async fn check_others(self: &Arc<Self>, options: &CheckOptions, report: &mut Checked) -> Result<()> {
+    async fn check_others(
+        self: &Arc<Self>,
+        from: &DynStore,
+        options: &CheckOptions,
+        report: &mut Checked,
+    ) -> Result<()> {
         let packs: HashSet<PackId> = self.packs_to_check().await?.into_iter().map(|(id, _)| id).collect();
         let base = self.root.lock().as_ref().map_or(0, |root| root.lsn);
         let mut names: Vec<String> = self.lengths("").await?.into_keys().collect();
@@ -415,7 +437,7 @@ impl Vault {
         report.objects += names.len() as u64;
         let check = |name: String| async move {
             // What is deleted meanwhile is no loss.
-            let Ok(body) = self.fetch_for_check(&name).await? else { return Ok((name, 0, None)) };
+            let Ok(body) = self.fetch_for_check(from, &name).await? else { return Ok((name, 0, None)) };
             let (keys, own, read) = (self.keys.clone(), name.clone(), body.len() as u64);
             let wrong = self.world.blocking(move || verify_object(&keys, &own, &body).err()).await;
             Ok::<_, VaultError>((name, read, wrong))

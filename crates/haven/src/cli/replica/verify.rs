@@ -1,18 +1,19 @@
 //! `haven replica verify`: is everything there, and is it right?
 
-use haven_replica::{Depth, examine};
+use haven_replica::{Depth, examine, mend};
 use serde_json::json;
 
-use super::{Context, bar, damage_lines, damaged_trouble, rate, replica_trouble, world};
-use crate::{library, report::Trouble, secret::KeyArgs, words};
+use super::{Context, bar, damage_lines, damaged_trouble, rate, replica_trouble, source_of, world};
+use crate::{library, replicas::ReplicaConfig, report::Trouble, secret::KeyArgs, words};
 
 /// Look whether a replica is whole, by itself
 ///
 /// Quick, everything that its newest state and its snapshots need is looked for, and has its length. With --read-data all
-/// of it is read and verified: every seal is opened and every chunk compared with its id. The library is not asked.
+/// of it is read and verified: every seal is opened and every chunk compared with its id. The library is not asked, unless
+/// with --repair: then what is damaged or missing here is put back from it, or from another copy, where that is right.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven replica verify home                            a request for every thousand objects\n  haven replica verify home --read-data --sample 5%    a twentieth of it, another each time\n  haven replica verify home --read-data --json"
+    after_help = "Examples:\n  haven replica verify home                            a request for every thousand objects\n  haven replica verify home --read-data --sample 5%    a twentieth of it, another each time\n  haven replica verify home --read-data --repair       from the library\n  haven replica verify home --read-data --repair --copy s3://photos-copy/haven\n  haven replica verify home --read-data --json\n\nExit codes: 0 everything is right, or was put right; 6 something is damaged"
 )]
 pub struct VerifyArgs {
     name: String,
@@ -22,9 +23,18 @@ pub struct VerifyArgs {
     /// Read only this share: 5%, chosen anew each time
     #[arg(long, value_name = "SHARE", value_parser = share)]
     sample: Option<f64>,
+    /// Put back what the library, or a copy, has
+    #[arg(long)]
+    repair: bool,
+    /// The URL of another copy to repair from, or its name; may be given more than once
+    #[arg(long, value_name = "URL|NAME", requires = "repair")]
+    copy: Vec<String>,
     #[command(flatten)]
     key: KeyArgs,
 }
+
+/// What was damaged and put back while looking: rounds, as behind a damaged root more may come to light.
+const ROUNDS: usize = 8;
 
 fn share(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>().map_err(|error| error.to_string())?;
@@ -43,16 +53,34 @@ pub async fn run(context: &Context, args: VerifyArgs) -> Result<(), Trouble> {
         (None, false) => Depth::Lengths,
     };
     let (bar, progress) = bar("verifying");
-    let found = examine(&stack.store, &keys, &world(), depth, config.common.parallel, Some(progress)).await;
+    let look = async || {
+        let found = examine(&stack.store, &keys, &world(), depth, config.common.parallel, Some(progress.clone())).await;
+        found.map_err(|error| replica_trouble(&args.name, &error))
+    };
+    let mut found = look().await?;
+    let mut mended = Vec::new();
+    if args.repair && !found.damaged.is_empty() {
+        let copies = copies(context, &config, &args.copy)?;
+        for _ in 0..ROUNDS {
+            let round = mend(&stack.store, &copies, &keys, &found.damaged).await;
+            let round = round.map_err(|error| replica_trouble(&args.name, &error))?;
+            if round.is_empty() {
+                break;
+            }
+            mended.extend(round);
+            found = look().await?;
+        }
+    }
     bar.finish_and_clear();
-    let found = found.map_err(|error| replica_trouble(&args.name, &error))?;
     let requests = stack.meter.snapshot().requests();
     let mut value = serde_json::to_value(&found).unwrap_or_default();
     value["name"] = args.name.clone().into();
     value["requests"] = requests.into();
+    value["mended"] = mended.iter().map(|(object, from)| json!({ "object": object, "from": from })).collect();
     let objects =
         |count: u64, bytes: u64| format!("{}, {}", words::count(count as usize, "object"), words::bytes(bytes));
-    let mut text = damage_lines(&found.damaged);
+    let mut text: String = mended.iter().map(|(object, from)| format!("mended    {object}, from {from}\n")).collect();
+    text += &damage_lines(&found.damaged);
     text += &format!("{:<10}{}\n", "needed", objects(found.objects, found.bytes));
     let speed = rate(found.bytes_read, found.seconds);
     let read = objects(found.objects_read, found.bytes_read);
@@ -66,9 +94,27 @@ pub async fn run(context: &Context, args: VerifyArgs) -> Result<(), Trouble> {
     if found.damaged.is_empty() {
         return Ok(());
     }
-    let next = format!(
-        "haven replica sync {}    copies again what is missing; what is damaged it finds when it reads it back, or: haven check --repair --copy",
-        args.name
-    );
-    Err(damaged_trouble(&found.damaged, "nothing was changed; the library itself was not looked at", &next))
+    let next = match args.repair {
+        true => format!("haven check -L {} --read-data    names the files that can't be read from it", config.own.url),
+        false => format!("haven replica verify {} --read-data --repair    puts back what the library has", args.name),
+    };
+    let meaning = match mended.len() {
+        0 => "nothing was changed".to_owned(),
+        some => format!("{} put back; of the rest nobody who was asked has a good one", words::count(some, "object")),
+    };
+    Err(damaged_trouble(&found.damaged, &meaning, &next))
+}
+
+/// Whom a replica can be mended from: what it is a copy of, then the others, each with a name for people.
+fn copies(
+    context: &Context,
+    config: &ReplicaConfig,
+    others: &[String],
+) -> Result<Vec<(String, haven_store::DynStore)>, Trouble> {
+    let froms = std::iter::once(config.own.from.as_deref()).chain(others.iter().map(|other| Some(other.as_str())));
+    let open = |from| {
+        let (url, options) = source_of(&context.config, from)?;
+        Ok((url.clone(), library::open_store(&url, &options)?.store))
+    };
+    froms.map(open).collect()
 }
