@@ -1,0 +1,202 @@
+//! Where points are, and which of them are complete.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+
+use crate::{Error, Manifest, manifest::Part};
+
+/// The folder of all points, relative to the library's root.
+pub const FOLDER: &str = ".haven/points";
+pub const MANIFEST: &str = "manifest.json";
+pub const DUMP: &str = "database.dump";
+pub const ROLES: &str = "roles.sql";
+/// What the name of the snapshot that holds a point's folder ends with.
+pub const SEAL: &str = "+dump";
+
+/// Where a mounted library shows its snapshots.
+const SNAPSHOTS: &str = ".snapshots";
+/// `-20261126T213000Z`
+const STAMP: &str = "-%Y%m%dT%H%M%SZ";
+
+/// The name of a point of `application` that is taken now.
+pub fn name(application: &str, taken: Timestamp) -> String {
+    format!("{application}{}", taken.strftime(STAMP))
+}
+
+/// The application in a point's name.
+pub fn application(name: &str) -> Option<&str> {
+    let (application, stamp) = name.rsplit_once('-')?;
+    let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (day, time) = stamp.strip_suffix('Z')?.split_once('T')?;
+    (digits(day, 8) && digits(time, 6) && !application.is_empty()).then_some(application)
+}
+
+/// A complete point.
+#[derive(Debug, Clone)]
+pub struct Point {
+    pub manifest: Manifest,
+    /// Where its manifest and its dump are: in the sealed snapshot, where there is one.
+    pub folder: PathBuf,
+    /// The library's root as it was at the instant. `None`: an older point in a folder that shows a newer one.
+    pub files: Option<PathBuf>,
+    /// Whether nobody can change its folder any more.
+    pub sealed: bool,
+}
+
+impl Point {
+    pub fn name(&self) -> &str {
+        &self.manifest.name
+    }
+
+    /// The application's folder at the instant: what the paths in Immich's database are below.
+    pub fn media(&self) -> Option<PathBuf> {
+        let below = self.manifest.files.folder.as_str();
+        self.files.as_ref().map(|root| if below.is_empty() { root.clone() } else { root.join(below) })
+    }
+
+    pub fn dump(&self) -> Option<PathBuf> {
+        self.manifest.database.as_ref().map(|database| self.folder.join(&database.dump.file))
+    }
+
+    pub fn roles(&self) -> Option<PathBuf> {
+        let roles = self.manifest.database.as_ref()?.roles.as_ref()?;
+        Some(self.folder.join(&roles.file))
+    }
+
+    /// Reads what stands beside the manifest, and compares it with what the manifest says.
+    pub fn verify_parts(&self) -> Result<(), Error> {
+        self.manifest.parts().try_for_each(|part| {
+            let path = self.folder.join(&part.file);
+            let found = measure(&path)?;
+            let same = found.bytes == part.bytes && found.sha256 == part.sha256;
+            if same { Ok(()) } else { Err(Error::Damaged { path, why: "its SHA-256 is not the manifest's".into() }) }
+        })
+    }
+}
+
+/// Reads a file of a point, and gives what the manifest is to say of it.
+pub(crate) fn measure(path: &Path) -> Result<Part, Error> {
+    let mut file = fs::File::open(path).map_err(Error::read(path))?;
+    let mut context = digest::Context::new(&digest::SHA256);
+    let (mut buffer, mut bytes) = (vec![0; 1 << 20], 0);
+    loop {
+        match file.read(&mut buffer).map_err(Error::read(path))? {
+            0 => break,
+            count => {
+                context.update(&buffer[..count]);
+                bytes += count as u64;
+            }
+        }
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Part { file: name, bytes, sha256: HEXLOWER.encode(context.finish().as_ref()) })
+}
+
+/// What was found under a point's name.
+#[derive(Debug)]
+pub struct Found {
+    pub name: String,
+    /// The point, or why it is none.
+    pub point: Result<Point, Error>,
+}
+
+/// All points below `root`, which is the root of a mounted library, or a folder into which a copy of a point was brought
+/// back: its files, and its folder among them. Oldest first; what is broken is there too.
+pub fn list(root: &Path) -> Result<Vec<Found>, Error> {
+    let mut names = names_in(&root.join(FOLDER))?;
+    names.extend(names_in(&root.join(SNAPSHOTS))?.iter().filter_map(|name| name.strip_suffix(SEAL)).map(str::to_owned));
+    names.retain(|name| !name.starts_with('.') && application(name).is_some());
+    // By time, not by application.
+    let stamp = |name: &str| name.rsplit_once('-').map(|(_, stamp)| stamp.to_owned());
+    names.sort_by_key(|name| (stamp(name), name.clone()));
+    names.dedup();
+    let newest = names.last().cloned();
+    let here = |name: &str| newest.as_deref() == Some(name);
+    Ok(names.iter().map(|name| Found { name: name.clone(), point: open_one(root, name, here(name)) }).collect())
+}
+
+/// The point called `name`, or the newest complete one of `application` (of any, where that is `None`).
+pub fn open(root: &Path, name: Option<&str>, application: Option<&str>) -> Result<Point, Error> {
+    let mut all = list(root)?;
+    match name {
+        Some(name) => {
+            let at = all.iter().position(|found| found.name == name);
+            at.map(|at| all.swap_remove(at).point).ok_or_else(|| Error::Missing { name: name.into() })?
+        }
+        None => {
+            let fits = |found: &Found| application.is_none_or(|wanted| self::application(&found.name) == Some(wanted));
+            let mut complete = all.into_iter().rev().filter(fits).filter_map(|found| found.point.ok());
+            complete.next().ok_or_else(|| Error::None { root: root.into() })
+        }
+    }
+}
+
+/// What a run that was killed has left of a point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Half {
+    /// The name it would have got.
+    pub name: String,
+    pub folder: PathBuf,
+}
+
+/// Folders that were begun and never became points.
+pub fn halves(root: &Path) -> Result<Vec<Half>, Error> {
+    let folder = root.join(FOLDER);
+    let half = |name: String| {
+        let point = name.strip_prefix('.')?.strip_suffix(".part")?.to_owned();
+        Some(Half { folder: folder.join(&name), name: point })
+    };
+    Ok(names_in(&folder)?.into_iter().filter_map(half).collect())
+}
+
+/// Where a point is written before it is one.
+pub(crate) fn half(root: &Path, name: &str) -> PathBuf {
+    root.join(FOLDER).join(format!(".{name}.part"))
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::read(folder)(error)),
+    };
+    entries
+        .map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).map_err(Error::read(folder)))
+        .filter_map(Result::transpose)
+        .collect()
+}
+
+fn open_one(root: &Path, name: &str, newest: bool) -> Result<Point, Error> {
+    let below = Path::new(FOLDER).join(name);
+    let snapshots = root.join(SNAPSHOTS);
+    let seal = snapshots.join(format!("{name}{SEAL}")).join(&below);
+    let sealed = seal.join(MANIFEST).exists();
+    let folder = if sealed { seal } else { root.join(&below) };
+    let manifest = Manifest::read(&folder.join(MANIFEST))?;
+    let broken = |why: String| Error::Broken { name: name.into(), why };
+    if manifest.name != name {
+        return Err(broken(format!("its manifest is that of {}", manifest.name)));
+    }
+    for part in manifest.parts() {
+        let path = folder.join(&part.file);
+        let length = fs::metadata(&path).map_err(Error::read(&path))?.len();
+        if length != part.bytes {
+            return Err(broken(format!("{} has {length} bytes, and {} belong to it", part.file, part.bytes)));
+        }
+    }
+    let files = snapshots.join(&manifest.files.snapshot);
+    let files = match (files.is_dir(), snapshots.is_dir()) {
+        (true, _) => Some(files),
+        (false, true) => return Err(broken(format!("its snapshot {} is gone", manifest.files.snapshot))),
+        // No library, but what was brought back from a copy: it shows the newest of the points in it.
+        (false, false) => newest.then(|| root.to_owned()),
+    };
+    Ok(Point { manifest, folder, files, sealed })
+}

@@ -1,0 +1,4 @@
+mod checks;
+mod common;
+mod databases;
+mod places;

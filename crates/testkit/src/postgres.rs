@@ -1,0 +1,129 @@
+//! A PostgreSQL of a test's own: real, on a unix socket alone, gone with the test.
+
+use std::{
+    fs,
+    os::unix::{fs::chown, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+/// The tables of Immich that say something about files: of v3.1, and of v1.135.
+pub const IMMICH_V3: &str = include_str!("immich/v3.sql");
+pub const IMMICH_V1: &str = include_str!("immich/v1.sql");
+
+/// A running cluster. Ended and removed when dropped.
+pub struct Cluster {
+    directory: PathBuf,
+    programs: PathBuf,
+    server: Child,
+}
+
+/// The newest installed server's programs.
+fn programs() -> Option<PathBuf> {
+    let all = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut majors: Vec<u32> = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    majors.sort_unstable();
+    let bin = |major: &u32| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
+    majors.iter().rev().map(bin).find(|bin| bin.join("initdb").exists())
+}
+
+/// The numbers of the user that servers run as where the test is root, which they refuse.
+fn postgres_user() -> Option<(u32, u32)> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let line = passwd.lines().find(|line| line.starts_with("postgres:"))?;
+    let mut fields = line.split(':').skip(2).map(str::parse);
+    Some((fields.next()?.ok()?, fields.next()?.ok()?))
+}
+
+impl Cluster {
+    /// `None`: there is no PostgreSQL here. Where the tests must be complete (CI is set) that is a failure.
+    pub fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            assert!(std::env::var_os("CI").is_none(), "no PostgreSQL: install the package postgresql");
+            return None;
+        };
+        // Short: a socket's path has 107 bytes.
+        let directory = PathBuf::from(format!("/tmp/haven-pg-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        fs::create_dir(&directory).unwrap();
+        let whom = fs::metadata(&directory).ok().and_then(|about| {
+            use std::os::unix::fs::MetadataExt;
+            (about.uid() == 0)
+                .then(|| postgres_user().expect("a server does not run as root: there is no user postgres"))
+        });
+        if let Some((user, group)) = whom {
+            chown(&directory, Some(user), Some(group)).unwrap();
+        }
+        let command = |program: &str| {
+            let mut command = Command::new(programs.join(program));
+            if let Some((user, group)) = whom {
+                command.uid(user).gid(group);
+            }
+            command.current_dir(&directory).stdin(Stdio::null()).env("LC_ALL", "C.UTF-8");
+            command
+        };
+        let data = directory.join("data");
+        let made = command("initdb")
+            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync", "-D"])
+            .arg(&data)
+            .output();
+        let made = made.unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut server = command("postgres");
+        // A test's data needs no disk.
+        server.arg("-D").arg(&data).arg("-k").arg(&directory).args(["-c", "listen_addresses=", "-F"]);
+        let log = fs::File::create(directory.join("log")).unwrap();
+        let server = server.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let cluster = Self { directory, programs, server };
+        for _ in 0..600 {
+            if cluster.try_sql("postgres", "SELECT 1").is_ok() {
+                return Some(cluster);
+            }
+            sleep(Duration::from_millis(50));
+        }
+        panic!("the server does not answer: {}", fs::read_to_string(cluster.directory.join("log")).unwrap_or_default());
+    }
+
+    /// Where its programs are.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// How libpq reaches a database in it.
+    pub fn reach(&self, database: &str) -> String {
+        format!("host={} user=postgres dbname={database}", self.directory.display())
+    }
+
+    /// Makes a database with these tables.
+    pub fn database(&self, name: &str, sql: &str) -> String {
+        self.sql("postgres", &format!("CREATE DATABASE \"{name}\""));
+        self.sql(name, sql);
+        self.reach(name)
+    }
+
+    /// Runs statements; what they answer, unadorned.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        self.try_sql(database, sql).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.reach(database), "-c", sql]);
+        let done = psql.output().unwrap();
+        if done.status.success() {
+            Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&done.stderr).into_owned())
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // At once, and clients are told.
+        _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
+        _ = self.server.wait();
+        _ = fs::remove_dir_all(&self.directory);
+    }
+}
