@@ -183,6 +183,32 @@ impl Fs {
     /// only for that: about [`SHUT_MAX`] at a time. Not durable before [`Fs::sync`].
     pub fn snapshot(&self, name: &[u8], note: &str, by: &str) -> Result<Snapshot> {
         self.writable()?;
+        let (snapshot, _) = self.still(|| Ok(self.vault.take_snapshot(name, note, by)?))?;
+        Ok(snapshot)
+    }
+
+    /// As [`Fs::snapshot`], with `meanwhile` called while nothing at all can be changed: what it does elsewhere, in a
+    /// database, happens at the same instant. When it fails there is no snapshot. Also tells for how long nothing could
+    /// be changed.
+    pub fn snapshot_with<T>(
+        &self,
+        name: &[u8],
+        note: &str,
+        by: &str,
+        meanwhile: impl FnOnce() -> Result<T>,
+    ) -> Result<(Snapshot, T, Duration)> {
+        self.writable()?;
+        let mut meanwhile = Some(meanwhile);
+        let ((snapshot, done), frozen) = self.still(|| {
+            let _no_names_either = self.change.lock();
+            let done = (meanwhile.take().expect("the last step of one try is reached once"))()?;
+            Ok((self.vault.take_snapshot(name, note, by)?, done))
+        })?;
+        Ok((snapshot, done, frozen))
+    }
+
+    /// Calls `work` when all that was written is stored and no writer can go on, and tells for how long none could.
+    fn still<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<(T, Duration)> {
         let mut slowed = None;
         for tried in 0.. {
             for _ in 0..ROUNDS {
@@ -195,10 +221,10 @@ impl Fs {
             let _writers = self.gate.write();
             if self.flush_within(|| tried < TRIES && started.elapsed() > SHUT_MAX)? {
                 let flushed = started.elapsed();
-                let taken = self.vault.take_snapshot(name, note, by)?;
+                let done = work()?;
                 let all = started.elapsed();
-                tracing::debug!(tried, ?flushed, ?all, "a snapshot was taken");
-                return Ok(taken);
+                tracing::debug!(tried, ?flushed, ?all, "everything stood still");
+                return Ok((done, all));
             }
             slowed.get_or_insert_with(|| Slowed::new(&self.history.slowed));
         }

@@ -6,6 +6,7 @@
 //!     {"do": "flush"}                                  done when everything before it is in the bucket
 //!     {"do": "umount", "detach": bool, "lazy": bool}   done when everything is in the bucket; at once with detach
 //!     {"do": "stat"}                                   sums over the library and its objects; lists the bucket
+//!     {"do": "snapshot hold"}                          see [`crate::past::hold`]
 //!     {"do": "snapshot …"}, {"do": "gc"}                see [`crate::past`]
 //! ```
 
@@ -309,6 +310,11 @@ impl Commands {
         value
     }
 
+    fn library(&self) -> Library {
+        let served = &self.served;
+        Library { vault: served.vault.clone(), fs: Some(served.fs.clone()), config: served.config.clone() }
+    }
+
     async fn umount(&self, request: &Request, progress: &Progress) -> Result<Value, Refusal> {
         let detach = request.flag("detach");
         if detach {
@@ -352,12 +358,9 @@ impl Control for Commands {
                 let value = gathered.map_err(|error| Refusal::new("store", error.to_string()))?;
                 serde_json::to_value(value).map_err(|error| Refusal::new("bug", error.to_string()))
             }
+            "snapshot hold" => self.library().hold(&request).await,
             _ if Library::knows(&request) => {
-                let library = Library {
-                    vault: self.served.vault.clone(),
-                    fs: Some(self.served.fs.clone()),
-                    config: self.served.config.clone(),
-                };
+                let library = self.library();
                 self.while_telling(progress, library.answer(&request)).await
             }
             other => Err(Refusal::unknown(other)),

@@ -96,8 +96,9 @@ enum Line {
     Refused(Refusal),
 }
 
-/// A path that fits into a socket address (107 bytes), whatever the directory's own: through an open descriptor.
-fn short_path(socket: &std::path::Path) -> std::io::Result<(PathBuf, Option<std::fs::File>)> {
+/// A path that fits into a socket address (107 bytes), whatever the directory's own: through an open descriptor, which
+/// must be kept until the path has been used.
+pub fn short_path(socket: &std::path::Path) -> std::io::Result<(PathBuf, Option<std::fs::File>)> {
     if socket.as_os_str().len() < 100 {
         return Ok((socket.into(), None));
     }

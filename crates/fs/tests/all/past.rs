@@ -1,6 +1,6 @@
 //! Snapshots: what they show, what can't be done to them, and which instant they are.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use haven_format::Ino;
 use haven_fs::{FsError, SNAPSHOTS_NAME, SetAttr, WriteFlags, is_past, shown_ino};
@@ -182,4 +182,59 @@ fn a_snapshot_is_one_instant() {
         }
         assert!(seen > 0);
     });
+}
+
+#[test]
+fn nothing_can_be_changed_while_something_is_done_elsewhere_at_the_instant_of_a_snapshot() {
+    let t = start();
+    let ino = t.file(ROOT, "a", b"old");
+    t.file(ROOT, "doomed", b"x");
+    let handle = t.fs.open(ino, libc::O_RDWR).unwrap();
+    let (held, changed) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let changes: [&(dyn Fn() + Sync); 4] = [
+        &|| t.write(ino, handle, 0, b"new"),
+        &|| drop(t.mkdir(ROOT, "later")),
+        &|| t.fs.unlink(ROOT, b"doomed").unwrap(),
+        &|| t.fs.rename(ROOT, b"a", ROOT, b"b", 0).unwrap(),
+    ];
+    let (seen, frozen) = std::thread::scope(|scope| {
+        for change in changes {
+            let (held, changed) = (&held, &changed);
+            scope.spawn(move || {
+                while !held.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                change();
+                changed.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        let meanwhile = || {
+            held.store(true, Ordering::SeqCst);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            Ok(changed.load(Ordering::SeqCst))
+        };
+        let (_, seen, frozen) = t.fs.snapshot_with(b"s", "", "a test", meanwhile).unwrap();
+        (seen, frozen)
+    });
+    assert_eq!((seen, changed.load(Ordering::SeqCst)), (0, 4));
+    assert!(frozen.as_millis() >= 100);
+    let then = root_of(&t, "s");
+    assert_eq!(t.names(then), [".", "..", "a", "doomed"]);
+    assert_eq!(t.content(t.ino(then, "a").unwrap()), b"old");
+    assert_eq!(t.names(ROOT), [".", "..", "b", "later"]);
+    t.close(ino, handle);
+    assert_eq!(t.content(ino), b"new");
+    t.sound();
+}
+
+#[test]
+fn when_the_other_part_fails_there_is_no_snapshot_and_all_goes_on() {
+    let t = start();
+    t.file(ROOT, "a", b"x");
+    let failed = t.fs.snapshot_with(b"s", "", "a test", || Err::<(), _>(FsError::Invalid("elsewhere")));
+    assert!(matches!(failed, Err(FsError::Invalid("elsewhere"))));
+    assert!(t.ino(folder(&t), "s").is_err());
+    t.file(ROOT, "b", b"y");
+    t.fs.snapshot_with(b"s", "", "a test", || Ok(())).unwrap();
+    assert_eq!(t.names(root_of(&t, "s")), [".", "..", "a", "b"]);
 }

@@ -2,6 +2,7 @@
 //! that a command has opened for itself. Requests and answers are the JSON of the control socket.
 //! ```text
 //!     {"do": "snapshot create", "name", "note", "by"}     {"do": "snapshot list", "unique": bool}
+//!     {"do": "snapshot hold", …}                          see [`hold`]
 //!     {"do": "snapshot show", "name"}                     {"do": "snapshot rename", "name", "to"}
 //!     {"do": "snapshot remove", "names": […], "dry"}      {"do": "snapshot protect", "name", "until", "shorten"}
 //!     {"do": "snapshot prune", "rules", "prefix", "dry"}  {"do": "snapshot diff", "a", "b"}
@@ -11,6 +12,7 @@
 
 mod check;
 mod diff;
+pub mod hold;
 mod names;
 
 use std::sync::Arc;
@@ -30,6 +32,9 @@ use crate::{config::Config, words};
 
 pub use check::Hit;
 pub use diff::Difference;
+
+/// Who takes the snapshots that recovery points are made of.
+pub const POINT_MAKER: &str = "haven backup";
 
 /// A library that is open in this process.
 #[derive(Clone)]
@@ -62,7 +67,7 @@ pub struct Shown {
 }
 
 impl Shown {
-    fn new(name: &[u8], snapshot: &Snapshot, unique: Option<u64>) -> Self {
+    pub(crate) fn new(name: &[u8], snapshot: &Snapshot, unique: Option<u64>) -> Self {
         let totals = snapshot.totals.unwrap_or_default();
         Self {
             name: String::from_utf8_lossy(name).into_owned(),
@@ -103,7 +108,7 @@ pub fn refusal(error: &VaultError) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
-fn fs_refusal(error: &FsError) -> Refusal {
+pub(crate) fn fs_refusal(error: &FsError) -> Refusal {
     match error {
         FsError::Vault(error) => refusal(error),
         FsError::ReadOnly { why } => Refusal::new("refused", why.clone()),
@@ -178,7 +183,7 @@ impl Library {
         Ok(json!({ "seq": seq.0 }))
     }
 
-    async fn durable(&self, seq: TxSeq) -> Result<(), Refusal> {
+    pub(crate) async fn durable(&self, seq: TxSeq) -> Result<(), Refusal> {
         let vault = self.vault.clone();
         let synced = tokio::task::spawn_blocking(move || vault.sync(seq)).await;
         synced.map_err(|error| Refusal::new("bug", error.to_string()))?.map_err(|error| refusal(&error))
@@ -241,7 +246,8 @@ impl Library {
             .map_err(|error: retention::RulesError| Refusal::new("refused", error.to_string()))?;
         let prefix = text(request, "prefix").as_bytes();
         let mut snapshots = self.settled(|| self.vault.snapshots()).await?;
-        snapshots.retain(|(name, _)| name.starts_with(prefix));
+        // Recovery points have rules of their own: half of one would be none.
+        snapshots.retain(|(name, snapshot)| name.starts_with(prefix) && snapshot.by != POINT_MAKER);
         let item = |(name, snapshot): &'_ (bytes::Bytes, Snapshot)| -> (bytes::Bytes, haven_format::record::Time, i64) {
             (name.clone(), snapshot.taken, snapshot.protected_until)
         };
