@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::{
+    points::config::{self as backups, App},
     replicas::{self, Common, ReplicaConfig},
     report::{Code, Trouble, UNTOUCHED},
 };
@@ -31,6 +32,9 @@ pub struct Config {
     /// Each replica, with what holds for all of them filled in.
     #[serde(skip)]
     pub replicas: BTreeMap<String, ReplicaConfig>,
+    /// Each application that recovery points are taken of.
+    #[serde(skip)]
+    pub apps: Vec<App>,
     /// The file that was read over the defaults.
     #[serde(skip)]
     pub from: Option<PathBuf>,
@@ -157,12 +161,13 @@ impl Config {
             Ok((name, config))
         });
         let replicas = replicas.collect::<Result<_, Trouble>>()?;
-        Ok(Self { replicas, ..read(merged, "", shown)? })
+        let apps = backups::apps(&merged, shown)?;
+        Ok(Self { replicas, apps, ..read(merged, "", shown)? })
     }
 }
 
 /// A table as settings. `above` is what stands before its names in messages.
-fn read<T: serde::de::DeserializeOwned>(from: Table, above: &str, shown: &str) -> Result<T, Trouble> {
+pub fn read<T: serde::de::DeserializeOwned>(from: Table, above: &str, shown: &str) -> Result<T, Trouble> {
     serde_path_to_error::deserialize(Value::Table(from)).map_err(|error| {
         let name = format!("{above}{}", error.path());
         Trouble::new(Code::Usage, format!("the setting {name} in {shown} can't be meant"))
@@ -228,6 +233,10 @@ fn refuse_unknown(given: &Table, known: &Table, above: &str, shown: &str) -> Res
             // Replicas have names of their owner's choice.
             (None, Value::Table(given)) if above == "replica." && replicas::check_name(name).is_ok() => {
                 refuse_unknown(given, &replicas::known(&self::known()), &format!("{above}{name}."), shown)?;
+            }
+            // And so have applications.
+            (None, Value::Table(given)) if above == "backup." && backups::check_name(name).is_ok() => {
+                refuse_unknown(given, &backups::known(&self::known()), &format!("{above}{name}."), shown)?;
             }
             (None, _) => return Err(unknown(&format!("{above}{name}"), shown)),
         }

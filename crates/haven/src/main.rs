@@ -5,6 +5,7 @@ mod config;
 mod export;
 mod library;
 mod past;
+mod points;
 mod reach;
 mod remembered;
 mod replicas;

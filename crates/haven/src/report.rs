@@ -51,10 +51,12 @@ pub enum Code {
     Unfinished,
     /// Something looks wrong, and nothing goes on before a person has looked.
     Held,
+    /// A recovery point could not be taken, or is not good.
+    Point,
 }
 
 /// Every exit code there is, and what it means. The help and the manual print this list.
-pub const EXIT_CODES: [(u8, &str); 11] = [
+pub const EXIT_CODES: [(u8, &str); 12] = [
     (0, "done"),
     (1, "a bug in Haven, or something it did not foresee"),
     (2, "the command line or haven.toml can't be meant"),
@@ -66,6 +68,7 @@ pub const EXIT_CODES: [(u8, &str); 11] = [
     (8, "this machine is in the way: mount point, FUSE, cache directory, a file"),
     (9, "interrupted before the end; what was done stays done"),
     (10, "something looks wrong and a person must look: a replica's source, or deletions that are held back"),
+    (11, "a recovery point could not be taken, or is not good"),
 ];
 
 impl Code {
@@ -81,6 +84,7 @@ impl Code {
             Self::Mount | Self::Local => 8,
             Self::Unfinished => 9,
             Self::Held => 10,
+            Self::Point => 11,
         }
     }
 
@@ -220,6 +224,7 @@ mod tests {
             Code::Key,
             Code::Local,
             Code::Unfinished,
+            Code::Point,
         ];
         assert!(codes.iter().all(|code| EXIT_CODES.iter().any(|(exit, _)| *exit == code.exit())));
     }

@@ -122,8 +122,10 @@ enum Rows {
     Metadata,
 }
 
+type Names = &'static [&'static str];
+
 /// Tables, what they must have, and what they may have.
-const TABLES: [(&[&str], Rows, &[&str], &[&str]); 6] = [
+const TABLES: [(Names, Rows, Names, Names); 6] = [
     (
         &["asset", "assets"],
         Rows::Assets,

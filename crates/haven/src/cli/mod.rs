@@ -1,6 +1,7 @@
 //! The command line: one file a command. The doc comments are the help.
 
 pub mod ask;
+mod backup;
 mod bench;
 mod check;
 mod claims;
@@ -74,6 +75,7 @@ enum Command {
     Claims(claims::Args),
     Salvage(salvage::Args),
     Snapshot(snapshot::Args),
+    Backup(backup::Args),
     Gc(gc::Args),
     Check(check::Args),
     Replica(replica::Args),
@@ -205,6 +207,7 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Claims(args) => wait(claims::run(&context()?, args)),
         Command::Salvage(args) => salvage::run(&context()?, args),
         Command::Snapshot(args) => snapshot::run(&context()?, args),
+        Command::Backup(args) => backup::run(&context()?, args),
         Command::Gc(args) => gc::run(&context()?, &args),
         Command::Check(args) => check::run(&context()?, &args),
         Command::Replica(args) => replica::run(&context()?, args),

@@ -8,5 +8,6 @@ mod keys;
 mod making;
 mod mounted;
 mod museum;
+mod points;
 mod replicas;
 mod run;

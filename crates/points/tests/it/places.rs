@@ -79,11 +79,13 @@ fn points_are_listed_oldest_first_and_the_newest_complete_one_is_chosen() {
     assert!(matches!(open(root, Some("immich-20000101T000000Z"), None), Err(Error::Missing { .. })));
 }
 
+type Breaking<'a> = &'a dyn Fn(&std::path::Path);
+
 #[test]
 fn what_is_not_complete_is_told_and_never_chosen() {
     let library = tempdir().unwrap();
     let root = library.path();
-    let broken: [(&str, &dyn Fn(&std::path::Path)); 5] = [
+    let broken: [(&str, Breaking<'_>); 5] = [
         ("its snapshot", &|root| fs::remove_dir_all(root.join(".snapshots").join(NEW)).unwrap()),
         ("2 bytes", &|root| fs::write(root.join(FOLDER).join(NEW).join(DUMP), "du").unwrap()),
         ("can't be read", &|root| fs::remove_file(root.join(FOLDER).join(NEW).join(DUMP)).unwrap()),

@@ -240,7 +240,7 @@ fn prune(context: &Context, which: &Which, rules: Option<String>, dry: bool, pre
 }
 
 /// A day, or a span from now, as seconds since the Unix epoch.
-fn parse_until(text: &str) -> Result<i64, Trouble> {
+pub fn parse_until(text: &str) -> Result<i64, Trouble> {
     if text == "never" {
         return Ok(0);
     }

@@ -1,0 +1,205 @@
+//! Stopping an application, and above all starting it again: what is to be done for that is on the disk before it is
+//! stopped, so that whoever comes after a killed run can do it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{App, By};
+
+/// How long stopping or starting may take.
+const LIMIT: Duration = Duration::from_secs(300);
+/// How often starting is tried.
+const TRIES: u32 = 3;
+
+/// What ends the standstill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Owed {
+    application: String,
+    commands: Vec<Vec<String>>,
+}
+
+/// An application that stands still; it goes on when this is dropped.
+#[derive(Debug)]
+pub struct Still {
+    path: PathBuf,
+    ended: bool,
+}
+
+/// Where it is written down what an application is owed.
+fn note(cache: &Path, application: &str) -> PathBuf {
+    cache.join(format!("stopped-{application}.json"))
+}
+
+impl Still {
+    /// Stops the application. `Ok(None)`: the file system's standstill is enough.
+    pub fn begin(app: &App, cache: &Path) -> Result<Option<Self>, String> {
+        let words = |words: &[&str], more: &[String]| -> Vec<String> {
+            words.iter().map(|word| (*word).to_owned()).chain(more.iter().cloned()).collect()
+        };
+        let own = &app.own;
+        let compose = own.compose.clone().unwrap_or_default().display().to_string();
+        let (stop, start) = match app.common.quiesce {
+            By::Freeze => return Ok(None),
+            By::Units => {
+                // What did not run before must not run afterwards.
+                let active =
+                    |unit: &&String| run(&words(&["systemctl", "is-active", "--quiet"], &[(*unit).clone()])).is_ok();
+                let running: Vec<String> = own.units.iter().filter(active).cloned().collect();
+                if running.is_empty() {
+                    return Ok(None);
+                }
+                (words(&["systemctl", "stop"], &running), words(&["systemctl", "start"], &running))
+            }
+            By::Compose => (
+                words(&["docker", "compose", "-f", &compose, "stop"], &own.services),
+                words(&["docker", "compose", "-f", &compose, "start"], &own.services),
+            ),
+            By::Commands => {
+                let shell =
+                    |command: &Option<String>| words(&["/bin/sh", "-c"], &[command.clone().unwrap_or_default()]);
+                (shell(&own.before), shell(&own.after))
+            }
+        };
+        let still = Self { path: note(cache, &app.name), ended: false };
+        let owed = Owed { application: app.name.clone(), commands: vec![start] };
+        write(&still.path, &owed).map_err(|error| format!("{} can't be written: {error}", still.path.display()))?;
+        match run(&stop) {
+            Ok(()) => Ok(Some(still)),
+            // It may have stopped half of it.
+            Err(why) => match still.end() {
+                Ok(()) => Err(format!("it can't be stopped: {why}")),
+                Err(worse) => Err(format!("it can't be stopped: {why}; and {worse}")),
+            },
+        }
+    }
+
+    /// Lets the application go on.
+    pub fn end(mut self) -> Result<(), String> {
+        self.ended = true;
+        settle(&self.path)
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        if !self.ended {
+            _ = settle(&self.path);
+        }
+    }
+}
+
+/// Does what a killed run still owes an application. Says whether there was anything.
+pub fn resume(cache: &Path, application: &str) -> Result<bool, String> {
+    let path = note(cache, application);
+    if !path.exists() {
+        return Ok(false);
+    }
+    settle(&path).map(|()| true)
+}
+
+fn settle(path: &Path) -> Result<(), String> {
+    let text = fs::read(path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+    let owed: Owed =
+        serde_json::from_slice(&text).map_err(|error| format!("{} makes no sense: {error}", path.display()))?;
+    for command in &owed.commands {
+        let mut tried = 0;
+        while let Err(why) = run(command) {
+            tried += 1;
+            if tried == TRIES {
+                return Err(format!("{} may still be stopped: {why}", owed.application));
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+    fs::remove_file(path).map_err(|error| format!("{} can't be removed: {error}", path.display()))
+}
+
+fn write(path: &Path, owed: &Owed) -> std::io::Result<()> {
+    let half = path.with_extension("json.new");
+    fs::write(&half, serde_json::to_vec(owed)?)?;
+    fs::File::open(&half)?.sync_all()?;
+    fs::rename(half, path)
+}
+
+/// Runs a command to its end. What it says goes to a file: children it leaves behind may keep that open.
+fn run(words: &[String]) -> Result<(), String> {
+    let Some((program, rest)) = words.split_first() else { return Ok(()) };
+    let shown = words.join(" ");
+    let said = tempfile::tempfile().map_err(|error| error.to_string())?;
+    let copy = || said.try_clone().map(Stdio::from).map_err(|error| error.to_string());
+    let child = Command::new(program).args(rest).stdin(Stdio::null()).stdout(copy()?).stderr(copy()?).spawn();
+    let mut child = child.map_err(|error| format!("`{shown}` can't be run: {error}"))?;
+    let until = Instant::now() + LIMIT;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() > until => {
+                _ = child.kill();
+                _ = child.wait();
+                return Err(format!("`{shown}` was not done within {} s", LIMIT.as_secs()));
+            }
+            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) => return Err(format!("`{shown}`: {error}")),
+        }
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let mut said = said;
+    let mut text = String::new();
+    _ = std::io::Seek::rewind(&mut said).and_then(|()| std::io::Read::read_to_string(&mut said, &mut text));
+    let last = text.trim().lines().last().unwrap_or_default().to_owned();
+    Err(format!("`{shown}` ended with {status}{}{last}", if last.is_empty() { "" } else { ": " }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn app(before: &str, after: &str) -> App {
+        let text = format!(
+            "[backup.a]\nkind = 'folder'\nquiesce = 'commands'\nbefore = '''{before}'''\nafter = '''{after}'''"
+        );
+        Config::from_text(&text, "").unwrap().app(None).unwrap().clone()
+    }
+
+    #[test]
+    fn what_was_stopped_is_started_again_however_the_run_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("stopped");
+        let app = app(&format!("touch {}", mark.display()), &format!("rm {}", mark.display()));
+        let still = Still::begin(&app, folder.path()).unwrap().unwrap();
+        assert!(mark.exists());
+        drop(still);
+        assert!(!mark.exists() && !resume(folder.path(), "a").unwrap());
+        // Killed: nothing of the run is left but what it wrote down.
+        std::mem::forget(Still::begin(&app, folder.path()).unwrap());
+        assert!(mark.exists() && resume(folder.path(), "a").unwrap() && !mark.exists());
+    }
+
+    #[test]
+    fn an_application_that_will_not_stop_is_started_and_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("started");
+        let app = app("echo no such thing >&2; exit 4", &format!("touch {}", mark.display()));
+        let why = Still::begin(&app, folder.path()).unwrap_err();
+        assert!(why.contains("no such thing") && why.contains("exit status: 4"), "{why}");
+        assert!(mark.exists());
+    }
+
+    #[test]
+    fn what_is_owed_stays_written_down_until_it_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = app("true", "false");
+        let why = Still::begin(&app, folder.path()).unwrap().unwrap().end().unwrap_err();
+        assert!(why.contains("a may still be stopped"), "{why}");
+        assert!(note(folder.path(), "a").exists());
+    }
+}

@@ -1,0 +1,108 @@
+//! Which points go: by rule, by name, or because a killed run has left only half of one.
+
+use std::{collections::BTreeSet, fs};
+
+use haven_format::{
+    record::Time,
+    retention::{self, Item, Rules},
+};
+use haven_point::{FOLDER, Found, application, halves, list};
+
+use super::{Home, point_of, trouble};
+use crate::{
+    past::{Judged, Shown},
+    report::{Code, Trouble, UNTOUCHED},
+    words,
+};
+
+/// Clears away what runs for `of` that were killed have left. Nobody else may be at work for it. Tells what it was.
+pub fn clear(home: &Home, of: &str) -> Result<Vec<String>, Trouble> {
+    let mut cleared = Vec::new();
+    let points: BTreeSet<String> =
+        list(&home.root).map_err(|error| trouble(&error))?.into_iter().map(|f| f.name).collect();
+    let ours = |name: &str| application(name) == Some(of);
+    let orphan = |snapshot: &Shown| {
+        // A snapshot that is protected was put under protection by somebody who knows why.
+        point_of(&snapshot.name).is_some_and(|name| ours(name) && !points.contains(name))
+            && snapshot.protected_until.is_none()
+    };
+    let orphans: Vec<String> = home.snapshots()?.into_iter().filter(orphan).map(|snapshot| snapshot.name).collect();
+    home.remove_snapshots(&orphans)?;
+    cleared.extend(orphans.into_iter().map(|name| format!("snapshot {name}")));
+    for half in halves(&home.root).map_err(|error| trouble(&error))?.into_iter().filter(|half| ours(&half.name)) {
+        fs::remove_dir_all(&half.folder).map_err(|error| {
+            Trouble::new(Code::Local, format!("{} can't be removed", half.folder.display())).caused_by(&error)
+        })?;
+        cleared.push(format!("unfinished {}", half.name));
+    }
+    Ok(cleared)
+}
+
+/// Until when a point is protected, seconds since the Unix epoch; 0: it is not.
+pub fn protected_until(snapshots: &[Shown], name: &str) -> i64 {
+    let both = snapshots.iter().filter(|snapshot| point_of(&snapshot.name) == Some(name));
+    both.filter_map(|snapshot| snapshot.protected_until).max().unwrap_or_default()
+}
+
+/// Takes points away, whole: from the moment it begins a point is none any more.
+pub fn remove(home: &Home, names: &[String], dry: bool) -> Result<(), Trouble> {
+    let all = list(&home.root).map_err(|error| trouble(&error))?;
+    let snapshots = home.snapshots()?;
+    // All or none: a name that is wrong stops it before anything is removed.
+    for name in names {
+        if !all.iter().any(|found| found.name == *name) {
+            return Err(trouble(&haven_point::Error::Missing { name: name.clone() }).meaning(UNTOUCHED));
+        }
+        let until = protected_until(&snapshots, name);
+        if until > words::now().seconds {
+            let until = words::moment(Time { seconds: until, nanos: 0 });
+            return Err(Trouble::new(Code::Usage, format!("{name} is protected until {until}"))
+                .meaning(UNTOUCHED)
+                .next(format!("haven backup protect {name} --until never --shorten    takes the protection away")));
+        }
+    }
+    for name in names.iter().filter(|_| !dry) {
+        let folder = home.root.join(FOLDER).join(name);
+        let half = home.root.join(FOLDER).join(format!(".{name}.part"));
+        let cannot = |error: &std::io::Error| {
+            Trouble::new(Code::Local, format!("{} can't be removed", folder.display()))
+                .caused_by(error)
+                .next("haven backup list    tells what is still there")
+        };
+        let there = folder.exists();
+        if there {
+            fs::rename(&folder, &half).map_err(|error| cannot(&error))?;
+        }
+        let ours = snapshots.iter().filter(|snapshot| point_of(&snapshot.name) == Some(name.as_str()));
+        home.remove_snapshots(&ours.map(|snapshot| snapshot.name.clone()).collect::<Vec<_>>())?;
+        if there {
+            fs::remove_dir_all(&half).map_err(|error| cannot(&error))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the rules say of the points of one application. What is broken is none of their business.
+pub fn judge(all: &[Found], snapshots: &[Shown], of: &str, rules: &Rules) -> Vec<Judged> {
+    let points = all.iter().filter(|found| application(&found.name) == Some(of));
+    let points: Vec<_> = points.filter_map(|found| found.point.as_ref().ok()).collect();
+    let items: Vec<Item<'_>> = points
+        .iter()
+        .map(|point| Item {
+            name: point.name().as_bytes(),
+            taken: Time { seconds: point.manifest.taken.as_second(), nanos: 0 },
+            protected_until: protected_until(snapshots, point.name()),
+        })
+        .collect();
+    let fates = retention::judge(&items, rules, words::now(), &jiff::tz::TimeZone::system());
+    points
+        .iter()
+        .zip(fates)
+        .map(|(point, fate)| Judged {
+            name: point.name().to_owned(),
+            taken: words::iso(Time { seconds: point.manifest.taken.as_second(), nanos: 0 }),
+            keep: fate.stays(),
+            why: fate.to_string(),
+        })
+        .collect()
+}
