@@ -25,6 +25,8 @@ pub enum Kind {
     Full,
     /// The archive was made and is not whole.
     Incomplete,
+    /// Not everything that was wanted came back.
+    NotRestored,
     /// The repository is damaged.
     Damaged,
     /// It was asked to end.
@@ -59,6 +61,7 @@ impl Error {
     pub fn meaning(&self) -> &'static str {
         match self.kind {
             Kind::Incomplete => "the new archive misses files and is not counted as a copy; earlier ones are untouched",
+            Kind::NotRestored => "what came back stays where it was put; the archive was not touched",
             Kind::Damaged => "some archives may not come back whole; the library itself is untouched",
             Kind::Cancelled | Kind::Connection | Kind::Full => {
                 "no new copy was made; what was sent already is found again by the next run"
@@ -84,6 +87,9 @@ impl Error {
             Kind::Refused => "do it on the machine that has the repository; this key may only add to it".into(),
             Kind::Full => format!("make room there, or keep less: haven copy prune {name}"),
             Kind::Incomplete => "put right what is named above, then run it again".into(),
+            Kind::NotRestored => format!(
+                "put right what is named above, then restore again; haven copy check {name} tells whether the archive is whole"
+            ),
             Kind::Damaged => format!("make a new repository beside it and run once: haven copy init {name}"),
             Kind::Cancelled => format!("haven copy run {name}    goes on"),
             Kind::Local => "put right what is named above, then run it again".into(),

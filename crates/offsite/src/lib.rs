@@ -10,6 +10,9 @@
 
 pub mod borg;
 mod error;
+mod program;
+pub mod restic;
+mod tree;
 
 use std::{
     path::{Path, PathBuf},
@@ -38,6 +41,9 @@ pub struct Archive {
     pub note: String,
     /// Left by a run that did not end well: it is no copy of anything.
     pub leftover: bool,
+    /// Made by somebody else, under a name that is not one of ours: it is listed and can be restored, and is never
+    /// judged.
+    pub foreign: bool,
 }
 
 /// What a finished run did.
@@ -78,6 +84,42 @@ pub struct About {
 pub struct Count {
     pub files: u64,
     pub bytes: u64,
+}
+
+/// What a thing in an archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sort {
+    File,
+    Directory,
+    /// Another name of a file that has one already.
+    Link,
+    /// A symbolic link, a device, a pipe.
+    Other,
+}
+
+/// A thing in an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// From the archive's root on, without `/` at its ends; empty for the root itself. Any bytes, as names have.
+    pub path: Vec<u8>,
+    pub sort: Sort,
+    /// Bytes in it, for files.
+    pub size: u64,
+    /// Of a [`Sort::Link`]: the other name.
+    pub target: Vec<u8>,
+}
+
+/// What is to come back, and where it lands.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub archive: String,
+    /// Only what lies below these; everything, if there are none.
+    pub paths: Vec<String>,
+    /// This folder of the archive becomes the directory that is restored to, and only what lies in it comes back:
+    /// older archives have the path of a whole machine before the library. Empty: as it is.
+    pub root: String,
+    /// Parts that come back at once; at least one.
+    pub parallel: usize,
 }
 
 /// How thoroughly a repository is checked.
@@ -131,6 +173,8 @@ pub struct Source {
     /// Where it is shown to the program each time: an empty directory, or `None` to show it where it is. Needs root, and
     /// vanishes with the program.
     pub shown_at: Option<PathBuf>,
+    /// A directory that is shown over one of the source's, there alone: which, and over what.
+    pub over: Option<(PathBuf, PathBuf)>,
     /// When it was so, seconds since the Unix epoch.
     pub taken: i64,
     /// A word to leave on the archive.
@@ -138,7 +182,11 @@ pub struct Source {
 }
 
 /// The verbs that every kind of third copy has. Each blocks until it is done.
-pub trait ThirdCopy {
+pub trait ThirdCopy: Send + Sync {
+    /// Of the program that is driven.
+    fn version(&self) -> &str;
+    /// What should be put right about the program.
+    fn warnings(&self) -> &[String];
     /// Makes the repository.
     fn init(&self, watch: &mut Watch) -> Result<(), Error>;
     /// Makes the archive `name` of everything in `source`. It has the name only when it is whole.
@@ -151,10 +199,85 @@ pub trait ThirdCopy {
     /// Deletes these archives. Their space comes free with [`Self::compact`].
     fn delete(&self, names: &[String], watch: &mut Watch) -> Result<(), Error>;
     fn compact(&self, watch: &mut Watch) -> Result<(), Error>;
-    /// What lies below `paths` in an archive; everything, if none are given.
-    fn count(&self, archive: &str, paths: &[String]) -> Result<Count, Error>;
-    /// Puts what lies below `paths` (everything, if none are given) of an archive into the directory `to`.
-    fn restore(&self, archive: &str, paths: &[String], to: &Path, watch: &mut Watch) -> Result<(), Error>;
+    /// Everything in an archive, parents before what lies in them.
+    fn entries(&self, archive: &str) -> Result<Vec<Entry>, Error>;
+    /// Puts what is wanted into the directory `to`, over what is there, and looks whether all of it has come.
+    fn restore(&self, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error>;
+}
+
+/// Those of `entries` that are wanted. Nothing there by that name is an error: a wish that was not fulfilled.
+pub fn choose(entries: Vec<Entry>, wanted: &Wanted) -> Result<Vec<Entry>, Error> {
+    let none = |path: &str| Error::new(Kind::NoArchive, format!("{} has no {path:?}", wanted.archive));
+    let root = inside(&wanted.root)?;
+    let mut paths = wanted.paths.iter().map(|path| inside(path)).collect::<Result<Vec<_>, _>>()?;
+    for path in &mut paths {
+        // Within the folder that becomes the root, paths are told from there.
+        *path = if root.is_empty() { path.clone() } else { [&root[..], &path[..]].join(&b"/"[..]) };
+    }
+    if paths.is_empty() {
+        paths.push(root.clone());
+    }
+    let mut found = vec![false; paths.len()];
+    let mut keep = |entry: &Entry| {
+        let below = |path: &Vec<u8>| {
+            path.is_empty()
+                || entry.path.strip_prefix(&path[..]).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        let mut any = false;
+        for (path, found) in paths.iter().zip(&mut found) {
+            let hit = below(path);
+            *found |= hit;
+            any |= hit;
+        }
+        any
+    };
+    let chosen: Vec<Entry> = entries.into_iter().filter(|entry| keep(entry)).collect();
+    match found.iter().position(|found| !found) {
+        Some(n) if !chosen.is_empty() || !paths[n].is_empty() => Err(none(&String::from_utf8_lossy(&paths[n]))),
+        _ => Ok(chosen),
+    }
+}
+
+/// A path as archives keep it: from the root on.
+fn inside(path: &str) -> Result<Vec<u8>, Error> {
+    if Path::new(path).components().any(|part| part.as_os_str() == "..") {
+        return Err(Error::new(Kind::NoArchive, format!("{path:?} is no path inside the library")));
+    }
+    let parts = Path::new(path).components().filter_map(|part| match part {
+        std::path::Component::Normal(name) => Some(name.as_encoded_bytes()),
+        _ => None,
+    });
+    Ok(parts.collect::<Vec<_>>().join(&b"/"[..]))
+}
+
+/// How many files there are among `entries`, and their bytes.
+pub fn count(entries: &[Entry]) -> Count {
+    let files = entries.iter().filter(|entry| entry.sort != Sort::Directory);
+    files.fold(Count::default(), |count, entry| Count { files: count.files + 1, bytes: count.bytes + entry.size })
+}
+
+/// Where the passphrase of a repository comes from. It is in no argument and in no environment of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Passphrase {
+    /// The first line of this file.
+    File(PathBuf),
+    /// The first line that `/bin/sh` prints when it runs this.
+    Command(String),
+}
+
+impl Passphrase {
+    /// The words of a command that prints it, as a program splits them that asks no shell.
+    fn command(&self) -> String {
+        match self {
+            Self::File(file) => format!("head -n 1 {}", quoted(file)),
+            Self::Command(command) => format!("/bin/sh -c {}", quoted(command)),
+        }
+    }
+}
+
+/// One word for a shell, and for programs that split words as one does.
+fn quoted(text: impl AsRef<std::ffi::OsStr>) -> String {
+    format!("'{}'", text.as_ref().to_string_lossy().replace('\'', "'\"'\"'"))
 }
 
 /// What becomes of an archive, and why.
@@ -169,7 +292,7 @@ pub struct Judged {
 /// What `rules` make of `archives` whose names begin with `prefix`, in their order. Leftovers go once something whole is
 /// newer: until then they may be all that there is, for a person to look at.
 pub fn plan(archives: &[Archive], prefix: &str, rules: &Rules, now: i64, zone: &TimeZone) -> Vec<Judged> {
-    let ours = |archive: &&Archive| archive.name.starts_with(prefix);
+    let ours = |archive: &&Archive| !archive.foreign && archive.name.starts_with(prefix);
     let whole: Vec<&Archive> = archives.iter().filter(ours).filter(|archive| !archive.leftover).collect();
     let time = |seconds| Time { seconds, nanos: 0 };
     let items: Vec<Item> = whole
@@ -199,7 +322,7 @@ mod tests {
     use super::*;
 
     fn archive(name: &str, taken: i64, leftover: bool) -> Archive {
-        Archive { name: name.into(), taken, note: String::new(), leftover }
+        Archive { name: name.into(), taken, note: String::new(), leftover, foreign: false }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! - Files are known again by ctime, size and inode under an absolute path: hence the one fixed place.
 //! - Times are told in UTC, whatever the machine's zone.
 
+mod entries;
+mod extract;
 mod talk;
 mod verdict;
 
@@ -20,9 +22,17 @@ use std::{
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde_json::Value;
 
-use crate::{About, Archive, Cancel, Count, Depth, Error, Kind, Made, Progress, Source, ThirdCopy, Watch};
-use talk::{Said, run};
+use crate::{
+    About, Archive, Cancel, Count, Depth, Entry, Error, Kind, Made, Progress, Source, ThirdCopy, Wanted, Watch,
+};
+use talk::run;
 use verdict::judge;
+
+use crate::{
+    Passphrase,
+    program::{self, Said},
+    quoted,
+};
 
 /// What an archive's name ends with until it is whole.
 const UNFINISHED: &str = ".failed";
@@ -38,8 +48,10 @@ pub struct Options {
     pub repository: String,
     /// The job's own directory for borg's cache and notes; made if it is missing.
     pub base: PathBuf,
-    /// Its first line is the passphrase; `None` for a repository without one.
-    pub passphrase_file: Option<PathBuf>,
+    /// Where its passphrase comes from; `None` for a repository without one.
+    pub passphrase: Option<Passphrase>,
+    /// More of the program's environment: names and values.
+    pub environment: Vec<(String, String)>,
     /// Where the key of a `keyfile` repository is.
     pub key_file: Option<PathBuf>,
     /// The key to log in with, and the hosts that are known. `None`: what ssh does by itself.
@@ -62,7 +74,7 @@ pub struct Options {
     pub append_only: bool,
 }
 
-/// A repository of borg's.
+/// A repository of Borg's.
 #[derive(Debug, Clone)]
 pub struct Borg {
     options: Options,
@@ -95,11 +107,6 @@ impl Borg {
         Ok(Self { options, version, warnings })
     }
 
-    /// What should be put right about the program.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
     fn archive(&self, name: &str) -> String {
         format!("{}::{name}", self.options.repository)
     }
@@ -113,18 +120,16 @@ impl Borg {
             command.env_remove(name);
         }
         command
+            .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .env("BORG_BASE_DIR", &options.base)
             .env("BORG_RELOCATED_REPO_ACCESS_IS_OK", "no")
-            .env(
-                "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK",
-                if options.passphrase_file.is_some() { "no" } else { "yes" },
-            )
+            .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", if options.passphrase.is_some() { "no" } else { "yes" })
             .env("BORG_EXIT_CODES", "modern")
             .env("BORG_RSH", self.shell())
             .env("LC_ALL", "C.UTF-8")
             .env("TZ", "UTC");
-        match &options.passphrase_file {
-            Some(file) => command.env("BORG_PASSCOMMAND", format!("head -n 1 {}", quoted(file))),
+        match &options.passphrase {
+            Some(passphrase) => command.env("BORG_PASSCOMMAND", passphrase.command()),
             // Never asks: a repository that wants one says so.
             None => command.env("BORG_PASSPHRASE", ""),
         };
@@ -206,25 +211,19 @@ impl Borg {
             self.archive(&format!("{name}{UNFINISHED}")),
             ".".into(),
         ];
-        let Some(place) = &source.shown_at else {
-            let mut command = self.command("create", args);
-            command.current_dir(&source.directory);
-            return Ok(command);
-        };
-        fs::create_dir_all(place).map_err(|error| {
-            Error::new(Kind::Local, format!("{} can't be made", place.display())).because(error.to_string())
-        })?;
-        // In a mount namespace of its own: nobody else sees it, and it goes when borg goes, however that is.
-        let show = "mount --bind -- \"$0\" \"$1\" && cd -- \"$1\" && shift && exec \"$@\"";
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "--", "sh", "-c", show]);
-        command.arg(&source.directory).arg(place).arg(&self.options.program).args(self.words("create")).args(args);
-        self.dress(&mut command);
-        Ok(command)
+        program::beside(self.command("create", args), source, |command| self.dress(command))
     }
 }
 
 impl ThirdCopy for Borg {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     fn init(&self, watch: &mut Watch) -> Result<(), Error> {
         let mut args = vec!["--encryption", self.options.encryption.as_str()];
         if self.options.append_only {
@@ -277,7 +276,7 @@ impl ThirdCopy for Borg {
                 let time = archive["time"].as_str().or(archive["start"].as_str()).unwrap_or_default();
                 let taken = seconds(time).ok_or_else(|| unreadable(format!("{name} is of \"{time}\"")))?;
                 let note = archive["comment"].as_str().unwrap_or_default().to_owned();
-                Ok(Archive { name: name.to_owned(), taken, note, leftover: is_leftover(name) })
+                Ok(Archive { name: name.to_owned(), taken, note, leftover: is_leftover(name), foreign: false })
             })
             .collect::<Result<Vec<_>, Error>>()?;
         archives.sort_by(|a, b| (a.taken, &a.name).cmp(&(b.taken, &b.name)));
@@ -329,48 +328,14 @@ impl ThirdCopy for Borg {
         judge(&said, "making the space of deleted archives free", Kind::Other).map(drop)
     }
 
-    fn count(&self, archive: &str, paths: &[String]) -> Result<Count, Error> {
-        let archive = self.archive(archive);
-        let paths = inside(paths)?;
-        let args: Vec<&str> =
-            ["--json-lines", "--format", "{type}{size}", &archive].into_iter().chain(paths.iter().copied()).collect();
-        let said = self.ask("list", &args, "reading the archive")?;
-        let mut count = Count::default();
-        for line in said.out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            if line["type"] != "d" {
-                count.files += 1;
-                count.bytes += line["size"].as_u64().unwrap_or_default();
-            }
-        }
-        Ok(count)
+    fn entries(&self, archive: &str) -> Result<Vec<Entry>, Error> {
+        let args = ["--json-lines", "--format", "{type}{size}{path}{linktarget}", &self.archive(archive)];
+        entries::read(&self.ask("list", &args, "reading the archive")?.out)
     }
 
-    fn restore(&self, archive: &str, paths: &[String], to: &Path, watch: &mut Watch) -> Result<(), Error> {
-        let archive = self.archive(archive);
-        let paths = inside(paths)?;
-        fs::create_dir_all(to).map_err(|error| {
-            Error::new(Kind::Local, format!("{} can't be made", to.display())).because(error.to_string())
-        })?;
-        let args = ["--progress", archive.as_str()].into_iter().chain(paths);
-        let mut command = self.command("extract", args);
-        command.current_dir(to);
-        let said = run(command, watch)?;
-        let unmatched = said.words.iter().any(|word| word.text.contains("never matched"));
-        let amiss = if unmatched { Kind::NoArchive } else { Kind::Incomplete };
-        judge(&said, "restoring", amiss).map(drop)
+    fn restore(&self, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
+        extract::run(self, wanted, to, watch)
     }
-}
-
-/// Paths as borg keeps them: from the library's root on.
-fn inside(paths: &[String]) -> Result<Vec<&str>, Error> {
-    if let Some(path) = paths.iter().find(|path| Path::new(path).components().any(|part| part.as_os_str() == "..")) {
-        return Err(Error::new(Kind::NoArchive, format!("{path:?} is no path inside the library")));
-    }
-    Ok(paths
-        .iter()
-        .map(|path| path.trim_start_matches("./").trim_matches('/'))
-        .filter(|path| !path.is_empty())
-        .collect())
 }
 
 /// Left by a run that did not end well: under the name we give it till then, or borg's own.
@@ -387,11 +352,6 @@ fn seconds(time: &str) -> Option<i64> {
         return Some(stamp.as_second());
     }
     Some(time.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
-}
-
-/// One word for a shell, and for borg's own splitting.
-fn quoted(text: impl AsRef<OsStr>) -> String {
-    format!("'{}'", text.as_ref().to_string_lossy().replace('\'', "'\"'\"'"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use crate::{
     Error, Kind,
-    borg::talk::{Said, Word},
+    program::{Said, Word},
 };
 
 /// How warnings begin that say nothing of what is in an archive.
@@ -121,6 +121,7 @@ mod tests {
         let word =
             |&(level, id, text): &(&str, &str, &str)| Word { level: level.into(), id: id.into(), text: text.into() };
         Said {
+            program: "borg",
             status: ExitStatus::from_raw(code << 8),
             out: String::new(),
             words: words.iter().map(word).collect(),

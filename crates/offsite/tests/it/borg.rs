@@ -1,8 +1,16 @@
-use std::{fs, process::Command};
+use std::{
+    fs,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, PermissionsExt},
+    },
+    process::Command,
+};
 
 use haven_offsite::{
-    Cancel, Depth, Kind, Source, ThirdCopy,
+    Cancel, Depth, Kind, Passphrase, Source, ThirdCopy, Wanted,
     borg::{Borg, Options},
+    choose, count,
 };
 
 use crate::scene::{Scene, Ssh, is_root, noise, quietly, same_tree, watched};
@@ -12,6 +20,11 @@ const T0: i64 = 1_795_000_000;
 
 fn kind<T: std::fmt::Debug>(outcome: Result<T, haven_offsite::Error>) -> Kind {
     outcome.expect_err("it fails").kind
+}
+
+fn wanted(archive: &str, paths: &[&str]) -> Wanted {
+    let paths = paths.iter().map(|&path| path.to_owned()).collect();
+    Wanted { archive: archive.into(), paths, parallel: 3, ..Wanted::default() }
 }
 
 #[test]
@@ -29,15 +42,17 @@ fn a_copy_is_made_listed_checked_pruned_and_restored() {
     let seen: Vec<_> = list.iter().map(|a| (a.name.as_str(), a.taken, a.note.as_str(), a.leftover)).collect();
     assert_eq!(seen, [("one", T0, "a word", false), ("two", T0 + DAY, "a word", false)]);
     quietly(|w| borg.check(Depth::Data, w)).unwrap();
-    let count = borg.count("two", &["album 1".into()]).unwrap();
+    let count = count(
+        &choose(borg.entries("two").unwrap(), &Wanted { paths: vec!["album 1".into()], ..Wanted::default() }).unwrap(),
+    );
     assert_eq!(count.files, 10);
-    quietly(|w| borg.restore("two", &[], &scene.path("back"), w)).unwrap();
+    quietly(|w| borg.restore(&wanted("two", &[]), &scene.path("back"), w)).unwrap();
     assert!(same_tree(&scene.path("library"), &scene.path("back")));
-    quietly(|w| borg.restore("two", &["album 1/3.jpg".into()], &scene.path("one"), w)).unwrap();
+    quietly(|w| borg.restore(&wanted("two", &["album 1/3.jpg"]), &scene.path("one"), w)).unwrap();
     assert_eq!(fs::read(scene.path("one/album 1/3.jpg")).unwrap(), noise(4, 10_003));
-    assert_eq!(kind(quietly(|w| borg.restore("two", &["nowhere".into()], &scene.path("no"), w))), Kind::NoArchive);
-    assert_eq!(kind(quietly(|w| borg.restore("three", &[], &scene.path("no"), w))), Kind::NoArchive);
-    assert_eq!(kind(quietly(|w| borg.restore("two", &["../x".into()], &scene.path("no"), w))), Kind::NoArchive);
+    assert_eq!(kind(quietly(|w| borg.restore(&wanted("two", &["nowhere"]), &scene.path("no"), w))), Kind::NoArchive);
+    assert_eq!(kind(quietly(|w| borg.restore(&wanted("three", &[]), &scene.path("no"), w))), Kind::NoArchive);
+    assert_eq!(kind(quietly(|w| borg.restore(&wanted("two", &["../x"]), &scene.path("no"), w))), Kind::NoArchive);
     quietly(|w| borg.delete(&["one".into()], w)).unwrap();
     quietly(|w| borg.compact(w)).unwrap();
     let about = borg.info().unwrap();
@@ -83,9 +98,11 @@ fn what_stands_in_the_way_is_told_by_its_kind() {
     assert_eq!(kind(quietly(|w| borg.create(&scene.source(T0), "one", w))), Kind::NoRepository);
     quietly(|w| borg.init(w)).unwrap();
     fs::write(scene.path("wrong"), "something else").unwrap();
-    let wrong = Borg::new(Options { passphrase_file: Some(scene.path("wrong")), ..scene.options() }).unwrap();
+    let wrong =
+        Borg::new(Options { passphrase: Some(Passphrase::File(scene.path("wrong"))), ..scene.options() }).unwrap();
     assert_eq!(kind(wrong.list()), Kind::Passphrase);
-    let gone = Borg::new(Options { passphrase_file: Some(scene.path("gone")), ..scene.options() }).unwrap();
+    let gone =
+        Borg::new(Options { passphrase: Some(Passphrase::File(scene.path("gone"))), ..scene.options() }).unwrap();
     assert_eq!(kind(gone.list()), Kind::Passphrase);
     let none = Options { program: "no-such-borg".into(), ..scene.options() };
     assert_eq!(kind(Borg::new(none)), Kind::Program);
@@ -146,7 +163,7 @@ fn a_run_that_is_ended_or_killed_makes_no_archive_and_the_next_one_does() {
     assert!(killed && error.to_string().contains("signal 9"), "{error}");
     assert!(scene.borg().list().unwrap().iter().all(|archive| archive.leftover));
     quietly(|w| scene.borg().create(&scene.source(T0), "whole", w)).unwrap();
-    quietly(|w| scene.borg().restore("whole", &[], &scene.path("back"), w)).unwrap();
+    quietly(|w| scene.borg().restore(&wanted("whole", &[]), &scene.path("back"), w)).unwrap();
     assert!(same_tree(&scene.path("library"), &scene.path("back")));
 }
 
@@ -241,4 +258,40 @@ fn shown_at_one_place_unchanged_files_are_not_read_again() {
     assert!(before.is_empty(), "what borg was shown is seen by nobody else");
     let again = quietly(|w| borg.create(&shown("moved"), "two", w)).unwrap();
     assert!(again.files == 20 && again.new_bytes < 5_000, "{again:?}");
+}
+
+#[test]
+fn what_comes_back_in_parts_is_the_same_as_what_was_there() {
+    let scene = Scene::new();
+    let library = scene.path("library");
+    // Odd names, an empty folder, a link, a second name, permissions and times.
+    let odd = std::ffi::OsStr::from_bytes(b"album 0/\xff odd\n .jpg ");
+    fs::write(library.join(odd), noise(50, 7_000)).unwrap();
+    let odd = library.join(std::ffi::OsStr::from_bytes(b"odd \xfe\xff/what?"));
+    fs::create_dir_all(&odd).unwrap();
+    fs::write(odd.join("1.jpg"), noise(51, 6_000)).unwrap();
+    fs::create_dir_all(library.join("empty/deeper")).unwrap();
+    std::os::unix::fs::symlink("album 0/2.jpg", library.join("link")).unwrap();
+    fs::hard_link(library.join("album 0/0.jpg"), library.join("album 1/z second name.jpg")).unwrap();
+    fs::set_permissions(library.join("album 1"), fs::Permissions::from_mode(0o750)).unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    for name in ["album 0", "empty/deeper", "empty"] {
+        fs::File::open(library.join(name)).unwrap().set_modified(long_ago).unwrap();
+    }
+    let borg = scene.borg();
+    quietly(|w| borg.init(w)).unwrap();
+    quietly(|w| borg.create(&scene.source(T0), "one", w)).unwrap();
+    let back = scene.path("back");
+    let count = quietly(|w| borg.restore(&wanted("one", &[]), &back, w)).unwrap();
+    assert_eq!(count.files, 24);
+    assert!(same_tree(&library, &back));
+    let about = |path: &str| fs::metadata(back.join(path)).unwrap();
+    assert_eq!(about("album 0/0.jpg").ino(), about("album 1/z second name.jpg").ino(), "still one file");
+    assert_eq!(about("album 1").mode() & 0o777, 0o750);
+    assert!(["album 0", "empty/deeper", "empty"].iter().all(|name| about(name).modified().unwrap() == long_ago));
+    // A folder as the root, as old archives of a whole machine need it.
+    let root = Wanted { root: "album 1".into(), ..wanted("one", &["3.jpg"]) };
+    quietly(|w| borg.restore(&root, &scene.path("flat"), w)).unwrap();
+    assert_eq!(fs::read(scene.path("flat/3.jpg")).unwrap(), noise(4, 10_003));
+    assert_eq!(fs::read_dir(scene.path("flat")).unwrap().count(), 1);
 }

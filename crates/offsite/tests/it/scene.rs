@@ -10,8 +10,9 @@ use std::{
 };
 
 use haven_offsite::{
-    Cancel, Error, Progress, Source, Watch,
+    Cancel, Error, Passphrase, Progress, Source, Watch,
     borg::{Borg, Options},
+    restic,
 };
 use tempfile::TempDir;
 
@@ -54,7 +55,8 @@ impl Scene {
             program: "borg".into(),
             repository: self.path("repository").to_str().unwrap().to_owned(),
             base: self.path("base"),
-            passphrase_file: Some(self.path("passphrase")),
+            passphrase: Some(Passphrase::File(self.path("passphrase"))),
+            environment: Vec::new(),
             key_file: None,
             ssh_key: None,
             known_hosts: None,
@@ -69,18 +71,39 @@ impl Scene {
         }
     }
 
+    pub fn restic(&self) -> restic::Options {
+        restic::Options {
+            program: "restic".into(),
+            repository: self.path("restic").to_str().unwrap().to_owned(),
+            base: self.path("base/restic"),
+            passphrase: Some(Passphrase::File(self.path("passphrase"))),
+            environment: Vec::new(),
+            ssh_key: None,
+            known_hosts: None,
+            compression: "auto".into(),
+            lock_wait: Duration::from_secs(1),
+            upload_kib: 0,
+            download_kib: 0,
+            append_only: false,
+        }
+    }
+
     pub fn borg(&self) -> Borg {
         Borg::new(self.options()).unwrap()
     }
 
     pub fn source(&self, taken: i64) -> Source {
-        Source { directory: self.path("library"), shown_at: None, taken, note: "a word".into() }
+        Source { directory: self.path("library"), shown_at: None, over: None, taken, note: "a word".into() }
     }
 
     /// A program that runs `before` in a shell and then is borg.
     pub fn wrapped(&self, before: &str, by: &str) -> String {
+        self.wrapped_program("borg", before, by)
+    }
+
+    pub fn wrapped_program(&self, program: &str, before: &str, by: &str) -> String {
         let path = self.path("wrapped");
-        fs::write(&path, format!("#!/bin/sh\n{before}\nexec {by} borg \"$@\"\n")).unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{before}\nexec {by} {program} \"$@\"\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path.to_str().unwrap().to_owned()
     }

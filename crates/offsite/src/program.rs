@@ -1,0 +1,181 @@
+//! A run of a program: started, listened to, ended.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::{Error, Kind, Progress, Source, Watch};
+
+/// How long a program has to tidy up when it is asked to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A word of a program's that is no progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// Empty where it is no line of its log.
+    pub level: String,
+    pub id: String,
+    pub text: String,
+}
+
+/// What a run said.
+#[derive(Debug)]
+pub struct Said {
+    pub program: &'static str,
+    pub status: ExitStatus,
+    pub out: String,
+    pub words: Vec<Word>,
+    pub cancelled: bool,
+}
+
+/// What a line comes to.
+pub enum Heard {
+    /// A word to judge the run by.
+    Word(Word),
+    /// Progress was taken in.
+    Moved,
+    /// A line of its answer.
+    Answer,
+    Nothing,
+    /// It will never be done: no use in waiting.
+    Hopeless(Word),
+}
+
+/// How a program's lines are read.
+pub trait Ear {
+    const PROGRAM: &'static str;
+    /// A line of its standard output.
+    fn out(&mut self, line: &str, progress: &mut Progress) -> Heard;
+    /// A line of its standard error.
+    fn err(&mut self, line: &str, progress: &mut Progress) -> Heard;
+}
+
+enum Line {
+    Out(String),
+    Err(String),
+}
+
+/// Runs `command` to its end, or ends it when asked to. It has a process group of its own: a Ctrl-C reaches it through
+/// us alone, and once.
+pub fn run<E: Ear>(mut command: Command, mut ear: E, watch: &mut Watch) -> Result<Said, Error> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command
+        .spawn()
+        .map_err(|error| Error::new(Kind::Program, format!("{program} can't be started")).because(error.to_string()))?;
+    let (send, lines) = mpsc::channel();
+    read(child.stdout.take(), send.clone(), Line::Out);
+    read(child.stderr.take(), send, Line::Err);
+    let mut said = Said {
+        program: E::PROGRAM,
+        status: ExitStatus::default(),
+        out: String::new(),
+        words: Vec::new(),
+        cancelled: false,
+    };
+    listen(&child, &lines, &mut ear, watch, &mut said);
+    said.status = child
+        .wait()
+        .map_err(|error| Error::new(Kind::Local, "its end can't be waited for").because(error.to_string()))?;
+    Ok(said)
+}
+
+fn read(pipe: Option<impl Read + Send + 'static>, send: mpsc::Sender<Line>, line: fn(String) -> Line) {
+    thread::spawn(move || {
+        let lines = pipe.map(BufReader::new).into_iter().flat_map(|pipe| pipe.split(b'\n').map_while(Result::ok));
+        for bytes in lines {
+            if send.send(line(String::from_utf8_lossy(&bytes).into_owned())).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Until it has nothing more to say.
+fn listen<E: Ear>(child: &Child, lines: &mpsc::Receiver<Line>, ear: &mut E, watch: &mut Watch, said: &mut Said) {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let mut progress = Progress::default();
+    let mut asked: Option<Instant> = None;
+    let mut hopeless = false;
+    loop {
+        let line = lines.recv_timeout(Duration::from_millis(50));
+        let heard = match &line {
+            Ok(Line::Out(line)) => ear.out(line, &mut progress),
+            Ok(Line::Err(line)) => ear.err(line, &mut progress),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => Heard::Nothing,
+        };
+        match (heard, line) {
+            (Heard::Word(word), _) => said.words.push(word),
+            (Heard::Moved, _) => (watch.progress)(&progress),
+            (Heard::Answer, Ok(Line::Out(line) | Line::Err(line))) => {
+                said.out += &line;
+                said.out.push('\n');
+            }
+            (Heard::Hopeless(word), _) => {
+                said.words.push(word);
+                hopeless = true;
+            }
+            _ => {}
+        }
+        let end = hopeless || watch.cancel.is_cancelled();
+        let Some(group) = group.filter(|_| end) else { continue };
+        match asked {
+            None => {
+                _ = kill_process_group(group, Signal::TERM);
+                asked = Some(Instant::now());
+            }
+            Some(since) if since.elapsed() > PATIENCE => _ = kill_process_group(group, Signal::KILL),
+            Some(_) => {}
+        }
+    }
+    said.cancelled = asked.is_some() && !hopeless;
+}
+
+impl Said {
+    /// How it ended, for people.
+    pub fn end(&self) -> String {
+        let program = self.program;
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => format!("{program} ended with {code}"),
+            (None, Some(signal)) => format!("{program} was ended by signal {signal}"),
+            (None, None) => format!("{program} ended"),
+        }
+    }
+}
+
+/// `command`, in the directory that is copied: where it is, or at the fixed place where nobody but the program sees it.
+/// `dress` gives a command its environment.
+pub fn beside(command: Command, source: &Source, dress: impl Fn(&mut Command)) -> Result<Command, Error> {
+    let Some(place) = &source.shown_at else {
+        let mut command = command;
+        command.current_dir(&source.directory);
+        return Ok(command);
+    };
+    make(place)?;
+    // In a mount namespace of its own: nobody else sees it, and it goes when the program goes, however that is.
+    let show = "mount --bind -- \"$0\" \"$1\" && \
+                { [ -z \"$2\" ] || mount --bind -- \"$2\" \"$1/$3\"; } && cd -- \"$1\" && shift 3 && exec \"$@\"";
+    let (over, at) = source.over.clone().unwrap_or_default();
+    let mut placed = Command::new("unshare");
+    placed.args(["--mount", "--propagation", "private", "--", "sh", "-c", show]);
+    placed.arg(&source.directory).arg(place).arg(over).arg(at);
+    placed.arg(command.get_program()).args(command.get_args());
+    dress(&mut placed);
+    Ok(placed)
+}
+
+/// Makes a directory, if it is missing.
+pub fn make(path: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(path).map_err(|error| {
+        Error::new(Kind::Local, format!("{} can't be made", path.display())).because(error.to_string())
+    })
+}

@@ -1,0 +1,214 @@
+//! What restic says, and what a run of it comes to.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::{
+    Error, Kind, Progress,
+    program::{Ear, Heard, Said, Word},
+};
+
+/// It goes on trying for a quarter of an hour when its store does not answer. That is long for somebody who waits, and
+/// a night has other tries: so long it may.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Reads its lines: JSON where it has been asked for it and knows how, text else.
+#[derive(Default)]
+pub struct Restics {
+    /// Since when it has been trying again and nothing has moved; and what had been done by then.
+    stuck: Option<(Instant, u64)>,
+}
+
+impl Ear for Restics {
+    const PROGRAM: &'static str = "restic";
+
+    fn out(&mut self, line: &str, progress: &mut Progress) -> Heard {
+        // A long list is not read twice.
+        if !line.starts_with("{\"message_type\"") {
+            return Heard::Answer;
+        }
+        let Ok(value) = serde_json::from_str::<Value>(line) else { return Heard::Answer };
+        match value["message_type"].as_str() {
+            Some("status") => {
+                let number = |name: &str| value[name].as_u64().unwrap_or_default();
+                progress.files = number("files_done").max(number("files_restored"));
+                progress.bytes = number("bytes_done").max(number("bytes_restored"));
+                progress.percent = value["percent_done"].as_f64().map(|share| (100.0 * share).clamp(0.0, 100.0));
+                Heard::Moved
+            }
+            Some("error" | "exit_error") => Heard::Word(error(&value)),
+            _ => Heard::Answer,
+        }
+    }
+
+    fn err(&mut self, line: &str, progress: &mut Progress) -> Heard {
+        let line = line.trim();
+        if line.is_empty() {
+            return Heard::Nothing;
+        }
+        if let Ok(value) = serde_json::from_str::<Value>(line)
+            && value["message_type"].is_string()
+        {
+            return Heard::Word(error(&value));
+        }
+        let word = |level: &str| Word { level: level.into(), id: String::new(), text: line.to_owned() };
+        if line.contains("retrying after") {
+            let (since, bytes) = *self.stuck.get_or_insert((Instant::now(), progress.bytes));
+            if bytes != progress.bytes {
+                self.stuck = Some((Instant::now(), progress.bytes));
+            } else if since.elapsed() > PATIENCE {
+                return Heard::Hopeless(word("RETRY"));
+            }
+            return Heard::Word(word("RETRY"));
+        }
+        Heard::Word(word(if line.starts_with("Fatal") { "ERROR" } else { "" }))
+    }
+}
+
+/// An error of one file: which, and why. Before 0.17 its cause is a structure.
+fn error(value: &Value) -> Word {
+    if value["message_type"] == "exit_error" {
+        let text = value["message"].as_str().unwrap_or_default().to_owned();
+        return Word { level: "ERROR".into(), id: String::new(), text };
+    }
+    let cause = &value["error"];
+    let why = cause["message"].as_str().map(str::to_owned).unwrap_or_else(|| match cause["Err"].as_i64() {
+        Some(number) => std::io::Error::from_raw_os_error(i32::try_from(number).unwrap_or_default()).to_string(),
+        None => cause.to_string(),
+    });
+    let item = value["item"].as_str().unwrap_or_default();
+    Word { level: "FILE".into(), id: String::new(), text: format!("{item}: {why}") }
+}
+
+/// What stands in its words, and what that means. The first that is found counts.
+const SIGNS: [(&str, Kind); 29] = [
+    ("no space left on device", Kind::Full),
+    ("quota exceeded", Kind::Full),
+    ("Insufficient Storage", Kind::Full),
+    ("wrong password or no key found", Kind::Passphrase),
+    ("Resolving password failed", Kind::Passphrase),
+    ("empty password", Kind::Passphrase),
+    ("repository is already locked", Kind::Locked),
+    ("config file already exists", Kind::Exists),
+    ("ciphertext verification failed", Kind::Damaged),
+    ("repository contains errors", Kind::Damaged),
+    ("hash does not match", Kind::Damaged),
+    ("is damaged", Kind::Damaged),
+    ("Connection refused", Kind::Connection),
+    ("connection refused", Kind::Connection),
+    ("connection reset", Kind::Connection),
+    ("connection lost", Kind::Connection),
+    ("broken pipe", Kind::Connection),
+    ("no such host", Kind::Connection),
+    ("no route to host", Kind::Connection),
+    ("i/o timeout", Kind::Connection),
+    ("Host key verification failed", Kind::Connection),
+    ("Permission denied (publickey", Kind::Connection),
+    ("unable to start the sftp session", Kind::Connection),
+    ("ssh command exited", Kind::Connection),
+    ("403 Forbidden", Kind::Refused),
+    ("Access Denied", Kind::Refused),
+    ("Is there a repository at the following location", Kind::NoRepository),
+    ("no matching ID found", Kind::NoArchive),
+    ("file already closed", Kind::Connection),
+];
+
+fn sentence(kind: Kind, doing: &str) -> String {
+    match kind {
+        Kind::Locked => format!("{doing}: another run holds the repository's lock"),
+        Kind::Passphrase => format!("{doing}: the passphrase does not open the repository"),
+        Kind::NoRepository => format!("{doing}: there is no repository at this place"),
+        Kind::Exists => format!("{doing}: there is one already"),
+        Kind::NoArchive => format!("{doing}: there is no such snapshot"),
+        Kind::Connection => format!("{doing}: the connection to the repository was refused or lost"),
+        Kind::Refused => format!("{doing}: the other machine does not allow it"),
+        Kind::Full => format!("{doing}: no space is left"),
+        Kind::Damaged => format!("{doing}: the repository is damaged"),
+        Kind::Incomplete => format!("{doing}: not everything could be read"),
+        _ => format!("{doing}: restic did not succeed"),
+    }
+}
+
+/// `Ok` if nothing is amiss. `amiss` is what an error means that has no name.
+pub fn judge(said: &Said, doing: &str, amiss: Kind) -> Result<(), Error> {
+    if said.cancelled {
+        return Err(Error::new(Kind::Cancelled, format!("{doing}: it was asked to end")));
+    }
+    let files: Vec<&Word> = said.words.iter().filter(|word| word.level == "FILE").collect();
+    // An error of a file is one, whatever the exit code says.
+    if said.status.success() && files.is_empty() {
+        return Ok(());
+    }
+    let found = SIGNS.iter().find(|(sign, _)| said.words.iter().any(|word| word.text.contains(sign)));
+    let by_code = match said.status.code() {
+        Some(3) => Some(Kind::Incomplete),
+        Some(10) => Some(Kind::NoRepository),
+        Some(11) => Some(Kind::Locked),
+        Some(12) => Some(Kind::Passphrase),
+        _ => None,
+    };
+    let kind = by_code.or(found.map(|(_, kind)| *kind)).unwrap_or(if said.status.code() == Some(1) {
+        amiss
+    } else {
+        Kind::Other
+    });
+    let kind = if kind == Kind::Other && !files.is_empty() { amiss } else { kind };
+    let error = Error::new(kind, sentence(kind, doing)).because(said.end());
+    let told: Vec<&Word> = if files.is_empty() { last(&said.words) } else { files.iter().copied().take(5).collect() };
+    let error = told.iter().fold(error, |error, word| error.because(word.text.clone()));
+    Err(if files.len() > 5 { error.because(format!("and {} more", files.len() - 5)) } else { error })
+}
+
+/// The last few words, each once.
+fn last(words: &[Word]) -> Vec<&Word> {
+    let mut out: Vec<&Word> = Vec::new();
+    for word in words.iter().rev() {
+        if out.len() < 4 && !out.iter().any(|have| have.text == word.text) {
+            out.push(word);
+        }
+    }
+    out.reverse();
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_run_is_judged_by_its_words_where_its_code_says_little() {
+        let kind = |code: i32, lines: &[&str]| {
+            let mut ear = Restics::default();
+            let heard = lines.iter().filter_map(|line| match ear.err(line, &mut Progress::default()) {
+                Heard::Word(word) => Some(word),
+                _ => None,
+            });
+            let said = Said {
+                program: "restic",
+                status: ExitStatus::from_raw(code << 8),
+                out: String::new(),
+                words: heard.collect(),
+                cancelled: false,
+            };
+            judge(&said, "copying", Kind::Other).map_err(|error| error.kind)
+        };
+        assert!(kind(0, &["using temporary cache"]).is_ok());
+        let unread =
+            r#"{"message_type":"error","error":{"Op":"open","Path":"a","Err":13},"during":"archival","item":"/a"}"#;
+        assert_eq!(kind(3, &[unread]), Err(Kind::Incomplete));
+        assert_eq!(kind(1, &["Fatal: wrong password or no key found"]), Err(Kind::Passphrase));
+        assert_eq!(kind(12, &[]), Err(Kind::Passphrase));
+        let nobody = [
+            "Fatal: unable to open config file: dial tcp: connect: connection refused",
+            "Is there a repository at the following location?",
+        ];
+        assert_eq!(kind(1, &nobody), Err(Kind::Connection));
+        assert_eq!(
+            kind(1, &["unable to create lock in backend: repository is already locked by PID 1"]),
+            Err(Kind::Locked)
+        );
+    }
+}

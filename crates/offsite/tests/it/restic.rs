@@ -1,0 +1,240 @@
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    process::Command,
+};
+
+use haven_offsite::{
+    Cancel, Depth, Kind, Passphrase, Source, ThirdCopy, Wanted,
+    restic::{Options, Restic},
+};
+
+use crate::scene::{Scene, Ssh, is_root, noise, quietly, same_tree, watched};
+
+const DAY: i64 = 86_400;
+const T0: i64 = 1_795_000_000;
+
+fn kind<T: std::fmt::Debug>(outcome: Result<T, haven_offsite::Error>) -> Kind {
+    outcome.expect_err("it fails").kind
+}
+
+fn wanted(archive: &str, paths: &[&str]) -> Wanted {
+    let paths = paths.iter().map(|&path| path.to_owned()).collect();
+    Wanted { archive: archive.into(), paths, parallel: 1, ..Wanted::default() }
+}
+
+/// The program as its owner calls it, without us.
+fn by_hand(scene: &Scene, line: &str) -> String {
+    let done = Command::new("restic")
+        .args(line.split(' '))
+        .env("RESTIC_REPOSITORY", scene.path("restic"))
+        .env("RESTIC_PASSWORD_COMMAND", format!("head -n 1 {}", scene.path("passphrase").display()))
+        .env("RESTIC_CACHE_DIR", scene.path("cache by hand"))
+        .current_dir(scene.path("library"))
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[test]
+fn a_snapshot_is_made_listed_checked_pruned_and_restored_by_both() {
+    let scene = Scene::new();
+    fs::hard_link(scene.path("library/album 0/0.jpg"), scene.path("library/album 1/again [1].jpg")).unwrap();
+    let restic = Restic::new(scene.restic()).unwrap();
+    assert_eq!(kind(restic.list()), Kind::NoRepository);
+    quietly(|w| restic.init(w)).unwrap();
+    assert_eq!(kind(quietly(|w| restic.init(w))), Kind::Exists);
+    assert!(restic.list().unwrap().is_empty());
+    let first = quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    assert!(first.files == 21 && first.new_bytes > 200_000, "{first:?}");
+    assert_eq!(kind(quietly(|w| restic.create(&scene.source(T0), "one", w))), Kind::Exists);
+    // One of somebody else's.
+    by_hand(&scene, "backup --quiet .");
+    fs::write(scene.path("library/new.jpg"), noise(99, 5_000)).unwrap();
+    let second = quietly(|w| restic.create(&scene.source(T0 + DAY), "two", w)).unwrap();
+    assert!(second.files == 22 && second.new_bytes < 15_000, "{second:?}");
+    let list = restic.list().unwrap();
+    let ours: Vec<_> = list.iter().filter(|a| !a.foreign).map(|a| (a.name.as_str(), a.taken, a.leftover)).collect();
+    assert_eq!(ours, [("one", T0, false), ("two", T0 + DAY, false)]);
+    assert_eq!(list.len(), 3);
+    quietly(|w| restic.check(Depth::Data, w)).unwrap();
+    quietly(|w| restic.restore(&wanted("two", &[]), &scene.path("back"), w)).unwrap();
+    assert!(same_tree(&scene.path("library"), &scene.path("back")));
+    let inode = |path: &str| fs::metadata(scene.path("back").join(path)).unwrap().ino();
+    assert_eq!(inode("album 0/0.jpg"), inode("album 1/again [1].jpg"));
+    quietly(|w| restic.restore(&wanted("two", &["album 1/again [1].jpg"]), &scene.path("one"), w)).unwrap();
+    assert_eq!(fs::read(scene.path("one/album 1/again [1].jpg")).unwrap(), noise(1, 10_000));
+    let root = Wanted { root: "album 1".into(), ..wanted("two", &["3.jpg"]) };
+    quietly(|w| restic.restore(&root, &scene.path("flat"), w)).unwrap();
+    assert_eq!(fs::read_dir(scene.path("flat")).unwrap().count(), 1);
+    assert_eq!(fs::read(scene.path("flat/3.jpg")).unwrap(), noise(4, 10_003));
+    for (archive, path) in [("two", "nowhere"), ("three", ""), ("two", "../x")] {
+        assert_eq!(kind(quietly(|w| restic.restore(&wanted(archive, &[path]), &scene.path("no"), w))), Kind::NoArchive);
+    }
+    // By the real program: ours; and theirs by us.
+    by_hand(&scene, &format!("restore latest --tag haven:two --target {}", scene.path("by-hand").display()));
+    assert!(same_tree(&scene.path("library"), &scene.path("by-hand")));
+    let theirs = list.iter().find(|a| a.foreign).unwrap().name.clone();
+    quietly(|w| restic.restore(&wanted(&theirs, &["album 0"]), &scene.path("theirs"), w)).unwrap();
+    assert!(same_tree(&scene.path("library/album 0"), &scene.path("theirs/album 0")));
+    quietly(|w| restic.delete(&["one".into()], w)).unwrap();
+    quietly(|w| restic.compact(w)).unwrap();
+    let about = restic.info().unwrap();
+    assert!((about.archives, about.leftovers) == (2, 0) && about.stored_bytes > 200_000, "{about:?}");
+    assert!(by_hand(&scene, "check --read-data").contains("no errors were found"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_leaves_no_snapshot_that_counts() {
+    let scene = Scene::new();
+    let options = if is_root() {
+        // Root reads everything: the program runs as nobody here.
+        for name in ["base", "place"] {
+            fs::create_dir_all(scene.path(name)).unwrap();
+        }
+        for name in ["library", "passphrase", "base", "place"] {
+            let done = Command::new("chown").args(["-R", "65534"]).arg(scene.path(name)).status().unwrap();
+            assert!(done.success());
+        }
+        let program = scene.wrapped_program("restic", "", "setpriv --reuid 65534 --clear-groups");
+        let repository = scene.path("place/restic").to_str().unwrap().to_owned();
+        Options { program, repository, ..scene.restic() }
+    } else {
+        scene.restic()
+    };
+    let restic = Restic::new(options).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0), "good", w)).unwrap();
+    fs::set_permissions(scene.path("library/album 1/3.jpg"), fs::Permissions::from_mode(0)).unwrap();
+    // Its ctime tells that it has changed: it is not taken from the snapshot before.
+    let error = quietly(|w| restic.create(&scene.source(T0 + DAY), "bad", w)).unwrap_err();
+    assert_eq!(error.kind, Kind::Incomplete);
+    assert!(error.to_string().contains("album 1/3.jpg"), "{error}");
+    let list = restic.list().unwrap();
+    let seen: Vec<_> = list.iter().map(|a| (a.name.as_str(), a.leftover)).collect();
+    assert_eq!(seen, [("good", false), ("bad", true)]);
+}
+
+#[test]
+fn a_program_that_passes_a_file_over_in_silence_is_found_out() {
+    let scene = Scene::new();
+    let restic = Restic::new(scene.restic()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    let program = scene.path("silent");
+    let script =
+        "#!/bin/sh\ncase \" $* \" in *' backup '*) exec restic \"$@\" --exclude 3.jpg ;; esac\nexec restic \"$@\"\n";
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let silent = Options { program: program.to_str().unwrap().into(), ..scene.restic() };
+    let error = quietly(|w| Restic::new(silent).unwrap().create(&scene.source(T0), "bad", w)).unwrap_err();
+    assert!(error.kind == Kind::Incomplete && error.to_string().contains("album 1/3.jpg"), "{error}");
+    assert!(restic.list().unwrap().iter().all(|archive| archive.leftover));
+}
+
+#[test]
+fn what_stands_in_the_way_is_told_by_its_kind() {
+    let scene = Scene::new();
+    let restic = Restic::new(scene.restic()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    fs::write(scene.path("wrong"), "something else").unwrap();
+    let with = |name: &str| Options { passphrase: Some(Passphrase::File(scene.path(name))), ..scene.restic() };
+    assert_eq!(kind(Restic::new(with("wrong")).unwrap().list()), Kind::Passphrase);
+    assert_eq!(kind(Restic::new(with("gone")).unwrap().list()), Kind::Passphrase);
+    assert_eq!(kind(Restic::new(Options { passphrase: None, ..scene.restic() })), Kind::Passphrase);
+    assert_eq!(kind(Restic::new(Options { program: "no-such-restic".into(), ..scene.restic() })), Kind::Program);
+    let away = Options { repository: "rest:http://127.0.0.1:9/x".into(), ..scene.restic() };
+    assert_eq!(kind(Restic::new(away).unwrap().list()), Kind::Connection);
+    // Another one works on it for a while; then it is dead, and its lock in nobody's way.
+    fs::write(scene.path("library/film.mov"), noise(3, 8_000_000)).unwrap();
+    let mut other = Command::new("restic")
+        .args(["--limit-upload", "100", "backup", "."])
+        .env("RESTIC_REPOSITORY", scene.path("restic"))
+        .env("RESTIC_PASSWORD_COMMAND", format!("head -n 1 {}", scene.path("passphrase").display()))
+        .env("RESTIC_CACHE_DIR", scene.path("cache by hand"))
+        .current_dir(scene.path("library"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let locked = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        fs::read_dir(scene.path("restic/locks")).unwrap().next().is_some()
+    });
+    let told = kind(quietly(|w| restic.compact(w)));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(locked);
+    assert_eq!(told, Kind::Locked);
+    quietly(|w| restic.compact(w)).unwrap();
+}
+
+#[test]
+fn over_sftp_a_copy_is_made_and_a_run_that_is_ended_makes_none() {
+    let scene = Scene::new();
+    let server = Ssh::new(&scene);
+    let user = Command::new("id").arg("-un").output().unwrap();
+    let user = String::from_utf8(user.stdout).unwrap();
+    let repository = format!("sftp://{}@127.0.0.1:{}/{}", user.trim(), server.port, scene.path("far").display());
+    let options = Options {
+        repository,
+        ssh_key: Some(server.directory.join("client_key")),
+        known_hosts: Some(server.directory.join("known_hosts")),
+        ..scene.restic()
+    };
+    let restic = Restic::new(options.clone()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    fs::write(scene.path("library/film.mov"), noise(8, 20_000_000)).unwrap();
+    let slow = Restic::new(Options { upload_kib: 2_000, ..options.clone() }).unwrap();
+    let cancel = Cancel::default();
+    let ended = watched(
+        &cancel,
+        &mut |progress| {
+            if progress.bytes > 1_000_000 {
+                cancel.cancel();
+            }
+        },
+        |w| slow.create(&scene.source(T0), "ended", w),
+    );
+    assert_eq!(kind(ended), Kind::Cancelled);
+    assert!(restic.list().unwrap().is_empty());
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    quietly(|w| restic.restore(&wanted("one", &["album 0"]), &scene.path("back"), w)).unwrap();
+    assert!(same_tree(&scene.path("library/album 0"), &scene.path("back/album 0")));
+    server.script("down", &[]);
+    assert_eq!(kind(restic.list()), Kind::Connection);
+}
+
+#[test]
+fn a_full_disk_is_told_and_unchanged_files_at_one_place_are_not_read_again() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let place = scene.path("small");
+    fs::create_dir(&place).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&place).status().unwrap();
+    if !mounted.success() {
+        return;
+    }
+    let repository = place.join("restic").to_str().unwrap().to_owned();
+    let restic = Restic::new(Options { repository, ..scene.restic() }).unwrap();
+    let shown = |name: &str, at| Source {
+        directory: scene.path(name),
+        shown_at: Some(scene.path("fixed")),
+        ..scene.source(at)
+    };
+    let outcome = (|| {
+        quietly(|w| restic.init(w))?;
+        quietly(|w| restic.create(&shown("library", T0), "one", w))?;
+        fs::rename(scene.path("library"), scene.path("moved")).unwrap();
+        let again = quietly(|w| restic.create(&shown("moved", T0 + DAY), "again", w))?;
+        assert!(again.files == 20 && again.new_bytes < 3_000, "{again:?}");
+        fs::write(scene.path("moved/film.mov"), noise(9, 20_000_000)).unwrap();
+        quietly(|w| restic.create(&shown("moved", T0 + 2 * DAY), "two", w))
+    })();
+    let list = restic.list();
+    assert!(Command::new("umount").arg(&place).status().unwrap().success());
+    assert_eq!(kind(outcome), Kind::Full);
+    assert_eq!(list.unwrap().iter().filter(|a| !a.leftover).count(), 2);
+}
