@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use crate::{
     points::config::{self as backups, App},
+    copies::{self, CopyConfig},
     replicas::{self, Common, ReplicaConfig},
     report::{Code, Trouble, UNTOUCHED},
 };
@@ -35,6 +36,9 @@ pub struct Config {
     /// Each application that recovery points are taken of.
     #[serde(skip)]
     pub apps: Vec<App>,
+    /// Each copy in a foreign format, with what holds for all of them filled in.
+    #[serde(skip)]
+    pub copies: BTreeMap<String, CopyConfig>,
     /// The file that was read over the defaults.
     #[serde(skip)]
     pub from: Option<PathBuf>,
@@ -162,7 +166,12 @@ impl Config {
         });
         let replicas = replicas.collect::<Result<_, Trouble>>()?;
         let apps = backups::apps(&merged, shown)?;
-        Ok(Self { replicas, apps, ..read(merged, "", shown)? })
+        let copies = copies::expanded(&merged).into_iter().map(|(name, one)| {
+            let config: CopyConfig = read(one, &format!("copy.{name}."), shown)?;
+            Ok((name, config))
+        });
+        let copies = copies.collect::<Result<_, Trouble>>()?;
+        Ok(Self { replicas, apps, copies, ..read(merged, "", shown)? })
     }
 }
 
@@ -237,6 +246,9 @@ fn refuse_unknown(given: &Table, known: &Table, above: &str, shown: &str) -> Res
             // And so have applications.
             (None, Value::Table(given)) if above == "backup." && backups::check_name(name).is_ok() => {
                 refuse_unknown(given, &backups::known(&self::known()), &format!("{above}{name}."), shown)?;
+            }
+            (None, Value::Table(given)) if above == "copy." && copies::check_name(name).is_ok() => {
+                refuse_unknown(given, &copies::known(&self::known()), &format!("{above}{name}."), shown)?;
             }
             (None, _) => return Err(unknown(&format!("{above}{name}"), shown)),
         }

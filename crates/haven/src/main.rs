@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod copies;
 mod export;
 mod library;
 mod past;
@@ -13,6 +14,7 @@ mod report;
 mod saved;
 mod secret;
 mod served;
+mod settings_file;
 mod silence;
 mod standing;
 mod wire;

@@ -1,9 +1,6 @@
 //! The replicas that haven.toml names: what holds for all, what for each, and how one is written there or taken out.
 
 use std::{
-    fs,
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,11 +8,12 @@ use std::{
 use haven_store::{StoreOptions, human};
 use serde::Deserialize;
 use toml::{Table, Value};
-use toml_edit::{DocumentMut, Item, value};
+use toml_edit::{DocumentMut, value};
 
 use crate::{
     config::{self, Config, over},
     report::{Code, Trouble, UNTOUCHED},
+    settings_file,
 };
 
 /// What holds for every replica that does not say otherwise: the table `[replica]`.
@@ -143,61 +141,23 @@ fn insert(document: &mut DocumentMut, name: &str, url: &str, from: Option<&str>)
     if let Some(from) = from {
         one["from"] = value(from);
     }
-    let mut all = toml_edit::Table::new();
-    all.set_implicit(true);
-    let all = document.entry("replica").or_insert(Item::Table(all));
-    if let Some(all) = all.as_table_like_mut() {
-        all.insert(name, Item::Table(one));
-    }
+    settings_file::insert(document, "replica", name, one);
 }
 
 /// Writes a replica's table into the file at `path`, which need not exist.
 pub fn write(path: &Path, name: &str, url: &str, from: Option<&str>) -> Result<(), Trouble> {
-    change(path, |document| insert(document, name, url, from))
+    settings_file::change(path, |document| insert(document, name, url, from))
 }
 
 /// Takes a replica's table out of the file at `path`.
 pub fn erase(path: &Path, name: &str) -> Result<(), Trouble> {
-    change(path, |document| {
-        if let Some(all) = document.get_mut("replica").and_then(Item::as_table_like_mut) {
-            all.remove(name);
-        }
-    })
-}
-
-fn change(path: &Path, edit: impl FnOnce(&mut DocumentMut)) -> Result<(), Trouble> {
-    let shown = path.display().to_string();
-    let cannot = |error: &dyn std::error::Error| {
-        Trouble::new(Code::Local, format!("the settings file {shown} can't be changed")).caused_by(error)
-    };
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(cannot(&error)),
-    };
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| cannot(&error))?;
-    edit(&mut document);
-    let changed = document.to_string();
-    // What can't be read again is not written.
-    Config::from_text(&changed, &shown)?;
-    replace(path, &changed).map_err(|error| cannot(&error))
-}
-
-/// A power cut leaves the old file or the new one.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(above)?;
-    let mode = fs::metadata(path).map_or(0o600, |about| about.permissions().mode() & 0o777);
-    let half = path.with_extension("toml.new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&half)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&half, path)?;
-    fs::File::open(above)?.sync_all()
+    settings_file::erase(path, "replica", name)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     const TEXT: &str = r#"

@@ -39,6 +39,12 @@ pub enum Code {
     NoLibrary,
     /// There is something there already.
     Occupied,
+    /// No repository of a copy is there, or no such archive.
+    NoCopy,
+    /// Somebody else works on it.
+    Locked,
+    /// A copy was made and is not whole.
+    Incomplete,
     /// A key can't be added or taken away.
     Key,
     /// Nothing of ours is mounted there.
@@ -67,7 +73,7 @@ pub const EXIT_CODES: [(u8, &str); 12] = [
     (7, "not possible as things are: no library there, one there already, not mounted, the last key"),
     (8, "this machine is in the way: mount point, FUSE, cache directory, a file"),
     (9, "interrupted before the end; what was done stays done"),
-    (10, "something looks wrong and a person must look: a replica's source, or deletions that are held back"),
+    (10, "something looks wrong and a person must look: a replica's source, held back deletions, an incomplete copy"),
     (11, "a recovery point could not be taken, or is not good"),
 ];
 
@@ -80,10 +86,10 @@ impl Code {
             Self::Store => 4,
             Self::Fenced => 5,
             Self::Damaged | Self::Newer => 6,
-            Self::NoLibrary | Self::Occupied | Self::Key | Self::NotMounted => 7,
+            Self::NoLibrary | Self::NoCopy | Self::Locked | Self::Occupied | Self::Key | Self::NotMounted => 7,
             Self::Mount | Self::Local => 8,
             Self::Unfinished => 9,
-            Self::Held => 10,
+            Self::Held | Self::Incomplete => 10,
             Self::Point => 11,
         }
     }

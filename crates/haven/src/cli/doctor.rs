@@ -83,6 +83,7 @@ pub fn run(context: Result<Context, Trouble>, args: Args) -> Result<(), Trouble>
     if let Ok(url) = args.url.get(config) {
         findings.extend(wait(async { Ok(store(&url, config).await) })?);
     }
+    findings.extend(config.copies.iter().map(|(name, copy)| third_copy(name, copy)));
     let text: String = findings.iter().map(line).collect();
     context.answer(&serde_json::json!({ "findings": findings }), &text)?;
     let failed = findings.iter().filter(|finding| finding.verdict == Verdict::Fail).count();
@@ -106,6 +107,21 @@ fn line(finding: &Finding) -> String {
         out += &format!("      {:<12} next: {}\n", "", finding.next);
     }
     out
+}
+
+/// Whether the program that makes a copy is here and good enough.
+fn third_copy(name: &str, copy: &crate::copies::CopyConfig) -> Finding {
+    const CHECK: &str = "copy";
+    let opened = match copy.open(name, None) {
+        Ok(opened) => opened,
+        Err(trouble) => return Finding::of(CHECK, &trouble),
+    };
+    let says = format!("{name}: {} {}", copy.format.word(), opened.version());
+    match opened.warnings() {
+        [] => Finding::ok(CHECK, says),
+        warnings => Finding::new(CHECK, Verdict::Warn, format!("{says}: {}", warnings.join("; ")))
+            .next(format!("install a newer {}", copy.format.word())),
+    }
 }
 
 fn device() -> Finding {

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod claims;
 mod config;
+pub mod copy;
 mod doctor;
 mod export;
 mod flush;
@@ -79,6 +80,7 @@ enum Command {
     Gc(gc::Args),
     Check(check::Args),
     Replica(replica::Args),
+    Copy(copy::Args),
     Restore(restore::Args),
     Export(export::Args),
     Doctor(doctor::Args),
@@ -211,6 +213,7 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Gc(args) => gc::run(&context()?, &args),
         Command::Check(args) => check::run(&context()?, &args),
         Command::Replica(args) => replica::run(&context()?, args),
+        Command::Copy(args) => copy::run(&context()?, args),
         Command::Restore(args) => restore::run(&context()?, args),
         Command::Export(args) => export::run(&context()?, args),
         Command::Doctor(args) => doctor::run(context(), args),

@@ -21,6 +21,7 @@ fn the_whole_help() {
         "salvage",
         "export",
         "replica",
+        "copy",
         "restore",
         "doctor",
         "bench",
@@ -38,7 +39,19 @@ fn the_whole_help() {
         "replica remove",
         "replica promote",
     ];
-    for command in commands.iter().chain(&keys).chain(&replicas) {
+    let copies = [
+        "copy add",
+        "copy init",
+        "copy run",
+        "copy list",
+        "copy info",
+        "copy check",
+        "copy prune",
+        "copy delete",
+        "copy restore",
+        "copy remove",
+    ];
+    for command in commands.iter().chain(&keys).chain(&replicas).chain(&copies) {
         let said = machine.run(&format!("{command} --help"));
         assert_eq!(said.exit, 0, "{command}");
         all += &format!("\n======== haven {command}\n{}", said.out);

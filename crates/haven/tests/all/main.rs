@@ -2,6 +2,7 @@
 //! `INSTA_UPDATE=always cargo test -p haven` writes them anew; look at the difference before believing it.
 
 mod bad_input;
+mod copies;
 mod export;
 mod help;
 mod keys;

@@ -1,0 +1,235 @@
+//! `haven copy run`: an archive of a snapshot.
+//!
+//! The snapshot is shown to the program at one place each time, so that it knows unchanged files again by their path,
+//! inode and times. Only root can do that; else the snapshot has one name each time, which does the same.
+
+use std::path::{Path, PathBuf};
+
+use haven_mount::control::{Found, Locator, Request, find};
+use haven_offsite::Source;
+use haven_store::human;
+use serde_json::{Value, json};
+
+use super::{
+    Context, Opened, keep,
+    look::{moment, whole},
+    state::{Lock, Remembered, vanished},
+};
+use crate::{
+    cli::ask,
+    past::Shown,
+    report::{self, Code, Trouble, UNTOUCHED},
+    words,
+};
+
+/// Make an archive of the library as it is now, or of a snapshot
+///
+/// The library is mounted on this machine, and in use. A snapshot of it is taken, copied, and removed again. The archive
+/// has its name only when everything is in it; when a file could not be read, or the connection was lost, the run ends
+/// with an error that says so, and what was sent already is not sent again.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haven copy run                            all copies, one after the other\n  haven copy run home --prune               and delete what the rules in haven.toml don't keep\n  haven copy run home --snapshot before-the-cleanup\n  haven copy run far --limit 5MB\n\nExit codes: 0 the archive is whole; 4 the repository can't be reached, or is full; 10 not everything could be read,\nor archives have vanished"
+)]
+pub struct RunArgs {
+    /// Which copies [default: all]
+    names: Vec<String>,
+    /// Copy this snapshot instead of one taken now
+    #[arg(long, value_name = "SNAPSHOT")]
+    snapshot: Option<String>,
+    /// Afterwards delete archives that no rule of haven.toml keeps
+    #[arg(long)]
+    prune: bool,
+    /// Send no more bytes a second than this: 20MB
+    #[arg(long, value_name = "SIZE", value_parser = human::parse_bytes)]
+    limit: Option<u64>,
+    /// Only look whether everything is ready, and tell what would be done
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// The mount point of the library [default: library of the copy, then mount.point in haven.toml]
+    #[arg(long, short = 'L', value_name = "MOUNTPOINT")]
+    library: Option<PathBuf>,
+}
+
+pub async fn run(context: &Context, args: RunArgs) -> Result<(), Trouble> {
+    let names = match args.names.is_empty() {
+        true => context.config.copies.keys().cloned().collect(),
+        false => args.names.clone(),
+    };
+    if names.is_empty() {
+        return Err(Trouble::new(Code::Usage, "there are no copies to make")
+            .meaning(UNTOUCHED)
+            .next("haven copy add NAME REPOSITORY    names one"));
+    }
+    // One that fails keeps no other from being made. The first trouble is this command's, the others are told before.
+    let mut first = None;
+    for name in &names {
+        match one(context, &args, name).await {
+            Ok(()) => {}
+            Err(trouble) if trouble.code == Code::Unfinished => return Err(trouble),
+            Err(trouble) if first.is_none() => first = Some(trouble),
+            Err(trouble) => trouble.tell(context.json),
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// Where the library is mounted, and who answers for it.
+fn mount_point(context: &Context, args: &RunArgs, opened: &Opened) -> Result<(PathBuf, Locator), Trouble> {
+    let named = args.library.clone().or_else(|| opened.config.library.clone());
+    let path = named.or_else(|| context.config.mount.point.clone()).ok_or_else(|| {
+        Trouble::new(Code::Usage, "no mounted library was named")
+            .meaning(UNTOUCHED)
+            .next("name its mount point with --library, as library of the copy, or as mount.point in haven.toml")
+    })?;
+    match find(&path) {
+        Ok(Found::Mount { point, at }) => Ok((point, at)),
+        _ => Err(ask::not_mounted(&path)),
+    }
+}
+
+/// A snapshot to copy. One that was taken for this goes when this goes.
+struct Taken {
+    at: Locator,
+    name: String,
+    seconds: i64,
+    ours: bool,
+}
+
+impl Taken {
+    fn new(at: Locator, copy: &str, named: Option<&str>) -> Result<Self, Trouble> {
+        let bad = |_| Trouble::new(Code::Bug, "the mount's process answered something else");
+        if let Some(name) = named {
+            let shown = ask::ask(&at, &Request::new("snapshot show").with("name", name), "looking")?;
+            let shown: Shown = serde_json::from_value(shown).map_err(bad)?;
+            return Ok(Self { at, name: name.to_owned(), seconds: shown.taken_seconds, ours: false });
+        }
+        let name = format!("copy-{copy}");
+        let list = ask::ask(&at, &Request::new("snapshot list").with("unique", false), "looking")?;
+        let known: Vec<Shown> = serde_json::from_value(list).map_err(bad)?;
+        if known.iter().any(|one| one.name == name) {
+            // A run was killed: this one holds the lock, so nobody needs it.
+            remove(&at, &name)?;
+        }
+        let request = Request::new("snapshot create")
+            .with("name", name.clone())
+            .with("note", format!("being copied to {copy}"))
+            .with("by", "haven copy");
+        let shown: Shown = serde_json::from_value(ask::ask(&at, &request, "taking a snapshot")?).map_err(bad)?;
+        Ok(Self { at, name, seconds: shown.taken_seconds, ours: true })
+    }
+}
+
+fn remove(at: &Locator, name: &str) -> Result<Value, Trouble> {
+    let request = Request::new("snapshot remove").with("names", vec![name.to_owned()]).with("dry", false);
+    ask::ask(at, &request, "removing")
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(trouble) = remove(&self.at, &self.name)
+        {
+            report::warn(format!("the snapshot {} stays: {}; the next run removes it", self.name, trouble.what));
+        }
+    }
+}
+
+async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Trouble> {
+    let opened = Opened::new(context, name, args.limit)?;
+    let (point, at) = mount_point(context, args, &opened)?;
+    let rules = match args.prune {
+        true => Some(keep::rules(&opened, None)?),
+        false => None,
+    };
+    let _lock = Lock::take(&opened)?;
+    if args.dry_run {
+        return ready(context, args, &opened, &point);
+    }
+    let taken = Taken::new(at, name, args.snapshot.as_deref())?;
+    let root = rustix::process::geteuid().is_root();
+    let source = Source {
+        directory: point.join(".snapshots").join(&taken.name),
+        shown_at: root.then(|| opened.config.directory(name).join("library")),
+        over: None,
+        taken: taken.seconds,
+        note: args.snapshot.clone().unwrap_or_default(),
+    };
+    let archive = format!("{}{}", opened.config.prefix, stamp(taken.seconds));
+    let (there, wish) = (source.clone(), archive.clone());
+    let made = opened
+        .work("copying", move |copy, watch| {
+            if copy.list()?.iter().any(|one| one.name == wish && !one.leftover) {
+                let what = format!("this state of the library is there already, as {wish}");
+                return Err(haven_offsite::Error::new(haven_offsite::Kind::Exists, what));
+            }
+            copy.create(&there, &wish, watch)
+        })
+        .await?;
+    drop(taken);
+    let archives = opened.copy.list().map_err(|error| opened.trouble(&error))?;
+    let mut known = Remembered::read(&opened);
+    known.archives.insert(archive.clone(), source.taken);
+    let missing = known.missing(&archives);
+    known.last_good = Some(words::now().seconds);
+    known.write(&opened)?;
+    let mut deleted = Vec::new();
+    // Not while archives are missed: a person looks first.
+    if let Some(rules) = rules.filter(|_| missing.is_empty()) {
+        let judged = keep::judged(&opened, &rules)?;
+        deleted.extend(judged.into_iter().filter(|one| !one.keep).map(|one| one.name));
+        keep::let_go(&opened, deleted.clone()).await?;
+    }
+    let mut value = serde_json::to_value(&made).unwrap_or_default();
+    value["name"] = name.into();
+    value["taken"] = source.taken.into();
+    value["missing"] = json!(missing);
+    value["deleted"] = json!(deleted);
+    let mut told = format!(
+        "{name}: {archive} is whole: {}, {}; {} new, in {:.1} s\n",
+        words::count(made.files as usize, "file"),
+        words::bytes(made.original_bytes),
+        words::bytes(made.new_bytes),
+        made.seconds,
+    );
+    if !deleted.is_empty() {
+        told += &format!("{name}: {} deleted\n", words::count(deleted.len(), "archive"));
+    }
+    context.line(&value, &told)?;
+    if !context.json {
+        made.warnings.iter().for_each(report::warn);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // The one just made is no comfort for those that are gone.
+    let others = archives.iter().filter(|one| one.name != archive).cloned().collect::<Vec<_>>();
+    Err(vanished(name, &missing, whole(&others)))
+}
+
+/// `2026-11-26T21:28:25Z`.
+fn stamp(seconds: i64) -> String {
+    words::iso(haven_format::record::Time { seconds, nanos: 0 })
+}
+
+/// Tells what would be done, and finds what would stand in its way.
+fn ready(context: &Context, args: &RunArgs, opened: &Opened, point: &Path) -> Result<(), Trouble> {
+    let archives = opened.copy.list().map_err(|error| opened.trouble(&error))?;
+    let newest = archives.iter().rfind(|one| !one.leftover && !one.foreign);
+    let of = args.snapshot.as_ref().map_or("a snapshot taken now".to_owned(), |name| format!("the snapshot {name}"));
+    let last = newest.map_or("nothing yet".into(), |one| format!("{} (of {})", one.name, moment(one.taken)));
+    let told = format!(
+        "{}: would copy {of} of {} to {}; the newest archive there: {last}\n",
+        opened.name,
+        point.display(),
+        opened.config.repository,
+    );
+    let value = json!({
+        "name": opened.name,
+        "dry_run": true,
+        "library": point,
+        "repository": opened.config.repository,
+        "newest": newest,
+    });
+    context.line(&value, &told)
+}
