@@ -91,3 +91,37 @@ fn a_library_is_copied_in_both_formats_pruned_missed_and_brought_back() {
         assert!(run("copy list NAME").err.contains(&format!("no copy is called {name}")));
     }
 }
+
+#[test]
+fn of_a_recovery_point_the_files_of_the_instant_and_the_dump_are_copied_as_one() {
+    if !can_mount() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let machine = Machine::with_library();
+    machine.write("copy-passphrase", "another one\n");
+    let _mount = Mount::new(&machine, "m", "");
+    let point = "immich-20261126T213000Z";
+    fs::create_dir_all(machine.path("m/.haven/points")).unwrap();
+    fs::write(machine.path("m/there.jpg"), "at the instant").unwrap();
+    assert_eq!(machine.run(&format!("snapshot create {point} -L @m")).exit, 0);
+    fs::remove_file(machine.path("m/there.jpg")).unwrap();
+    fs::write(machine.path("m/later.jpg"), "later").unwrap();
+    let folder = machine.path("m/.haven/points").join(point);
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("database.dump"), "rows").unwrap();
+    fs::write(folder.join("manifest.json"), "{}").unwrap();
+    assert_eq!(machine.run(&format!("snapshot create {point}+dump -L @m")).exit, 0);
+    for (name, format) in [("home", "borg"), ("far", "restic")] {
+        let run = |line: &str| machine.run(&line.replace("NAME", name));
+        let add = format!("copy add NAME @{format} --format {format} --passphrase-file @copy-passphrase --library @m");
+        assert_eq!((run(&add).exit, run("copy init NAME").exit), (0, 0));
+        assert_eq!(answer(&run("copy run NAME --json"))["snapshot"], point);
+        assert_eq!(run("copy run NAME").exit, 7, "no newer point is there");
+        assert_eq!(run("copy restore NAME --to @back").exit, 0);
+        let back = |path: &str| fs::read_to_string(machine.path("back").join(path)).unwrap_or_default();
+        assert_eq!(back("there.jpg"), "at the instant");
+        assert_eq!(back(&format!(".haven/points/{point}/database.dump")), "rows");
+        assert!(!machine.path("back/later.jpg").exists());
+        fs::remove_dir_all(machine.path("back")).unwrap();
+    }
+}

@@ -1,4 +1,7 @@
-//! `haven copy run`: an archive of a snapshot.
+//! `haven copy run`: an archive of a recovery point, if the library has any, else of a snapshot.
+//!
+//! A point is two snapshots: NAME, the files at the instant, and NAME+dump, taken when the dump was in the library. They
+//! are shown as one: the files of the first, and over its folder `.haven` that of the second.
 //!
 //! The snapshot is shown to the program at one place each time, so that it knows unchanged files again by their path,
 //! inode and times. Only root can do that; else the snapshot has one name each time, which does the same.
@@ -22,10 +25,10 @@ use crate::{
     words,
 };
 
-/// Make an archive of the library as it is now, or of a snapshot
+/// Make an archive of the newest recovery point, of the library as it is now, or of a snapshot
 ///
-/// The library is mounted on this machine, and in use. A snapshot of it is taken, copied, and removed again. The archive
-/// has its name only when everything is in it; when a file could not be read, or the connection was lost, the run ends
+/// The library is mounted on this machine, and in use. If it has recovery points, the newest is copied, files and
+/// database together; else a snapshot is taken, copied, and removed again. The archive has its name only when everything is in it; when a file could not be read, or the connection was lost, the run ends
 /// with an error that says so, and what was sent already is not sent again.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -34,9 +37,12 @@ use crate::{
 pub struct RunArgs {
     /// Which copies [default: all]
     names: Vec<String>,
-    /// Copy this snapshot instead of one taken now
+    /// Copy this snapshot or recovery point
     #[arg(long, value_name = "SNAPSHOT")]
     snapshot: Option<String>,
+    /// Copy the library as it is now, although it has recovery points
+    #[arg(long, conflicts_with = "snapshot")]
+    now: bool,
     /// Afterwards delete archives that no rule of haven.toml keeps
     #[arg(long)]
     prune: bool,
@@ -94,19 +100,43 @@ struct Taken {
     name: String,
     seconds: i64,
     ours: bool,
+    /// The folder to show over its `.haven`: it is a recovery point.
+    dump: Option<PathBuf>,
+}
+
+/// What the name of the snapshot ends with that has a point's dump.
+const SEAL: &str = "+dump";
+const POINTS: &str = ".haven";
+
+/// The folder with the dump of the point `name`. It is sealed last: where it is, the point is complete.
+fn dump_of(snapshots: &Path, name: &str) -> Option<PathBuf> {
+    let folder = snapshots.join(format!("{name}{SEAL}")).join(POINTS);
+    let complete = folder.join("points").join(name).join("manifest.json").is_file();
+    (complete && snapshots.join(name).join(POINTS).is_dir()).then_some(folder)
 }
 
 impl Taken {
-    fn new(at: Locator, copy: &str, named: Option<&str>) -> Result<Self, Trouble> {
+    fn new(at: Locator, snapshots: &Path, copy: &str, args: &RunArgs) -> Result<Self, Trouble> {
         let bad = |_| Trouble::new(Code::Bug, "the mount's process answered something else");
-        if let Some(name) = named {
-            let shown = ask::ask(&at, &Request::new("snapshot show").with("name", name), "looking")?;
-            let shown: Shown = serde_json::from_value(shown).map_err(bad)?;
-            return Ok(Self { at, name: name.to_owned(), seconds: shown.taken_seconds, ours: false });
-        }
-        let name = format!("copy-{copy}");
         let list = ask::ask(&at, &Request::new("snapshot list").with("unique", false), "looking")?;
         let known: Vec<Shown> = serde_json::from_value(list).map_err(bad)?;
+        let there = |shown: &Shown| {
+            let dump = dump_of(snapshots, &shown.name);
+            Self { at: at.clone(), name: shown.name.clone(), seconds: shown.taken_seconds, ours: false, dump }
+        };
+        if let Some(name) = &args.snapshot {
+            let shown = known.iter().find(|shown| shown.name == *name).ok_or_else(|| {
+                Trouble::new(Code::Usage, format!("there is no snapshot {name}"))
+                    .meaning(UNTOUCHED)
+                    .next("haven snapshot list    shows the names")
+            })?;
+            return Ok(there(shown));
+        }
+        let points = known.iter().filter(|shown| !args.now && dump_of(snapshots, &shown.name).is_some());
+        if let Some(newest) = points.max_by_key(|shown| shown.taken_seconds) {
+            return Ok(there(newest));
+        }
+        let name = format!("copy-{copy}");
         if known.iter().any(|one| one.name == name) {
             // A run was killed: this one holds the lock, so nobody needs it.
             remove(&at, &name)?;
@@ -116,7 +146,7 @@ impl Taken {
             .with("note", format!("being copied to {copy}"))
             .with("by", "haven copy");
         let shown: Shown = serde_json::from_value(ask::ask(&at, &request, "taking a snapshot")?).map_err(bad)?;
-        Ok(Self { at, name, seconds: shown.taken_seconds, ours: true })
+        Ok(Self { at, name, seconds: shown.taken_seconds, ours: true, dump: None })
     }
 }
 
@@ -146,14 +176,20 @@ async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Troubl
     if args.dry_run {
         return ready(context, args, &opened, &point);
     }
-    let taken = Taken::new(at, name, args.snapshot.as_deref())?;
+    let snapshots = point.join(".snapshots");
+    let taken = Taken::new(at, &snapshots, name, args)?;
     let root = rustix::process::geteuid().is_root();
+    if taken.dump.is_some() && !root {
+        return Err(Trouble::new(Code::Local, "only root can show a recovery point's files and its dump as one")
+            .meaning(UNTOUCHED)
+            .next("run it as root, or copy the files alone: --now"));
+    }
     let source = Source {
-        directory: point.join(".snapshots").join(&taken.name),
+        directory: snapshots.join(&taken.name),
         shown_at: root.then(|| opened.config.directory(name).join("library")),
-        over: None,
+        over: taken.dump.clone().map(|dump| (dump, POINTS.into())),
         taken: taken.seconds,
-        note: args.snapshot.clone().unwrap_or_default(),
+        note: if taken.ours { String::new() } else { taken.name.clone() },
     };
     let archive = format!("{}{}", opened.config.prefix, stamp(taken.seconds));
     let (there, wish) = (source.clone(), archive.clone());
@@ -166,6 +202,7 @@ async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Troubl
             copy.create(&there, &wish, watch)
         })
         .await?;
+    let of = (!taken.ours).then(|| taken.name.clone());
     drop(taken);
     let archives = opened.copy.list().map_err(|error| opened.trouble(&error))?;
     let mut known = Remembered::read(&opened);
@@ -183,6 +220,7 @@ async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Troubl
     let mut value = serde_json::to_value(&made).unwrap_or_default();
     value["name"] = name.into();
     value["taken"] = source.taken.into();
+    value["snapshot"] = json!(of);
     value["missing"] = json!(missing);
     value["deleted"] = json!(deleted);
     let mut told = format!(
@@ -216,7 +254,11 @@ fn stamp(seconds: i64) -> String {
 fn ready(context: &Context, args: &RunArgs, opened: &Opened, point: &Path) -> Result<(), Trouble> {
     let archives = opened.copy.list().map_err(|error| opened.trouble(&error))?;
     let newest = archives.iter().rfind(|one| !one.leftover && !one.foreign);
-    let of = args.snapshot.as_ref().map_or("a snapshot taken now".to_owned(), |name| format!("the snapshot {name}"));
+    let of = match (&args.snapshot, args.now) {
+        (Some(name), _) => format!("the snapshot {name}"),
+        (None, true) => "a snapshot taken now".to_owned(),
+        (None, false) => "the newest recovery point, or a snapshot taken now,".to_owned(),
+    };
     let last = newest.map_or("nothing yet".into(), |one| format!("{} (of {})", one.name, moment(one.taken)));
     let told = format!(
         "{}: would copy {of} of {} to {}; the newest archive there: {last}\n",
