@@ -41,7 +41,8 @@ fn a_library_is_copied_in_both_formats_pruned_missed_and_brought_back() {
         assert!(run("copy restore NAME --to @nothing").err.contains("there is no archive that is whole"));
         assert!(run("copy run NAME --dry-run").out.contains("nothing yet"));
         let first = answer(&run("copy run NAME --json"));
-        assert_eq!((first["files"].as_u64(), first["missing"].as_array().map(Vec::len)), (Some(5), Some(0)));
+        assert_eq!(first["missing"].as_array().map(Vec::len), Some(0));
+        assert_eq!(first["files"], if name == "home" { 5 } else { 6 }, "{first}");
         assert_eq!(machine.run("snapshot list -L @m").out, "there are no snapshots; haven snapshot create takes one\n");
         assert_eq!(machine.run(&format!("snapshot create kept-{name} -L @m")).exit, 0);
         fs::write(machine.path(&format!("m/2026/{name}-new.jpg")), "new").unwrap();

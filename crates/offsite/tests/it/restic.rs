@@ -106,7 +106,7 @@ fn a_file_that_cannot_be_read_leaves_no_snapshot_that_counts() {
     let restic = Restic::new(options).unwrap();
     quietly(|w| restic.init(w)).unwrap();
     quietly(|w| restic.create(&scene.source(T0), "good", w)).unwrap();
-    fs::set_permissions(scene.path("library/album 1/3.jpg"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(scene.path("library/album 1/3.jpg"), fs::Permissions::from_mode(0o000)).unwrap();
     // Its ctime tells that it has changed: it is not taken from the snapshot before.
     let error = quietly(|w| restic.create(&scene.source(T0 + DAY), "bad", w)).unwrap_err();
     assert_eq!(error.kind, Kind::Incomplete);
