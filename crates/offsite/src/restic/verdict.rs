@@ -148,12 +148,13 @@ pub fn judge(said: &Said, doing: &str, amiss: Kind) -> Result<(), Error> {
         Some(12) => Some(Kind::Passphrase),
         _ => None,
     };
-    let kind = by_code.or(found.map(|(_, kind)| *kind)).unwrap_or(if said.status.code() == Some(1) {
-        amiss
-    } else {
-        Kind::Other
-    });
-    let kind = if kind == Kind::Other && !files.is_empty() { amiss } else { kind };
+    // A fatal error (1) leaves no snapshot, not an incomplete one.
+    let unnamed = match said.status.code() {
+        Some(1) if amiss == Kind::Incomplete && files.is_empty() => Kind::Other,
+        Some(0 | 1) => amiss,
+        _ => Kind::Other,
+    };
+    let kind = by_code.or(found.map(|(_, kind)| *kind)).unwrap_or(unnamed);
     let error = Error::new(kind, sentence(kind, doing)).because(said.end());
     let told: Vec<&Word> = if files.is_empty() { last(&said.words) } else { files.iter().copied().take(5).collect() };
     let error = told.iter().fold(error, |error, word| error.because(word.text.clone()));
@@ -193,7 +194,7 @@ mod tests {
                 words: heard.collect(),
                 cancelled: false,
             };
-            judge(&said, "copying", Kind::Other).map_err(|error| error.kind)
+            judge(&said, "copying", Kind::Incomplete).map_err(|error| error.kind)
         };
         assert!(kind(0, &["using temporary cache"]).is_ok());
         let unread =
@@ -201,6 +202,10 @@ mod tests {
         assert_eq!(kind(3, &[unread]), Err(Kind::Incomplete));
         assert_eq!(kind(1, &["Fatal: wrong password or no key found"]), Err(Kind::Passphrase));
         assert_eq!(kind(12, &[]), Err(Kind::Passphrase));
+        assert_eq!(
+            kind(1, &["Fatal: unable to save snapshot: Write: sftp: \"Failure\" (SSH_FX_FAILURE)"]),
+            Err(Kind::Other)
+        );
         let nobody = [
             "Fatal: unable to open config file: dial tcp: connect: connection refused",
             "Is there a repository at the following location?",
