@@ -4,6 +4,7 @@
 //! ```text
 //!     master ──derive──▶ hash key    (keyed BLAKE3: the ids of chunks)
 //!            ──derive──▶ name key    (keyed BLAKE3: where names stand in a directory)
+//!            ──derive──▶ report key  (keyed BLAKE3: that a drill's report is ours)
 //!            ──derive──▶ object root ──keyed by object name──▶ one AES-256-GCM key for each object
 //! ```
 //! A seal binds the library, the object's name and the place inside the object: bytes moved elsewhere do not open.
@@ -26,6 +27,7 @@ const HASH_CONTEXT: &str = "haven 2026-11 chunk id";
 const NAME_CONTEXT: &str = "haven 2026-11 directory name";
 const OBJECT_CONTEXT: &str = "haven 2026-11 object key";
 const CONFIG_CONTEXT: &str = "haven 2026-11 config tag";
+const REPORT_CONTEXT: &str = "haven 2026-11 drill report";
 
 /// The secret of a library: 256 random bits, made at init, never stored in the clear.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -46,6 +48,7 @@ pub struct Keys {
     name: [u8; 32],
     object: [u8; 32],
     config: [u8; 32],
+    report: [u8; 32],
 }
 
 impl std::fmt::Debug for Keys {
@@ -62,6 +65,7 @@ impl Keys {
             name: blake3::derive_key(NAME_CONTEXT, &master.0),
             object: blake3::derive_key(OBJECT_CONTEXT, &master.0),
             config: blake3::derive_key(CONFIG_CONTEXT, &master.0),
+            report: blake3::derive_key(REPORT_CONTEXT, &master.0),
         }
     }
 
@@ -86,6 +90,11 @@ impl Keys {
     /// A tag over the unsealed configuration object, so that only a holder of the master key can make one.
     pub fn config_tag(&self, bytes: &[u8]) -> [u8; 32] {
         *blake3::keyed_hash(&self.config, bytes).as_bytes()
+    }
+
+    /// A tag over the report of a drill, so that only a holder of the master key can make one.
+    pub fn report_tag(&self, bytes: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.report, bytes).as_bytes()
     }
 
     /// The key of the object called `name` (its name in the bucket, without the library's prefix).

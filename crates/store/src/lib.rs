@@ -13,6 +13,7 @@ pub mod meter;
 pub mod open;
 pub mod port;
 pub mod probe;
+mod read_only;
 pub mod retry;
 pub mod s3;
 pub mod secret;
@@ -27,3 +28,4 @@ mod xml;
 
 pub use open::{OpenError, Stack, StoreOptions, open, open_bare, open_stack};
 pub use port::{Advice, DynStore, InvalidName, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError};
+pub use read_only::read_only;
