@@ -11,7 +11,7 @@ mod session;
 use std::{path::PathBuf, time::Duration};
 
 pub use facts::{Facts, Moment, Shape, TableName, begin, count, fix, immich, unlike};
-pub use programs::{Dumped, Ends, Stop, dump, globals};
+pub use programs::{Dumped, Ends, Stop, command, dump, globals, watch};
 pub use session::Session;
 
 /// How a database is reached.

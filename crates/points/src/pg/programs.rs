@@ -37,7 +37,7 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 const STEP: Duration = Duration::from_millis(20);
 
 /// A program of PostgreSQL's, to be run where the server is. `server`: the major version it must cope with.
-pub(super) fn command(reach: &Reach, program: &str, server: Option<u32>) -> Command {
+pub fn command(reach: &Reach, program: &str, server: Option<u32>) -> Command {
     let path = match &reach.programs {
         Some(directory) => directory.join(program),
         None if reach.within.is_empty() => installed(program, server).unwrap_or_else(|| program.into()),
@@ -129,7 +129,7 @@ pub fn globals(reach: &Reach, server: u32, to: &mut File, ends: Ends<'_>) -> Res
 }
 
 /// Runs it to its end; what it says on stderr comes back, or is why it failed.
-fn watch(program: &str, mut command: Command, ends: Ends<'_>, told: &mut dyn FnMut()) -> Result<String, PgError> {
+pub fn watch(program: &str, mut command: Command, ends: Ends<'_>, told: &mut dyn FnMut()) -> Result<String, PgError> {
     let mut child =
         command.stderr(Stdio::piped()).spawn().map_err(|source| PgError::Run { program: program.into(), source })?;
     let err = child.stderr.take();

@@ -1,0 +1,202 @@
+//! A PostgreSQL of our own for an hour: a temporary cluster that listens on a socket in its own directory and nowhere
+//! else, and that is ended and deleted when this goes.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use haven_point::{
+    manifest::Database,
+    pg::{PgError, Reach, Session},
+};
+use tempfile::TempDir;
+
+use crate::Error;
+
+/// How long it may take until it answers, and until it has ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_millis(50);
+/// Where Debian has the programs of each major version.
+const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// Those that run, for when the process is told to end and nothing is dropped any more.
+static LIVE: Mutex<Vec<(u32, PathBuf)>> = Mutex::new(Vec::new());
+
+/// Ends all that run, and deletes what they leave.
+pub fn end_all() {
+    let all = std::mem::take(&mut *LIVE.lock().unwrap_or_else(PoisonError::into_inner));
+    for (id, directory) in all {
+        let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) else { continue };
+        let until = Instant::now() + PATIENCE / 6;
+        _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        // Nobody waits for it as a child here: its directory's lock file goes last.
+        while Instant::now() < until && directory.join("data/postmaster.pid").exists() {
+            std::thread::sleep(STEP);
+        }
+        _ = fs::remove_dir_all(&directory);
+    }
+}
+
+/// A running cluster.
+pub struct Cluster {
+    server: Child,
+    directory: TempDir,
+    programs: PathBuf,
+}
+
+impl Cluster {
+    /// Makes and starts one that can take a dump of `dumped`. `programs`: the directory of `initdb` and `postgres`, else
+    /// they are looked for. `within`: where its files are to be.
+    pub fn start(dumped: &Database, programs: Option<&Path>, within: Option<&Path>) -> Result<Self, Error> {
+        let programs = match programs {
+            Some(path) => path.to_owned(),
+            None => installed(dumped.major())?,
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("haven-postgres-");
+        let directory = match within {
+            Some(within) => builder.tempdir_in(within),
+            None => builder.tempdir(),
+        };
+        let directory = directory.map_err(Error::write(within.unwrap_or(&std::env::temp_dir())))?;
+        let path = directory.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(Error::write(path))?;
+        let user = other_user()?;
+        if let Some((uid, gid)) = user {
+            chown(path, Some(uid), Some(gid)).map_err(Error::write(path))?;
+        }
+        let data = path.join("data");
+        let mut make = own(&programs, "initdb", user, path);
+        make.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "-D"]).arg(&data);
+        let made = make.stdout(Stdio::null()).output();
+        let made = made.map_err(|source| PgError::Run { program: "initdb".into(), source })?;
+        if !made.status.success() {
+            let said = String::from_utf8_lossy(&made.stderr).trim().to_owned();
+            return Err(PgError::Failed { program: "initdb".into(), said }.into());
+        }
+        let log = fs::File::create(path.join("log")).map_err(Error::write(path))?;
+        let mut serve = own(&programs, "postgres", user, path);
+        serve.arg("-D").arg(&data).arg("-k").arg(path);
+        // Nothing here has to outlive a power cut.
+        for setting in
+            ["listen_addresses=", "fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off"]
+        {
+            serve.args(["-c", setting]);
+        }
+        let preload: Vec<&str> =
+            ["vchord", "vectors"].into_iter().filter(|name| dumped.extensions.contains_key(*name)).collect();
+        if !preload.is_empty() {
+            serve.arg("-c").arg(format!("shared_preload_libraries={}", preload.join(",")));
+        }
+        let err = log.try_clone().map_err(Error::write(path))?;
+        let server = serve.stdin(Stdio::null()).stdout(log).stderr(err).spawn();
+        let server = server.map_err(|source| PgError::Run { program: "postgres".into(), source })?;
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).push((server.id(), path.to_owned()));
+        let mut cluster = Self { server, directory, programs };
+        cluster.wait()?;
+        Ok(cluster)
+    }
+
+    /// How its database `name` is reached.
+    pub fn reach(&self, name: &str) -> Reach {
+        let host = self.directory.path().display();
+        Reach {
+            database: format!(
+                "host='{host}' user=postgres dbname='{}'",
+                name.replace('\\', "\\\\").replace('\'', "\\'")
+            ),
+            programs: Some(self.programs.clone()),
+            within: Vec::new(),
+        }
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(Some(_)) = self.server.try_wait() {
+                let said = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+                let said = said.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>();
+                return Err(PgError::Failed { program: "postgres".into(), said: said.join("\n") }.into());
+            }
+            match Session::open(&self.reach("postgres"), PATIENCE) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > until => return Err(error.into()),
+                Err(_) => std::thread::sleep(STEP),
+            }
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.server);
+        // A fast shutdown; a killed one would leave its children for a while.
+        _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        let until = Instant::now() + PATIENCE / 6;
+        while Instant::now() < until && matches!(self.server.try_wait(), Ok(None)) {
+            std::thread::sleep(STEP);
+        }
+        _ = self.server.kill();
+        _ = self.server.wait();
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).retain(|(id, _)| *id != self.server.id());
+    }
+}
+
+/// PostgreSQL's programs refuse to run as root: then somebody else does.
+fn other_user() -> Result<Option<(u32, u32)>, Error> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let users = fs::read_to_string("/etc/passwd").map_err(Error::read("/etc/passwd"))?;
+    let of = |name: &str| {
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2).map(str::parse::<u32>);
+        Some((fields.next()?.ok()?, fields.next()?.ok()?))
+    };
+    ["postgres", "nobody"].into_iter().find_map(of).map(Some).ok_or_else(|| Error::Unfit {
+        what: "there is no user that a temporary PostgreSQL could run as: root may not".into(),
+        next: "run this as an ordinary user, or make the user postgres".into(),
+    })
+}
+
+fn own(programs: &Path, name: impl AsRef<OsStr>, user: Option<(u32, u32)>, directory: &Path) -> Command {
+    let mut command = Command::new(programs.join(Path::new(&name)));
+    command.current_dir(directory).env("LC_ALL", "C.UTF-8");
+    for name in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE"] {
+        command.env_remove(name);
+    }
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
+/// The oldest installed version that is not older than the dump's.
+fn installed(major: u32) -> Result<PathBuf, Error> {
+    let versions = fs::read_dir(DEBIAN).into_iter().flatten().filter_map(|entry| {
+        let number: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let path = Path::new(DEBIAN).join(number.to_string()).join("bin");
+        (number >= major && path.join("initdb").exists()).then_some((number, path))
+    });
+    if let Some((_, path)) = versions.min() {
+        return Ok(path);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).find(|path| path.join("initdb").exists() && path.join("postgres").exists());
+    found.ok_or_else(|| Error::Unfit {
+        what: format!("there is no PostgreSQL {major} or newer on this machine to restore into"),
+        next: format!(
+            "apt install postgresql-{major}, with the extensions that Immich uses; or name a server: --database"
+        ),
+    })
+}

@@ -1,0 +1,495 @@
+//! A database out of a point's dump.
+//! ```text
+//!     look ─▶ create NAME_haven_… ─▶ extensions ─▶ pg_restore ─▶ count ─▶ flag off, analyze ─▶ NAME aside ─▶ rename
+//! ```
+//! Promises: a database that is there is never written to. It is renamed aside at the very end, when the new one is whole
+//! and has the rows that the manifest counted, and only when nobody is connected to it. What an interrupted run has left
+//! carries a remark that says so, and goes with the next run.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use haven_point::{
+    manifest::Database,
+    pg::{Ends, PgError, Reach, Session, Shape, Stop, command, count, watch},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, target};
+
+const SHORT: Duration = Duration::from_secs(60);
+/// For what looks at every row.
+const LONG: Duration = Duration::from_secs(6 * 3600);
+/// The remark on a database that is not finished.
+const UNFINISHED: &str = "haven recover: unfinished";
+/// Longest name of a database, bytes (NAMEDATALEN - 1).
+const NAME_MAX: usize = 63;
+
+/// Where a database is to come back.
+#[derive(Debug, Clone)]
+pub struct Goal {
+    /// Its server, and the name it is to have in the end.
+    pub reach: Reach,
+    /// Whose it is to be; else its owner's when it was dumped.
+    pub role: Option<String>,
+    /// Also bring back other roles, and what they may do. Else everything belongs to the one role.
+    pub rights: bool,
+    /// Parts that pg_restore does at once.
+    pub jobs: usize,
+}
+
+/// What a server is like, before anything is done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Ground {
+    pub name: String,
+    pub server: u32,
+    /// There is a database of that name.
+    pub exists: bool,
+    /// Sessions in it.
+    pub sessions: u64,
+    pub role: String,
+    pub role_exists: bool,
+    /// What the dump needs and the server does not offer.
+    pub missing_extensions: Vec<String>,
+    /// Left by runs that were interrupted.
+    pub leftovers: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Restored {
+    pub database: String,
+    /// What the one before is called now.
+    pub set_aside: Option<String>,
+    pub tables: usize,
+    pub rows: u64,
+    pub maintenance_cleared: bool,
+    /// Made because it was not there.
+    pub role_made: bool,
+    pub seconds: f64,
+    pub warnings: Vec<String>,
+}
+
+fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[derive(Deserialize)]
+struct Text {
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Number {
+    number: u64,
+}
+
+impl Goal {
+    fn role<'a>(&'a self, dumped: &'a Database) -> &'a str {
+        self.role.as_deref().unwrap_or(&dumped.owner)
+    }
+
+    /// A session in a database that is surely there.
+    fn upstairs(&self) -> Result<Session, Error> {
+        let mut first = None;
+        for name in ["postgres", "template1"] {
+            match Session::open(&target::with(&self.reach, name), SHORT) {
+                Ok(session) => return Ok(session),
+                Err(error) => _ = first.get_or_insert(error),
+            }
+        }
+        Err(first.map_or_else(|| Error::Nothing("no database".into()), Error::from))
+    }
+
+    /// Looks at the server. Nothing is changed.
+    pub fn look(&self, dumped: &Database) -> Result<Ground, Error> {
+        let name = target::name(&self.reach).unwrap_or_else(|| dumped.name.clone());
+        let mut session = self.upstairs()?;
+        let number = |session: &mut Session, query: &str| -> Result<u64, Error> {
+            Ok(session.row::<Number>(query, SHORT)?.number)
+        };
+        let server = number(&mut session, "SELECT current_setting('server_version_num')::int AS number")?;
+        let there = format!("SELECT count(*) AS number FROM pg_database WHERE datname = {}", literal(&name));
+        // The server's own workers make way by themselves.
+        let sessions = format!(
+            "SELECT count(*) AS number FROM pg_stat_activity WHERE datname = {} AND backend_type = 'client backend'",
+            literal(&name)
+        );
+        let role = self.role(dumped).to_owned();
+        let roles = format!("SELECT count(*) AS number FROM pg_roles WHERE rolname = {}", literal(&role));
+        let offered: Vec<Text> = session.rows("SELECT name AS text FROM pg_available_extensions", SHORT)?;
+        let offered: Vec<String> = offered.into_iter().filter_map(|row| row.text).collect();
+        let missing = dumped.extensions.keys().filter(|name| !offered.contains(*name)).cloned().collect();
+        let leftovers = format!(
+            "SELECT datname AS text FROM pg_database WHERE shobj_description(oid, 'pg_database') = {}",
+            literal(UNFINISHED)
+        );
+        let leftovers: Vec<Text> = session.rows(&leftovers, SHORT)?;
+        Ok(Ground {
+            exists: number(&mut session, &there)? > 0,
+            sessions: number(&mut session, &sessions)?,
+            role_exists: number(&mut session, &roles)? > 0,
+            server: server as u32,
+            missing_extensions: missing,
+            leftovers: leftovers.into_iter().filter_map(|row| row.text).collect(),
+            name,
+            role,
+        })
+    }
+
+    /// Makes the database. `roles`: the file of them that belongs to the point.
+    pub fn restore(
+        &self,
+        dumped: &Database,
+        dump: &Path,
+        roles: Option<&Path>,
+        stop: &Stop,
+        told: &mut dyn FnMut(&str),
+    ) -> Result<Restored, Error> {
+        let begun = Instant::now();
+        let ground = self.look(dumped)?;
+        ground.fit(dumped)?;
+        let mut upstairs = self.upstairs()?;
+        for name in &ground.leftovers {
+            upstairs.run(&format!("DROP DATABASE IF EXISTS {};", ident(name)), SHORT)?;
+        }
+        let mut restored = Restored { role_made: !ground.role_exists, ..Restored::default() };
+        if self.rights
+            && let Some(roles) = roles
+        {
+            restored.warnings.extend(all_roles(&mut upstairs, roles)?);
+        }
+        if !ground.role_exists {
+            make_role(&mut upstairs, &ground.role, roles)?;
+        }
+        let new = unlike(&ground.name, "haven", &mut upstairs)?;
+        told("creating the database");
+        restored.warnings.extend(create(&mut upstairs, &new, &ground.role, dumped)?);
+        // From here on what is left behind is ours to clear away.
+        let reach = target::with(&self.reach, &new);
+        let outcome = self.fill(&reach, &ground, dumped, dump, stop, told, &mut restored);
+        if let Err(error) = outcome {
+            if !matches!(error, Error::Differs { .. }) {
+                // Best effort: the remark lets the next run find it.
+                _ = upstairs.run(&format!("DROP DATABASE IF EXISTS {};", ident(&new)), SHORT);
+            }
+            return Err(error);
+        }
+        told("putting it in its place");
+        restored.set_aside = self.put_in_place(&mut upstairs, &ground.name, &new)?;
+        restored.database = ground.name;
+        restored.seconds = begun.elapsed().as_secs_f64();
+        Ok(restored)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of `restore`, cut out so that what it leaves can be cleared"
+    )]
+    fn fill(
+        &self,
+        reach: &Reach,
+        ground: &Ground,
+        dumped: &Database,
+        dump: &Path,
+        stop: &Stop,
+        told: &mut dyn FnMut(&str),
+        restored: &mut Restored,
+    ) -> Result<(), Error> {
+        let mut session = Session::open(reach, SHORT)?;
+        for name in in_order(dumped.extensions.keys()) {
+            if name != "plpgsql" {
+                session.run(&format!("CREATE EXTENSION IF NOT EXISTS {} CASCADE;", ident(name)), SHORT)?;
+            }
+        }
+        told("restoring the database");
+        self.pg_restore(reach, ground, dump, stop)?;
+        told("counting its rows");
+        let rows = compare(&mut session, dumped).map_err(|error| match error {
+            Error::Differs { why, .. } => Error::Differs { database: target::name(reach).unwrap_or_default(), why },
+            other => other,
+        })?;
+        (restored.tables, restored.rows) = (rows.len(), rows.values().sum());
+        restored.maintenance_cleared = clear_maintenance(&mut session)?;
+        told("gathering statistics for its planner");
+        session.run("ANALYZE;", LONG)?;
+        Ok(())
+    }
+
+    fn pg_restore(&self, reach: &Reach, ground: &Ground, dump: &Path, stop: &Stop) -> Result<(), Error> {
+        let server = Some(ground.server / 10_000);
+        let mut run = command(reach, "pg_restore", server);
+        run.args(["--exit-on-error", "--no-owner", "-w", "-d", &reach.database]);
+        run.arg(format!("--role={}", ground.role));
+        if !self.rights {
+            run.arg("--no-privileges");
+        }
+        let mut list = None;
+        if reach.within.is_empty() {
+            // Extensions are there, and belong to who made them; the schema is there too.
+            let kept = contents(reach, server, dump)?;
+            let mut file = tempfile::NamedTempFile::new().map_err(Error::write(std::env::temp_dir()))?;
+            file.write_all(kept.as_bytes()).map_err(Error::write(file.path()))?;
+            run.arg("-L").arg(file.path()).arg(format!("--jobs={}", self.jobs.max(1))).arg(dump);
+            list = Some(file);
+        } else {
+            // In a container there are no files of ours.
+            run.arg("--no-comments").stdin(fs::File::open(dump).map_err(Error::read(dump))?);
+        }
+        let done = watch("pg_restore", run, Ends { stop, limit: LONG }, &mut || ());
+        drop(list);
+        done?;
+        Ok(())
+    }
+
+    fn put_in_place(&self, session: &mut Session, name: &str, new: &str) -> Result<Option<String>, Error> {
+        let there = format!("SELECT count(*) AS number FROM pg_database WHERE datname = {}", literal(name));
+        let mut aside = None;
+        if session.row::<Number>(&there, SHORT)?.number > 0 {
+            let old = unlike(name, "before", session)?;
+            let renamed = session.run(&format!("ALTER DATABASE {} RENAME TO {};", ident(name), ident(&old)), SHORT);
+            renamed.map_err(|error| Error::Unfit {
+                what: format!(
+                    "the restored database is whole and is called {new}: {name} could not be renamed aside ({error})"
+                ),
+                next: format!(
+                    "stop what uses {name}, then: ALTER DATABASE {} RENAME TO {}; ALTER DATABASE {} RENAME TO {};",
+                    ident(name),
+                    ident(&old),
+                    ident(new),
+                    ident(name)
+                ),
+            })?;
+            aside = Some(old);
+        }
+        session.run(&format!("COMMENT ON DATABASE {} IS NULL;", ident(new)), SHORT)?;
+        session.run(&format!("ALTER DATABASE {} RENAME TO {};", ident(new), ident(name)), SHORT)?;
+        Ok(aside)
+    }
+}
+
+impl Ground {
+    /// Whether the dump can be restored here.
+    pub fn fit(&self, dumped: &Database) -> Result<(), Error> {
+        let unfit = |what: String, next: &str| Err(Error::Unfit { what, next: next.into() });
+        if self.server / 10_000 < dumped.major() {
+            let what = format!(
+                "the dump is of PostgreSQL {}, and the server here is {}: an older one can't read it",
+                dumped.major(),
+                self.server / 10_000
+            );
+            return unfit(what, "restore into the same version or a newer one");
+        }
+        if !self.missing_extensions.is_empty() {
+            let what =
+                format!("the server has no extension {}, which the dump needs", self.missing_extensions.join(", "));
+            return unfit(what, "install it there (Immich's own PostgreSQL image has them all), and try again");
+        }
+        if self.exists && self.sessions > 0 {
+            let what = format!("{} is in use: {} of others", self.name, sessions(self.sessions));
+            return unfit(what, "stop Immich and whatever else uses it; it is renamed aside, never written to");
+        }
+        Ok(())
+    }
+}
+
+fn sessions(count: u64) -> String {
+    format!("{count} session{}", if count == 1 { "" } else { "s" })
+}
+
+/// A name beside `name` that no database has yet.
+fn unlike(name: &str, word: &str, session: &mut Session) -> Result<String, Error> {
+    let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%S").to_string();
+    for tried in 0..100 {
+        let mut end = format!("_{word}_{stamp}");
+        if tried > 0 {
+            end += &format!("_{tried}");
+        }
+        let mut room = NAME_MAX - end.len().min(NAME_MAX);
+        while !name.is_char_boundary(room.min(name.len())) {
+            room -= 1;
+        }
+        let whole = format!("{}{end}", &name[..room.min(name.len())]);
+        let query = format!("SELECT count(*) AS number FROM pg_database WHERE datname = {}", literal(&whole));
+        if session.row::<Number>(&query, SHORT)?.number == 0 {
+            return Ok(whole);
+        }
+    }
+    Err(Error::Nothing(format!("there is no free name beside {name}")))
+}
+
+fn create(session: &mut Session, name: &str, owner: &str, dumped: &Database) -> Result<Vec<String>, Error> {
+    let made = |collate: &str, ctype: &str| {
+        format!(
+            "CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING {}{collate}{ctype};",
+            ident(name),
+            ident(owner),
+            literal(&dumped.encoding)
+        )
+    };
+    let known = format!(
+        "SELECT count(*) AS number FROM pg_collation WHERE lower(replace(collname, '-', '')) IN ({}, {})",
+        literal(&dumped.collate.to_lowercase().replace('-', "")),
+        literal(&dumped.ctype.to_lowercase().replace('-', ""))
+    );
+    let plain = |name: &str| ["C", "POSIX"].contains(&name);
+    let there = session.row::<Number>(&known, SHORT)?.number > 0 || (plain(&dumped.collate) && plain(&dumped.ctype));
+    let mut warnings = Vec::new();
+    if there {
+        let (collate, ctype) =
+            (format!(" LC_COLLATE {}", literal(&dumped.collate)), format!(" LC_CTYPE {}", literal(&dumped.ctype)));
+        session.run(&made(&collate, &ctype), LONG)?;
+    } else {
+        session.run(&made("", ""), LONG)?;
+        warnings.push(format!("the server does not know the collation {}: it has the server's own", dumped.collate));
+    }
+    session.run(&format!("COMMENT ON DATABASE {} IS {};", ident(name), literal(UNFINISHED)), SHORT)?;
+    Ok(warnings)
+}
+
+/// The role as it was, its password's hash too, where the point knows it.
+fn make_role(session: &mut Session, role: &str, roles: Option<&Path>) -> Result<(), Error> {
+    session.run(&format!("CREATE ROLE {} LOGIN;", ident(role)), SHORT)?;
+    let Some(path) = roles else { return Ok(()) };
+    let text = fs::read_to_string(path).map_err(Error::read(path))?;
+    let bare = format!("ALTER ROLE {role} WITH ");
+    let quoted = format!("ALTER ROLE {} WITH ", ident(role));
+    if let Some(line) = text.lines().find(|line| line.starts_with(&bare) || line.starts_with(&quoted)) {
+        session.run(line, SHORT)?;
+    }
+    Ok(())
+}
+
+/// Every statement of the file; those that find something there already, or may not, are told.
+fn all_roles(session: &mut Session, path: &Path) -> Result<Vec<String>, Error> {
+    let text = fs::read_to_string(path).map_err(Error::read(path))?;
+    let have: Vec<Text> = session.rows("SELECT rolname AS text FROM pg_roles", SHORT)?;
+    let have: Vec<String> = have.into_iter().filter_map(|row| row.text).collect();
+    let mut warnings = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("CREATE ROLE ") || line.starts_with("ALTER ROLE ")) {
+        let name = line.split(' ').nth(2).unwrap_or_default().trim_matches(['"', ';']).to_owned();
+        // Those that are there stay as they are: their passwords may have changed since.
+        if have.contains(&name) {
+            continue;
+        }
+        session.run(line, SHORT)?;
+    }
+    if !text.contains("CREATE ROLE ") {
+        warnings.push("the point's file of roles has none".into());
+    }
+    Ok(warnings)
+}
+
+/// What others need comes first; CASCADE sees to the rest.
+fn in_order<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+    const FIRST: [&str; 3] = ["vector", "vectors", "cube"];
+    let mut all: Vec<&str> = names.map(String::as_str).collect();
+    all.sort_by_key(|name| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len()));
+    all
+}
+
+/// The dump's list of contents without what is made beforehand.
+fn contents(reach: &Reach, server: Option<u32>, dump: &Path) -> Result<String, Error> {
+    let output = command(reach, "pg_restore", server).arg("-l").arg(dump).output();
+    let output = output.map_err(|source| PgError::Run { program: "pg_restore".into(), source })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(PgError::Failed { program: "pg_restore".into(), said }.into());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    // `2; 3079 16385 EXTENSION - vector`
+    let made = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().skip(3).collect();
+        matches!(
+            words[..],
+            ["EXTENSION", ..]
+                | ["COMMENT", _, "EXTENSION", ..]
+                | ["SCHEMA", _, "public", ..]
+                | ["COMMENT", _, "SCHEMA", "public", ..]
+        )
+    };
+    Ok(text.lines().filter(|line| !made(line)).map(|line| format!("{line}\n")).collect())
+}
+
+/// The rows by table, if they are those that the manifest counted.
+pub fn compare(session: &mut Session, dumped: &Database) -> Result<BTreeMap<String, u64>, Error> {
+    let shape = Shape::of(session)?;
+    let counted = count(session, &shape)?;
+    // An extension fills its own tables.
+    let own = |name: &str| shape.tables.iter().any(|table| table.extension && table.full_name() == name);
+    let differs = |why: String| Err(Error::Differs { database: String::new(), why });
+    for (name, rows) in dumped.rows.iter().filter(|(name, _)| !own(name)) {
+        match counted.get(name) {
+            Some(found) if found == rows => {}
+            Some(found) => return differs(format!("{name} had {rows} rows, and has {found}")),
+            None => return differs(format!("{name} had {rows} rows, and is not there")),
+        }
+    }
+    Ok(counted)
+}
+
+/// A dump that was taken in Immich's maintenance mode would bring that mode back.
+fn clear_maintenance(session: &mut Session) -> Result<bool, Error> {
+    let there = "SELECT count(*) AS number FROM information_schema.tables \
+                 WHERE table_schema = 'public' AND table_name = 'system_metadata'";
+    if session.row::<Number>(there, SHORT)?.number == 0 {
+        return Ok(false);
+    }
+    let on = "SELECT count(*) AS number FROM public.system_metadata \
+              WHERE key = 'maintenance-mode' AND (value::jsonb)->>'isMaintenanceMode' = 'true'";
+    if session.row::<Number>(on, SHORT)?.number == 0 {
+        return Ok(false);
+    }
+    let off =
+        "UPDATE public.system_metadata SET value = '{\"isMaintenanceMode\": false}' WHERE key = 'maintenance-mode';";
+    session.run(off, SHORT)?;
+    Ok(true)
+}
+
+/// Looks through every B-tree of the database; what is broken. `None`: the server does not offer amcheck.
+pub fn amcheck(session: &mut Session) -> Result<Option<(u64, Vec<String>)>, Error> {
+    let offered = "SELECT count(*) AS number FROM pg_available_extensions WHERE name = 'amcheck'";
+    if session.row::<Number>(offered, SHORT)?.number == 0 {
+        return Ok(None);
+    }
+    session.run("CREATE EXTENSION IF NOT EXISTS amcheck;", SHORT)?;
+    let indexes: Vec<Text> = session.rows(
+        "SELECT c.oid::text AS text FROM pg_class c JOIN pg_am a ON a.oid = c.relam JOIN pg_index i ON i.indexrelid = c.oid \
+         WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p' AND i.indisready AND i.indisvalid",
+        SHORT,
+    )?;
+    let mut broken = Vec::new();
+    let oids: Vec<String> = indexes.into_iter().filter_map(|row| row.text).collect();
+    for oid in &oids {
+        // The session ends with the first error; the next one would have to begin anew.
+        if let Err(error) = session.run(&format!("SELECT bt_index_check({oid}::oid::regclass, true) WHERE true;"), LONG)
+        {
+            broken.push(error.to_string());
+            break;
+        }
+    }
+    Ok(Some((oids.len() as u64, broken)))
+}
+
+/// Drops a database that was made for a look.
+pub fn drop_scratch(reach: &Reach, name: &str) -> Result<(), Error> {
+    let goal = Goal { reach: reach.clone(), role: None, rights: false, jobs: 1 };
+    Ok(goal.upstairs()?.run(&format!("DROP DATABASE IF EXISTS {};", ident(name)), SHORT)?)
+}
+
+/// The dump as plain SQL in `to`, for whoever has nothing but psql. Needs pg_restore, and no server.
+pub fn to_sql(reach: &Reach, dumped: &Database, dump: &Path, to: &Path, stop: &Stop) -> Result<(), Error> {
+    let mut run = command(reach, "pg_restore", Some(dumped.major()));
+    run.arg("--no-owner").arg("-f").arg(to).arg(dump);
+    watch("pg_restore", run, Ends { stop, limit: LONG }, &mut || ())?;
+    Ok(())
+}
