@@ -5,6 +5,7 @@ mod config;
 mod copies;
 mod export;
 mod library;
+mod origin;
 mod past;
 mod points;
 mod reach;

@@ -8,6 +8,8 @@ mod claims;
 mod config;
 pub mod copy;
 mod doctor;
+pub mod drill;
+mod explain;
 mod export;
 mod flush;
 mod gc;
@@ -15,6 +17,7 @@ mod init;
 mod key;
 mod manual;
 mod mount;
+pub mod recover;
 mod replica;
 mod restore;
 mod salvage;
@@ -77,6 +80,9 @@ enum Command {
     Salvage(salvage::Args),
     Snapshot(snapshot::Args),
     Backup(backup::Args),
+    Recover(recover::Args),
+    Drill(drill::Args),
+    Explain(explain::Args),
     Gc(gc::Args),
     Check(check::Args),
     Replica(replica::Args),
@@ -210,6 +216,9 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Salvage(args) => salvage::run(&context()?, args),
         Command::Snapshot(args) => snapshot::run(&context()?, args),
         Command::Backup(args) => backup::run(&context()?, args),
+        Command::Recover(args) => recover::run(&context()?, args),
+        Command::Drill(args) => drill::run(&context()?, args),
+        Command::Explain(args) => explain::run(&context()?, &args),
         Command::Gc(args) => gc::run(&context()?, &args),
         Command::Check(args) => check::run(&context()?, &args),
         Command::Replica(args) => replica::run(&context()?, args),

@@ -24,7 +24,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 pub use archive::Archive;
 pub use folder::Folder;
 pub use source::settled;
-pub use sums::list_names;
+pub use sums::{Sum, line, list_names};
 
 use source::{Content, Item, What};
 

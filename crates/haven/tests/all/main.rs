@@ -10,5 +10,6 @@ mod making;
 mod mounted;
 mod museum;
 mod points;
+mod recovering;
 mod replicas;
 mod run;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Immich on a mount: a database, its folder with photos in it, and what haven.toml says.
-fn immich(more: &str) -> Option<(Machine, Cluster)> {
+pub fn immich(more: &str) -> Option<(Machine, Cluster)> {
     if !can_mount() {
         return None;
     }
@@ -33,7 +33,7 @@ fn immich(more: &str) -> Option<(Machine, Cluster)> {
 }
 
 /// Puts photos there, with their rows.
-fn upload(machine: &Machine, cluster: &Cluster, numbers: std::ops::Range<u32>) {
+pub fn upload(machine: &Machine, cluster: &Cluster, numbers: std::ops::Range<u32>) {
     let folder = machine.path("m/immich/upload");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(".immich"), "1795409189123").unwrap();
@@ -51,12 +51,12 @@ fn upload(machine: &Machine, cluster: &Cluster, numbers: std::ops::Range<u32>) {
     }
 }
 
-fn sha1(content: &str) -> String {
+pub fn sha1(content: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, content.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn json(said: &Said) -> Value {
+pub fn json(said: &Said) -> Value {
     serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}{}", said.out, said.err))
 }
 

@@ -1,6 +1,7 @@
 //! `haven backup`: recovery points.
 
 mod check;
+mod export;
 mod look;
 mod run;
 mod tidy;
@@ -40,6 +41,7 @@ enum Command {
         which: Which,
     },
     Check(check::Check),
+    Export(export::Export),
     /// Remove those that no rule keeps: the rules of `borg prune`
     Prune {
         /// "within 1d, hourly 24, daily 7, weekly 4, monthly -1" [default: keep in haven.toml]
@@ -90,6 +92,7 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
         Command::List { application, which } => look::list(context, &which, application.as_deref()),
         Command::Show { point, which } => look::show(context, &which, point.as_deref()),
         Command::Check(args) => check::run(context, &args),
+        Command::Export(args) => export::run(context, &args),
         Command::Prune { rules, of, dry_run, which } => tidy::prune(context, &which, rules, of.as_deref(), dry_run),
         Command::Remove { points, dry_run, which } => tidy::remove(context, &which, &points, dry_run),
         Command::Protect { point, until, shorten, which } => tidy::protect(context, &which, &point, &until, shorten),

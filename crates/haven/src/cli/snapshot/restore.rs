@@ -5,14 +5,11 @@ use std::{
     ffi::OsString,
     fs::{self, File, Metadata, OpenOptions},
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileTypeExt, MetadataExt, OpenOptionsExt, symlink},
-    },
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, symlink},
     path::{Component, Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use rustix::fs::CWD;
 use serde::Serialize;
 
 use crate::{
@@ -189,33 +186,6 @@ fn share(source: &Path, target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Owner, mode, extended attributes and times as they were.
 fn dress(source: &Path, about: &Metadata, target: &Path) -> Result<(), Failed> {
-    let owner = (Some(rustix::fs::Uid::from_raw(about.uid())), Some(rustix::fs::Gid::from_raw(about.gid())));
-    let owned = rustix::fs::chownat(CWD, target, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW);
-    // Ordinary users restore as themselves.
-    if let Err(error) = owned
-        && rustix::process::geteuid().is_root()
-    {
-        return Err(Failed(target.to_owned(), error.into()));
-    }
-    let mut names = vec![0; 64 << 10];
-    let found = rustix::fs::llistxattr(source, names.as_mut_slice()).unwrap_or(0);
-    for name in names[..found].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let mut value = vec![0; 64 << 10];
-        let name = std::ffi::OsStr::from_bytes(name);
-        let length = rustix::fs::lgetxattr(source, name, value.as_mut_slice()).map_err(|e| at(source)(e.into()))?;
-        rustix::fs::lsetxattr(target, name, &value[..length], rustix::fs::XattrFlags::empty())
-            .map_err(|e| at(target)(e.into()))?;
-    }
-    if !about.file_type().is_symlink() {
-        let mode = rustix::fs::Mode::from_raw_mode(about.mode());
-        rustix::fs::chmodat(CWD, target, mode, AtFlags::empty()).map_err(|e| at(target)(e.into()))?;
-    }
-    let time = |seconds: i64, nanos: i64| Timespec { tv_sec: seconds, tv_nsec: nanos as _ };
-    let times = Timestamps {
-        last_access: time(about.atime(), about.atime_nsec()),
-        last_modification: time(about.mtime(), about.mtime_nsec()),
-    };
-    rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| at(target)(e.into()))
+    haven_recover::dress::dress(source, about, target).map_err(at(target))
 }

@@ -1,0 +1,268 @@
+//! `haven drill`: proof that the way back is open.
+
+mod machine;
+mod one;
+
+use std::path::{Path, PathBuf};
+
+use haven_format::Keys;
+use haven_mount::control::{Found, find};
+use haven_point::pg::Reach;
+use haven_recover::proof::{self, Report};
+use haven_store::human;
+use serde_json::json;
+
+use super::Context;
+use crate::{
+    library,
+    origin::Origin,
+    report::{self, Code, Trouble, UNTOUCHED},
+    secret::KeyArgs,
+    wire, words,
+};
+
+/// Prove that the newest recovery point comes back, from each copy
+///
+/// Level 0 opens the point as on a fresh machine, reads its dump, looks whether every photo's file is there, and reads back
+/// one in a hundred. Level 1 reads every photo and compares it with its SHA-1, and writes nothing. Level 2 brings everything
+/// back: the files to a scratch directory, the database to a PostgreSQL that is started for it and ended again. Level 3
+/// writes what a fresh machine needs to do it alone. Stores are opened so that nothing can be written to them. The report
+/// is signed with a key of the library's and kept in it, in .haven/drills.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haven drill                                    nightly: level 0 of the library and every replica\n  haven drill --level 1 --copy far               weekly\n  haven drill --level 2 --scratch /srv/scratch   monthly\n  haven drill --level 2 --hook ./start-immich    and an Immich over what came back\n  haven drill --level 3 --to ./machine --program https://example.org/haven\n  haven drill list                               what was proven when\n\nExit codes: 0 everything is proven; 6 something is broken or missing; 4 a copy can't be reached"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// How thoroughly: 0 to 3
+    #[arg(long, value_name = "LEVEL", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=3))]
+    level: u8,
+    /// Only this one: "library", a replica's name, or the folder that a copy was brought back to; several times [default: the library and all replicas]
+    #[arg(long, value_name = "NAME")]
+    copy: Vec<String>,
+    /// The point [default: the newest complete one]
+    #[arg(long, value_name = "NAME")]
+    point: Option<String>,
+    /// The newest point of this application
+    #[arg(long, value_name = "NAME", conflicts_with = "point")]
+    of: Option<String>,
+    /// It is a fault when the newest point is older than this: 36h
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    max_age: Option<std::time::Duration>,
+    /// Level 0: how much is read back
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
+    sample: f64,
+    /// Level 2: where the files come back to for a while [default: the system's directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Level 2: bring the database back to this server, under a name of its own, instead of starting one
+    #[arg(long, value_name = "DATABASE")]
+    database: Option<String>,
+    /// Level 2: then run this by /bin/sh; HAVEN_DRILL_FILES, HAVEN_DRILL_DATABASE and HAVEN_DRILL_POINT say what came back
+    #[arg(long, value_name = "COMMAND")]
+    hook: Option<String>,
+    /// Level 3: the directory for what a fresh machine needs
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// Level 3: where a fresh machine fetches Haven from
+    #[arg(long, value_name = "URL")]
+    program: Option<String>,
+    /// The mounted library that keeps the report [default: mount.point in haven.toml, where it is mounted]
+    #[arg(long, short = 'L', value_name = "MOUNTPOINT")]
+    library: Option<PathBuf>,
+    /// Keep no report
+    #[arg(long)]
+    no_record: bool,
+    /// Files at once
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    parallel: u16,
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the reports of drills in a mounted library, and whether their signatures are right
+    List {
+        /// The mounted library [default: mount.point in haven.toml]
+        #[arg(long, short = 'L', value_name = "MOUNTPOINT")]
+        library: Option<PathBuf>,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+}
+
+fn span(text: &str) -> Result<std::time::Duration, String> {
+    human::parse_duration(text)
+}
+
+/// `1%`, `0.05`.
+fn share(text: &str) -> Result<f64, String> {
+    let number = |text: &str| text.trim().parse::<f64>().map_err(|error| error.to_string());
+    let share = match text.strip_suffix('%') {
+        Some(percent) => number(percent)? / 100.0,
+        None => number(text)?,
+    };
+    if share > 0.0 && share <= 1.0 { Ok(share) } else { Err("a share is more than 0, and 100% at most".into()) }
+}
+
+impl Args {
+    fn server(&self) -> Option<Reach> {
+        self.database.clone().map(|database| Reach { database, ..Reach::default() })
+    }
+}
+
+/// Where a library is mounted.
+pub fn mounted(context: &Context, named: Option<&Path>) -> Option<PathBuf> {
+    match find(named.or(context.config.mount.point.as_deref())?) {
+        Ok(Found::Mount { point, .. }) => Some(point),
+        _ => None,
+    }
+}
+
+/// The keys of the library that is mounted at `root`, by its own store.
+pub fn keys_of(context: &Context, root: &Path, key: &KeyArgs) -> Result<Keys, Trouble> {
+    let Ok(Found::Mount { at, .. }) = find(root) else { return Err(super::ask::not_mounted(root)) };
+    wire::runtime()?.block_on(async {
+        let stack = library::open_store(&at.url, &context.config.store_of(&at.url))?;
+        Ok(library::find(&stack.store).await?.unlock(&key.source(&context.config.key).read()?)?.keys().clone())
+    })
+}
+
+pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
+    if let Some(Command::List { library, key }) = &args.command {
+        return list(context, library.as_deref(), key);
+    }
+    if args.level == 3 {
+        return machine::write(context, &args);
+    }
+    let origins = match args.copy.is_empty() {
+        true => Origin::all(context)?,
+        false => args.copy.iter().map(|name| Origin::named(context, Some(name), false)).collect::<Result<_, _>>()?,
+    };
+    if args.server().is_some_and(|reach| reach.has_password()) {
+        return Err(Trouble::new(Code::Usage, "the database has a password in it")
+            .because("every user of this machine would see it in the list of processes")
+            .meaning(UNTOUCHED)
+            .next("put it into ~/.pgpass, or the file that PGPASSFILE names"));
+    }
+    let mut bad = Vec::new();
+    for origin in &origins {
+        // One copy that is bad keeps none of the others from being looked at.
+        let drilled = one::drill(context, &args, origin)?;
+        let kept = if args.no_record { None } else { record(context, &args, &drilled)? };
+        context.line(&json!({ "report": drilled.report, "kept": kept }), &told(&drilled.report, kept.as_deref()))?;
+        if !drilled.report.ok {
+            bad.push(drilled);
+        }
+    }
+    let Some(first) = bad.first() else { return Ok(()) };
+    let names: Vec<&str> = bad.iter().map(|drilled| drilled.report.copy.as_str()).collect();
+    // A copy that can't be reached is not the same as one that is broken.
+    let code = if bad.iter().all(|drilled| drilled.unreached) { first.code } else { Code::Damaged };
+    let mut trouble = Trouble::new(code, format!("not everything would come back from {}", names.join(", ")));
+    for step in first.report.steps.iter().filter(|step| !step.ok).take(3) {
+        trouble = trouble.because(format!("{}: {}", step.name, step.said));
+    }
+    for broken in first.report.broken.iter().take(5) {
+        trouble = trouble.because(format!("{} {}: {}", broken.id, broken.path, broken.why));
+    }
+    Err(trouble
+        .meaning("nothing was changed; what is not named was proven")
+        .next("haven explain ASSET    tells which other copies have it")
+        .next("haven check --repair --copy REPLICA    mends what the store has damaged"))
+}
+
+/// Keeps the report in the library, if it is mounted.
+fn record(context: &Context, args: &Args, drilled: &one::Drilled) -> Result<Option<PathBuf>, Trouble> {
+    let Some(root) = mounted(context, args.library.as_deref()) else {
+        report::warn("no library is mounted here: the report is kept nowhere else");
+        return Ok(None);
+    };
+    let keys = match &drilled.keys {
+        Some(keys) => keys.clone(),
+        None => keys_of(context, &root, &args.key)?,
+    };
+    let kept = proof::record(&root, &keys, &drilled.report, &drilled.proven);
+    kept.map(Some).map_err(|error| super::recover::trouble(&error))
+}
+
+fn told(report: &Report, kept: Option<&Path>) -> String {
+    let verdict = if report.ok { "proven" } else { "NOT PROVEN" };
+    let mut out = format!("{}: {verdict} (level {}, {})\n", report.copy, report.level, report.kind);
+    if let (Some(point), Some(age)) = (&report.point, report.age_seconds) {
+        out += &format!(
+            "  point     {point}, {} old\n",
+            human::show_duration(std::time::Duration::from_secs(age.max(0) as u64))
+        );
+    }
+    for step in &report.steps {
+        let verdict = if step.ok { "" } else { "FAILED: " };
+        out += &format!("  {:<9} {verdict}{} ({:.1} s)\n", step.name, step.said, step.seconds);
+    }
+    out += &format!(
+        "  assets    {} of {} read and right, {}{}\n",
+        report.proven,
+        report.assets,
+        words::bytes(report.bytes),
+        match report.broken.len() {
+            0 => String::new(),
+            count => format!("; BROKEN: {count}"),
+        }
+    );
+    for broken in report.broken.iter().take(20) {
+        out += &format!("    {}  {}: {}\n", broken.id, broken.path, broken.why);
+    }
+    if report.broken.len() > 20 {
+        out += &format!("    and {} more: --json tells all\n", report.broken.len() - 20);
+    }
+    if let Some(first) = report.seconds_to_first_photo {
+        out += &format!("  time      first photo after {first:.1} s, all after {:.1} s\n", report.seconds_to_complete);
+    }
+    if let Some(kept) = kept {
+        out += &format!("  report    {}\n", kept.display());
+    }
+    out
+}
+
+fn list(context: &Context, library: Option<&Path>, key: &KeyArgs) -> Result<(), Trouble> {
+    let root = mounted(context, library).ok_or_else(|| super::ask::not_mounted(library.unwrap_or(Path::new("."))))?;
+    let keys = keys_of(context, &root, key)?;
+    let all = proof::read_all(&root, &keys).map_err(|error| super::recover::trouble(&error))?;
+    let mut rows = Vec::new();
+    let mut values = Vec::new();
+    for read in &all {
+        match read {
+            proof::Read::Good { name, report } => {
+                let verdict = if report.ok { "proven" } else { "NOT PROVEN" };
+                rows.push([
+                    name.clone(),
+                    report.level.to_string(),
+                    report.copy.clone(),
+                    report.point.clone().unwrap_or_else(|| "-".into()),
+                    format!("{} of {}", report.proven, report.assets),
+                    verdict.to_owned(),
+                ]);
+                values.push(json!({ "name": name, "signed": true, "report": report }));
+            }
+            proof::Read::Bad { name, why } => {
+                rows.push([
+                    name.clone(),
+                    "-".into(),
+                    "-".into(),
+                    "-".into(),
+                    "-".into(),
+                    format!("NOT BELIEVED: {why}"),
+                ]);
+                values.push(json!({ "name": name, "signed": false, "why": why }));
+            }
+        }
+    }
+    let text = if rows.is_empty() {
+        "there are no reports; haven drill makes one\n".to_owned()
+    } else {
+        words::table(["DRILL", "LEVEL", "COPY", "POINT", "ASSETS", "VERDICT"], &rows)
+    };
+    context.answer(&json!({ "drills": values }), &text)
+}

@@ -1,0 +1,301 @@
+//! A drill of one copy.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    sync::{Mutex, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use haven_format::Keys;
+use haven_point::{Folder, Point, check, manifest::Kind, open};
+use haven_recover::{
+    Error,
+    drill::{Known, Scratch, Steps},
+    lay::{self, Inventory},
+    proof::{self, BrokenAsset, Report},
+    target,
+};
+use jiff::Timestamp;
+
+use super::Args;
+use crate::{
+    cli::{
+        Context, ask,
+        recover::{is_photo, pooled},
+    },
+    origin::{Open, Origin},
+    report::{Code, Trouble},
+    wire, words,
+};
+
+/// What came of it.
+pub struct Drilled {
+    pub report: Report,
+    /// The list for beside it.
+    pub proven: Vec<u8>,
+    pub keys: Option<Keys>,
+    /// It could not even be opened, and why.
+    pub unreached: bool,
+    pub code: Code,
+}
+
+pub fn drill(context: &Context, args: &Args, origin: &Origin) -> Result<Drilled, Trouble> {
+    let begun = Instant::now();
+    let started = Timestamp::now();
+    let mut report = Report {
+        haven_drill: proof::VERSION,
+        level: args.level,
+        library: String::new(),
+        copy: origin.name.clone(),
+        kind: origin.kind.to_owned(),
+        point: None,
+        taken: None,
+        age_seconds: None,
+        started,
+        finished: started,
+        host: wire::host(),
+        haven: env!("CARGO_PKG_VERSION").to_owned(),
+        ok: false,
+        steps: Vec::new(),
+        assets: 0,
+        proven: 0,
+        bytes: 0,
+        seconds_to_first_photo: None,
+        seconds_to_complete: 0.0,
+        broken: Vec::new(),
+        regenerable: 0,
+        without_row: 0,
+        proven_sha256: String::new(),
+    };
+    let runtime = wire::runtime()?;
+    let mut steps = Steps::default();
+    let opened = origin.open(context, &runtime, &args.key);
+    let (mut unreached, mut code, mut keys, mut proven) = (false, Code::Damaged, None, Vec::new());
+    match &opened {
+        Err(trouble) => {
+            let why: Vec<&str> = std::iter::once(&trouble.what).chain(&trouble.because).map(String::as_str).collect();
+            steps.note("open", false, why.join(": "), begun.elapsed());
+            (unreached, code) = (true, trouble.code);
+        }
+        Ok(opened) => {
+            let how = if opened.is_cold() { "as on a fresh machine, for reading only" } else { "the folder is there" };
+            steps.note("open", true, how, opened.took);
+            keys.clone_from(&opened.keys);
+            let mut look = Look { context, args, begun, steps: &mut steps, report: &mut report };
+            proven = look.through(opened);
+        }
+    }
+    drop(opened);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let list = proof::list(proven);
+    report.library = keys.as_ref().map(|keys| keys.library().to_string()).unwrap_or_default();
+    report.ok = steps.ok() && report.broken.is_empty();
+    report.steps = steps.0;
+    report.proven_sha256 = proof::sha256(&list);
+    report.finished = Timestamp::now();
+    report.seconds_to_complete = begun.elapsed().as_secs_f64();
+    Ok(Drilled { report, proven: list, keys, unreached, code })
+}
+
+struct Look<'a> {
+    context: &'a Context,
+    args: &'a Args,
+    begun: Instant,
+    steps: &'a mut Steps,
+    report: &'a mut Report,
+}
+
+impl Look<'_> {
+    /// Everything after the opening; the SHA-1s of what was read and right.
+    fn through(&mut self, opened: &Open) -> Vec<haven_point::immich::Sha1> {
+        let Some(point) = self.point(opened) else { return Vec::new() };
+        let parts = self.steps.run("dump", || point.verify_parts().map(|()| ((), "whole, by its SHA-256".to_owned())));
+        if parts.is_none() || point.manifest.kind != Kind::Immich {
+            return Vec::new();
+        }
+        let (Some(dump), Some(media)) = (point.dump(), point.media()) else {
+            self.steps.note(
+                "rows",
+                false,
+                "the files of this point are not there, or it has no database",
+                Duration::ZERO,
+            );
+            return Vec::new();
+        };
+        let Some(known) = self.rows(&point, &dump) else { return Vec::new() };
+        self.report.assets = known.promised().count() as u64;
+        match self.args.level {
+            0 => self.sampled(&known, &media),
+            1 => self.all(&known, &media),
+            _ => self.brought_back(&known, &point, &dump, &media),
+        }
+    }
+
+    fn point(&mut self, opened: &Open) -> Option<Point> {
+        let (args, now) = (self.args, Timestamp::now());
+        let point = self.steps.run("point", || {
+            let point = open(&opened.root, args.point.as_deref(), args.of.as_deref())?;
+            let said = format!("{} is complete{}", point.name(), if point.sealed { " and sealed" } else { "" });
+            Ok::<_, haven_point::Error>((point, said))
+        })?;
+        let age = now.as_second() - point.manifest.taken.as_second();
+        self.report.point = Some(point.name().to_owned());
+        self.report.taken = Some(point.manifest.taken);
+        self.report.age_seconds = Some(age);
+        if let Some(most) = self.args.max_age.filter(|most| age > most.as_secs() as i64) {
+            let said = format!("the newest point is {age} s old, and {} s is what may be", most.as_secs());
+            self.steps.note("age", false, said, Duration::ZERO);
+        }
+        Some(point)
+    }
+
+    fn rows(&mut self, point: &Point, dump: &Path) -> Option<Known> {
+        self.steps.run("rows", || {
+            let known = Known::read(&point.manifest, dump)?;
+            let counted = point.manifest.database.as_ref().map(|database| &database.rows);
+            let unlike = known
+                .catalogue
+                .walked
+                .rows
+                .iter()
+                .find(|(name, rows)| counted.is_some_and(|counted| counted.get(*name) != Some(rows)));
+            if let Some((name, rows)) = unlike {
+                return Err(Error::Nothing(format!("{name} has {rows} rows in the dump, and others were counted")));
+            }
+            let rows: u64 = known.catalogue.walked.rows.values().sum();
+            Ok::<_, Error>((known, format!("{rows} in the dump, as many as were counted")))
+        })
+    }
+
+    /// Reads and compares; notes what is broken, and when the first photo had come.
+    fn compare(&mut self, name: &str, known: &Known, folder: &Path) -> Option<check::Report> {
+        let bar = ask::progress_bar("drill");
+        let (begun, first) = (self.begun, Mutex::new(None));
+        let told = |progress: check::Progress| {
+            if progress.bytes > 0
+                && let Ok(mut first) = first.lock()
+            {
+                first.get_or_insert_with(|| begun.elapsed().as_secs_f64());
+            }
+            bar.set_message(format!("{} of {} assets, {}", progress.assets, progress.of, words::bytes(progress.bytes)));
+        };
+        let parallel = self.args.parallel;
+        let report = self.steps.run(name, || {
+            let checked = pooled(parallel, || known.check(&Folder(folder.to_owned()), &told));
+            let checked = checked.map_err(|trouble| std::io::Error::other(trouble.what)).and_then(|checked| checked)?;
+            let said = format!("{} compared by SHA-1, {}", checked.assets, words::bytes(checked.bytes));
+            Ok::<_, std::io::Error>((checked, said))
+        });
+        bar.finish_and_clear();
+        let report = report?;
+        if self.report.seconds_to_first_photo.is_none() {
+            self.report.seconds_to_first_photo = first.into_inner().ok().flatten();
+        }
+        self.report.broken.extend(report.broken.iter().map(BrokenAsset::from));
+        self.report.bytes += report.bytes;
+        Some(report)
+    }
+
+    fn sampled(&mut self, known: &Known, media: &Path) -> Vec<haven_point::immich::Sha1> {
+        let absent = self.steps.run("walk", || {
+            let absent = known.absent(&Folder(media.to_owned()));
+            let there = known.promised().count() - absent.len();
+            Ok::<_, Error>((absent, format!("{there} of {} have their file", known.promised().count())))
+        });
+        self.report.broken.extend(absent.unwrap_or_default());
+        let seed = Timestamp::now().as_second() as u64;
+        let some = known.sample(self.args.sample, seed);
+        let before = self.report.broken.len();
+        let Some(_) = self.compare("sample", &some, media) else { return Vec::new() };
+        // What is not there was told already.
+        let new = self.report.broken.split_off(before);
+        let unknown = |broken: &BrokenAsset| !self.report.broken.iter().any(|told| told.id == broken.id);
+        let new: Vec<BrokenAsset> = new.into_iter().filter(unknown).collect();
+        self.report.broken.extend(new);
+        let proven = some.proven(&self.report.broken);
+        self.report.proven = proven.len() as u64;
+        proven
+    }
+
+    fn all(&mut self, known: &Known, media: &Path) -> Vec<haven_point::immich::Sha1> {
+        let Some(checked) = self.compare("assets", known, media) else { return Vec::new() };
+        self.report.regenerable = checked.regenerable.len() as u64;
+        self.report.without_row = checked.without_row.len() as u64;
+        let proven = known.proven(&self.report.broken);
+        self.report.proven = proven.len() as u64;
+        proven
+    }
+
+    fn brought_back(
+        &mut self,
+        known: &Known,
+        point: &Point,
+        dump: &Path,
+        media: &Path,
+    ) -> Vec<haven_point::immich::Sha1> {
+        let within = self.args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+        let scratch = tempfile::Builder::new().prefix("haven-drill-").tempdir_in(&within);
+        let Some(scratch) = self.steps.run("scratch", || scratch.map(|made| (made, within.display().to_string())))
+        else {
+            return Vec::new();
+        };
+        let (stop, parallel, before) = (AtomicBool::new(false), self.args.parallel, self.begun.elapsed());
+        let bar = ask::progress_bar("files");
+        let laid = self.steps.run("files", || {
+            let inventory = Inventory::of(media, &|_| true)?;
+            if lay::room(scratch.path()).is_some_and(|room| room < inventory.bytes) {
+                let what = format!("{} has no room for {}", within.display(), words::bytes(inventory.bytes));
+                return Err(Error::Unfit { what, next: "--scratch DIR".into() });
+            }
+            let told = |progress: lay::Progress| {
+                bar.set_message(format!("{} of {}", words::bytes(progress.bytes), words::bytes(progress.bytes_total)));
+            };
+            let laid = pooled(parallel, || lay::lay(media, &inventory, scratch.path(), &stop, &is_photo, &told));
+            let laid = laid.map_err(|trouble| Error::Nothing(trouble.what)).and_then(|laid| laid)?;
+            let said = format!("{} came back, {}", words::count(laid.files as usize, "file"), words::bytes(laid.bytes));
+            Ok((laid, said))
+        });
+        bar.finish_and_clear();
+        let Some(laid) = laid else { return Vec::new() };
+        self.report.seconds_to_first_photo = laid.first.map(|first| (before + first).as_secs_f64());
+        let proven = self.all(known, scratch.path());
+        self.database(point, dump, scratch.path(), &stop);
+        proven
+    }
+
+    fn database(&mut self, point: &Point, dump: &Path, files: &Path, stop: &AtomicBool) {
+        let server = self.args.server();
+        let bar = ask::progress_bar("database");
+        let restored = self.steps.run("database", || {
+            let told = &mut |doing: &str| bar.set_message(doing.to_owned());
+            let (scratch, restored) =
+                Scratch::restore(&point.manifest, dump, point.roles().as_deref(), server.as_ref(), stop, told)?;
+            let said = format!("{} rows in {} tables, as many as were counted", restored.rows, restored.tables);
+            Ok::<_, Error>((scratch, said))
+        });
+        bar.finish_and_clear();
+        let Some(scratch) = restored else { return };
+        self.steps.run("indexes", || match scratch.amcheck()? {
+            None => Ok(((), "not looked at: the server has no amcheck".to_owned())),
+            Some((count, broken)) if broken.is_empty() => Ok(((), format!("{count} looked through"))),
+            Some((_, broken)) => Err(Error::Nothing(broken.join("; "))),
+        });
+        let Some(hook) = &self.args.hook else { return };
+        let quiet = self.context.json;
+        self.steps.run("hook", || {
+            let mut command = Command::new("/bin/sh");
+            command.arg("-c").arg(hook).env("HAVEN_DRILL_FILES", files).env("HAVEN_DRILL_POINT", point.name());
+            command.env("HAVEN_DRILL_DATABASE", &scratch.reach.database);
+            command.env("HAVEN_DRILL_DATABASE_NAME", target::name(&scratch.reach).unwrap_or_default());
+            if let Some(immich) = &point.manifest.immich {
+                command.env("HAVEN_DRILL_IMMICH", &immich.version);
+                command.env("HAVEN_DRILL_MEDIA_LOCATION", &immich.media_location);
+            }
+            // Standard output is for reports.
+            command.stdin(Stdio::null()).stdout(if quiet { Stdio::null() } else { Stdio::from(std::io::stderr()) });
+            let status = command.status()?;
+            if status.success() { Ok(((), status.to_string())) } else { Err(std::io::Error::other(status.to_string())) }
+        });
+    }
+}

@@ -1,0 +1,93 @@
+//! Single assets, albums, users or folders, to a directory with the rows that belong to them.
+
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::atomic::AtomicBool};
+
+use haven_point::{Folder, Point};
+use haven_recover::{
+    Error,
+    drill::Known,
+    lay::{self, Inventory},
+    pick::{self, Wish},
+};
+use serde_json::json;
+
+use super::{Args, is_photo, no_files, pooled, trouble};
+use crate::{
+    cli::Context,
+    report::{Code, Trouble, UNTOUCHED},
+    words,
+};
+
+/// What the database says of them.
+const ROWS: &str = "rows.json";
+
+pub fn wishes(args: &Args) -> Vec<Wish> {
+    let assets = args.asset.iter().cloned().map(Wish::Asset);
+    let albums = args.album.iter().cloned().map(Wish::Album);
+    let users = args.user.iter().cloned().map(Wish::User);
+    let paths = args.path.iter().cloned().map(Wish::Path);
+    assets.chain(albums).chain(users).chain(paths).collect()
+}
+
+pub fn run(context: &Context, args: &Args, point: &Point, wishes: &[Wish]) -> Result<(), Trouble> {
+    let usage = |what: &str| Trouble::new(Code::Usage, what).meaning(UNTOUCHED);
+    let Some(to) = &args.to else { return Err(usage("--to says where the photos are to come back")) };
+    if args.database.is_some() {
+        return Err(usage("single photos come back to a directory, not to a database")
+            .next(format!("their rows come along, in {ROWS}")));
+    }
+    let media = point.media().ok_or_else(|| no_files(point))?;
+    let dump = point.dump().ok_or_else(|| usage("the point has no database that could say which photos these are"))?;
+    let known = Known::read(&point.manifest, &dump).map_err(|error| trouble(&error))?;
+    let files = Folder(media.clone());
+    let chosen =
+        pick::choose(&dump, &known.catalogue, &known.paths, &files, wishes).map_err(|error| trouble(&error))?;
+    if !args.dry_run && lay::occupied(to).map_err(|error| trouble(&error))? {
+        return Err(Trouble::new(Code::Occupied, format!("{} is not empty", to.display()))
+            .meaning(UNTOUCHED)
+            .next("name an empty directory, or one that does not exist"));
+    }
+    let wanted: BTreeSet<PathBuf> = chosen.files.iter().map(PathBuf::from).collect();
+    let inventory = Inventory::only(&media, &wanted).map_err(|error| trouble(&error))?;
+    let verb = if args.dry_run { "would bring back" } else { "brought back" };
+    let mut value = json!({ "point": point.name(), "to": to, "dry_run": args.dry_run, "assets": chosen.assets,
+                            "files": inventory.files(), "bytes": inventory.bytes, "missing": chosen.missing });
+    let text = format!(
+        "{verb} {}, {}, {}, {} {}\n",
+        words::count(chosen.assets.len(), "asset"),
+        words::count(inventory.files() as usize, "file"),
+        words::bytes(inventory.bytes),
+        if args.dry_run { "to" } else { "with their rows, to" },
+        to.display()
+    );
+    if args.dry_run {
+        return context.answer(&value, &text);
+    }
+    let laid = pooled(args.parallel, || lay::lay(&media, &inventory, to, &AtomicBool::new(false), &is_photo, &|_| ()))?;
+    let laid = laid.map_err(|error| trouble(&error))?;
+    let rows = serde_json::to_vec_pretty(&chosen.rows).unwrap_or_default();
+    let path = to.join(ROWS);
+    fs::write(&path, rows).map_err(|source| trouble(&Error::Write { path, source }))?;
+    // Compared with what the database says of them, as everything that comes back is.
+    let mut known = known;
+    known.catalogue.assets.retain(|asset| chosen.assets.contains(&asset.id));
+    known.catalogue.beside.clear();
+    let checked = pooled(args.parallel, || known.check(&Folder(to.clone()), &|_| ()))?;
+    let checked = checked.map_err(|source| trouble(&Error::Read { path: to.clone(), source }))?;
+    value["failed"] = json!(laid.failed);
+    value["broken"] = json!(checked.broken);
+    context.answer(&value, &text)?;
+    if laid.failed.is_empty() && checked.good() {
+        return Ok(());
+    }
+    let mut bad = Trouble::new(
+        Code::Damaged,
+        format!("{} of them did not come back right", checked.broken.len().max(laid.failed.len())),
+    )
+    .meaning("the others are there, and match; the point is as it was")
+    .next("haven recover --from REPLICA    looks in another copy");
+    for broken in checked.broken.iter().take(5) {
+        bad = bad.because(format!("{} {}", broken.id, broken.path));
+    }
+    Err(bad)
+}

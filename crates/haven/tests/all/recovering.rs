@@ -1,0 +1,186 @@
+//! The way back, on real mounts and with a real PostgreSQL: recovery, drills, what is known of a photo, and the way out.
+
+use std::{fs, path::Path, process::Command};
+
+use haven_testkit::postgres::Cluster;
+use serde_json::Value;
+
+use crate::{
+    mounted::Mount,
+    points::{immich, json, sha1, upload},
+    run::{Machine, Said},
+};
+
+/// An Immich with 20 photos, a point of it, and two photos that came later.
+fn scene() -> Option<(Machine, Cluster)> {
+    let (machine, cluster) = immich("")?;
+    let more = format!("[library]\nurl = \"{}\"\n[mount]\npoint = \"{}\"\n", machine.text("lib"), machine.text("m"));
+    let settings = fs::read_to_string(machine.path("haven.toml")).unwrap();
+    machine.write("haven.toml", settings + &more);
+    Some((machine, cluster))
+}
+
+fn with_point(machine: &Machine, cluster: &Cluster) -> String {
+    upload(machine, cluster, 0..20);
+    let taken = machine.run("backup run --json");
+    assert_eq!(taken.exit, 0, "{}", taken.err);
+    upload(machine, cluster, 20..22);
+    fs::remove_file(machine.path("m/immich/upload/3.jpg")).unwrap();
+    json(&taken)["point"].as_str().unwrap().to_owned()
+}
+
+fn run(machine: &Machine, line: &str, database: &str) -> Said {
+    machine.said(machine.command(line).args(["--database", database]))
+}
+
+fn photos(folder: &Path) -> usize {
+    let all = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    all.filter(|name| name.to_string_lossy().ends_with(".jpg")).count()
+}
+
+#[test]
+fn a_point_comes_back_from_the_store_alone_and_in_place_and_nothing_is_overwritten() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    let point = with_point(&machine, &cluster);
+    let second = cluster.reach("second");
+
+    let planned = json(&run(&machine, "recover --from @lib --to @back --dry-run --json", &second));
+    assert_eq!((&planned["files"]["files"], &planned["database"]["impossible"]), (&21.into(), &Value::Null));
+    assert!(!machine.path("back").exists());
+
+    let back = run(&machine, "recover --from @lib --to @back --json", &second);
+    assert_eq!(back.exit, 0, "{}", back.err);
+    let back = json(&back);
+    assert_eq!((&back["point"], &back["checked"]["assets"]), (&point.as_str().into(), &20.into()));
+    assert_eq!(back["checked"]["broken"], serde_json::json!([]));
+    assert_eq!(photos(&machine.path("back/upload")), 20);
+    assert_eq!(fs::read_to_string(machine.path("back/upload/3.jpg")).unwrap(), "photo 3");
+    assert_eq!(cluster.sql("second", "SELECT count(*) FROM asset"), "20");
+    for folder in ["library", "profile", "thumbs", "encoded-video", "backups"] {
+        assert!(machine.path("back").join(folder).join(".immich").exists(), "{folder}");
+    }
+    assert!(!machine.path("back/.haven-recover.json").exists());
+
+    // In the mount, where something is: only beside it.
+    let refused = run(&machine, "recover --to @m/immich", &cluster.reach("immich"));
+    assert!(refused.exit == 7 && refused.err.contains("--aside"), "{}", refused.err);
+    let done = run(&machine, "recover --to @m/immich --aside --json", &cluster.reach("immich"));
+    assert_eq!(done.exit, 0, "{}", done.err);
+    assert_eq!(photos(&machine.path("m/immich/upload")), 20);
+    let aside = json(&done)["set_aside"].as_str().unwrap().replace("[DIR]", &machine.text(""));
+    assert_eq!(photos(&Path::new(&aside).join("upload")), 21);
+    let old = json(&done)["database"]["set_aside"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (cluster.sql("immich", "SELECT count(*) FROM asset"), cluster.sql(&old, "SELECT count(*) FROM asset")),
+        ("20".into(), "22".into())
+    );
+}
+
+#[test]
+fn nothing_comes_back_below_a_mount_point_at_which_nothing_is_mounted() {
+    let Some((machine, _cluster)) = scene() else { return };
+    fs::create_dir(machine.path("m")).unwrap();
+    let refused = machine.run("recover --from @lib --to @m/immich");
+    assert!(refused.exit == 7 && refused.err.contains("nothing is mounted"), "{}", refused.err);
+    assert_eq!(fs::read_dir(machine.path("m")).unwrap().count(), 0);
+}
+
+#[test]
+fn single_photos_come_back_with_their_rows() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    with_point(&machine, &cluster);
+    let id = |number: u32| {
+        cluster.sql("immich", &format!("SELECT id FROM asset WHERE \"originalPath\" LIKE '%/{number}.jpg'"))
+    };
+    let three = machine.run(&format!("recover --asset {} --path upload/7.jpg --to @some --json", id(3)));
+    assert_eq!(three.exit, 0, "{}", three.err);
+    assert_eq!((photos(&machine.path("some/upload")), json(&three)["assets"].as_array().unwrap().len()), (2, 2));
+    let rows: Value = serde_json::from_slice(&fs::read(machine.path("some/rows.json")).unwrap()).unwrap();
+    assert_eq!(rows["asset"].as_array().unwrap().len(), 2);
+    let all = machine.run("recover --user a@example.org --to @theirs --dry-run --json");
+    assert_eq!(json(&all)["files"], 20, "{}", all.err);
+    let none = machine.run("recover --album Holidays --to @none");
+    assert!(none.exit == 7 && none.err.contains("no album Holidays"), "{}", none.err);
+    assert!(!machine.path("none").exists() && !machine.path("theirs").exists());
+}
+
+#[test]
+fn drills_prove_what_is_right_and_name_what_is_damaged_deleted_and_swapped() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    let point = with_point(&machine, &cluster);
+    for (level, proven) in [(0, 1), (1, 20), (2, 20)] {
+        let done = machine.run(&format!("drill --level {level} --json"));
+        assert_eq!(done.exit, 0, "{}{}", done.out, done.err);
+        let report = &json(&done)["report"];
+        assert_eq!(
+            (&report["ok"], &report["proven"], &report["point"]),
+            (&true.into(), &proven.into(), &point.as_str().into())
+        );
+    }
+    let old = machine.run("drill --max-age 0s --json");
+    // It was taken in this very second, or it is too old.
+    assert!([0, 6].contains(&old.exit), "{}", old.err);
+
+    // The same point as a copy brought it back, with three photos that are not what they were.
+    let copied = |from: &str, to: &str| {
+        fs::create_dir_all(machine.path(to)).unwrap();
+        let done = Command::new("cp").arg("-a").arg(machine.path(from)).arg(machine.path(to)).status().unwrap();
+        assert!(done.success());
+    };
+    copied(&format!("m/.snapshots/{point}/immich"), "copy");
+    copied(&format!("m/.haven/points/{point}"), "copy/.haven/points");
+    let good = machine.run("drill --level 1 --copy @copy --json");
+    assert_eq!(good.exit, 0, "{}", good.err);
+    let file = |number: u32| machine.path(&format!("copy/immich/upload/{number}.jpg"));
+    fs::write(file(1), "photo l").unwrap();
+    fs::remove_file(file(2)).unwrap();
+    fs::write(file(4), "photo 5").unwrap();
+    let bad = machine.run("drill --level 1 --copy @copy --json");
+    assert_eq!(bad.exit, 6, "{}", bad.err);
+    let report = &json(&bad)["report"];
+    assert_eq!((&report["ok"], &report["proven"]), (&false.into(), &17.into()));
+    let mut broken: Vec<_> =
+        report["broken"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap().to_owned()).collect();
+    broken.sort();
+    assert_eq!(broken, ["/data/upload/1.jpg", "/data/upload/2.jpg", "/data/upload/4.jpg"]);
+
+    let listed = json(&machine.run("drill list --json"));
+    let drills = listed["drills"].as_array().unwrap();
+    assert!(drills.len() >= 5 && drills.iter().all(|drill| drill["signed"] == true), "{listed}");
+
+    let explained = json(&machine.run("explain @m/immich/upload/5.jpg --json"));
+    assert_eq!(explained["points"], serde_json::json!([point]));
+    let copies = explained["copies"].as_array().unwrap();
+    assert!(copies.len() == 3 && copies.iter().all(|copy| copy["verdict"] == "matches"), "{explained}");
+    let damaged = machine.run("explain /data/upload/1.jpg --json");
+    assert_eq!(damaged.exit, 6, "{}", damaged.err);
+    let unknown = machine.run("explain nobody.jpg");
+    assert_eq!(unknown.exit, 7, "{}", unknown.err);
+}
+
+#[test]
+fn the_way_out_needs_nothing_of_ours() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    with_point(&machine, &cluster);
+    let out = machine.run("backup export --to @out --json");
+    assert_eq!(out.exit, 0, "{}", out.err);
+    let sums =
+        Command::new("sha256sum").args(["--quiet", "-c", "SHA256SUMS"]).current_dir(machine.path("out")).status();
+    assert!(sums.unwrap().success());
+    let list = fs::read_to_string(machine.path("out/SHA256SUMS")).unwrap();
+    assert_eq!(list.lines().count(), 25, "20 photos, a sentinel, and what is beside them: {list}");
+    cluster.sql("postgres", "CREATE DATABASE plain");
+    let sql = machine.path("out/database.sql");
+    let mut psql = Command::new(cluster.programs().join("psql"));
+    let done = psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &cluster.reach("plain"), "-f"]).arg(sql).output();
+    let done = done.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let checksum = "SELECT encode(checksum, 'hex') FROM asset WHERE \"originalPath\" = '/data/upload/9.jpg'";
+    assert_eq!(cluster.sql("plain", checksum), sha1("photo 9"));
+    let again = machine.run("backup export --to @out");
+    assert!(again.exit == 7 && again.err.contains("--resume"), "{}", again.err);
+}
