@@ -60,6 +60,7 @@ pub struct Stack {
     /// `None` while the store answers.
     pub trouble: watch::Receiver<Option<Trouble>>,
     retry: Arc<Retry>,
+    bucket: Option<Arc<S3>>,
 }
 
 impl Stack {
@@ -70,7 +71,12 @@ impl Stack {
         let (limited, limits) = Limit::new(Arc::new(metered), &options.limit);
         let retry = Arc::new(Retry::new(Arc::new(limited), options.retry.clone()));
         let trouble = retry.trouble();
-        Self { store: retry.clone(), meter, limits, trouble, retry }
+        Self { store: retry.clone(), meter, limits, trouble, retry, bucket: None }
+    }
+
+    /// The store's clock minus this machine's, seconds, as its last answer told; `None` where none has told.
+    pub fn skew_seconds(&self) -> Option<i64> {
+        self.bucket.as_ref()?.skew_seconds()
     }
 
     /// The same store, limits, counts and trouble, asked with other patience: uploads of a mount wait
@@ -87,7 +93,10 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<DynStore, OpenError> {
 
 /// Opens a decorated store together with the handles of its decorators.
 pub fn open_stack(url: &str, options: &StoreOptions) -> Result<Stack, OpenError> {
-    Ok(Stack::over(open_bare(url, options)?, options))
+    Ok(match Bare::open(url, options)? {
+        Bare::S3(s3) => Stack { bucket: Some(s3.clone()), ..Stack::over(s3, options) },
+        Bare::Other(store) => Stack::over(store, options),
+    })
 }
 
 /// Opens a store without decorators.

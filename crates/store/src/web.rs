@@ -125,13 +125,7 @@ pub(crate) fn excerpt(body: &[u8]) -> String {
 impl Http {
     /// Trusts the system's roots and those in `ca_file` (PEM). The error says what is wrong with either.
     pub(crate) fn new(https: bool, ca_file: Option<&Path>) -> Result<Self, String> {
-        let roots = if https { roots(ca_file)? } else { RootCertStore::empty() };
-        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls(https, ca_file)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -189,6 +183,18 @@ impl Http {
         let body = first.unwrap_or_else(|| whole.freeze());
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
+}
+
+/// How TLS is spoken with anybody: the system's roots and those in `ca_file` (PEM) are trusted, and nobody where `https`
+/// is false. The error says what is wrong with either.
+pub fn tls(https: bool, ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+    let roots = if https { roots(ca_file)? } else { RootCertStore::empty() };
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
