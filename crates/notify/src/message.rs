@@ -1,0 +1,65 @@
+//! What is told: a value that every channel renders in its own way.
+
+use serde::{Deserialize, Serialize};
+
+/// How much it matters. The order is the order of weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Good to know: something is well again, a report.
+    Info,
+    /// Look at it in the next days.
+    Warning,
+    /// The photos are less safe than they should be.
+    Critical,
+}
+
+impl Severity {
+    /// A sign that says it without words or colours.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Info => "✓",
+            Self::Warning => "⚠",
+            Self::Critical => "✖",
+        }
+    }
+
+    /// As settings and JSON call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// Something to be told to people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Made by whoever tells it, the same each time the same thing is told: letters, digits and `-`.
+    pub id: String,
+    pub severity: Severity,
+    /// One line.
+    pub title: String,
+    /// What it means and what to do; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub body: String,
+    /// The end of a log, as it was written; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log: String,
+    /// Which machine tells it.
+    pub host: String,
+}
+
+impl Message {
+    /// The first line: sign, title, machine.
+    pub fn head(&self) -> String {
+        format!("{} {} ({})", self.severity.sign(), self.title, self.host)
+    }
+
+    /// All but the log, as plain text.
+    pub fn plain(&self) -> String {
+        if self.body.is_empty() { self.head() } else { format!("{}\n{}", self.head(), self.body) }
+    }
+}

@@ -1,0 +1,4 @@
+mod delivery;
+mod fake;
+mod mail;
+mod services;
