@@ -1,6 +1,11 @@
 //! `haven doctor`: is everything here that a library needs? Leaves nothing behind.
 
-use std::{fs, path::Path};
+mod units;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use haven_store::probe::{self, ProbeError, Report};
 use rustix::fs::Access;
@@ -13,17 +18,24 @@ use crate::{
     words,
 };
 
-/// Check this machine and the store: FUSE, cache directory, clock, bucket
+/// Check this machine, the store, and systemd's units
+///
+/// FUSE, the cache directory, the clock; what the bucket really honours, and what the key may do to replicas. With
+/// --units: the unit files that mount, copy and tell of trouble, for mistakes by which photos are lost or a loss passes
+/// unseen (a timer that fires at 00:03 and not at 3, a restart that hides failures, an alert that is never sent).
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven doctor                      this machine\n  haven doctor s3://photos/haven    and the bucket"
+    after_help = "Examples:\n  haven doctor                      this machine\n  haven doctor s3://photos/haven    and the bucket\n  haven doctor --units              this machine's units that have to do with photos\n  haven doctor --units ./units      all units of a directory"
 )]
 pub struct Args {
     #[command(flatten)]
     url: UrlArg,
     /// Check this cache directory
     #[arg(long, value_name = "DIR", env = "HAVEN_CACHE", hide_env = true)]
-    cache: Option<std::path::PathBuf>,
+    cache: Option<PathBuf>,
+    /// Audit unit files and nothing else: those of DIR, or of this machine
+    #[arg(long, value_name = "DIR", num_args = 0.., conflicts_with = "cache")]
+    units: Option<Vec<PathBuf>>,
 }
 
 /// How a check went.
@@ -66,9 +78,17 @@ impl Finding {
     }
 }
 
-pub fn run(context: Result<Context, Trouble>, args: Args) -> Result<(), Trouble> {
+pub fn run(context: Result<Context, Trouble>, json: bool, args: Args) -> Result<(), Trouble> {
+    if let Some(directories) = &args.units {
+        // Units are looked at where settings are wrong, too.
+        let context = context.or_else(|_| Ok(Context { config: crate::config::Config::from_text("", "")?, json }))?;
+        return units::run(&context, directories);
+    }
     let context = context?;
     let config = &context.config;
+    if let Some(directory) = args.url.named().map(Path::new).filter(|path| units::holds_units(path)) {
+        return units::run(&context, &[directory.to_owned()]);
+    }
     let mut findings = vec![Finding::ok(
         "settings",
         match &config.from {
@@ -84,6 +104,9 @@ pub fn run(context: Result<Context, Trouble>, args: Args) -> Result<(), Trouble>
         findings.extend(wait(async { Ok(store(&url, config).await) })?);
     }
     findings.extend(config.copies.iter().map(|(name, copy)| third_copy(name, copy)));
+    for (name, replica) in &config.replicas {
+        findings.push(wait(async { Ok(copy(name, &replica.own).await) })?);
+    }
     let text: String = findings.iter().map(line).collect();
     context.answer(&serde_json::json!({ "findings": findings }), &text)?;
     let failed = findings.iter().filter(|finding| finding.verdict == Verdict::Fail).count();
@@ -94,15 +117,25 @@ pub fn run(context: Result<Context, Trouble>, args: Args) -> Result<(), Trouble>
         .next("mend what the list above says"))
 }
 
-fn line(finding: &Finding) -> String {
+/// A word in its colour, padded.
+fn paint(word: &str) -> String {
     let colour = report::colour(std::io::IsTerminal::is_terminal(&std::io::stdout()));
-    let (word, paint) = match finding.verdict {
-        Verdict::Ok => ("ok", "\x1b[32m"),
-        Verdict::Warn => ("warn", "\x1b[33m"),
-        Verdict::Fail => ("FAIL", "\x1b[31m"),
+    let paint = match word {
+        "ok" => "\x1b[32m",
+        "warn" => "\x1b[33m",
+        _ => "\x1b[31m",
     };
     let (on, off) = if colour { (paint, "\x1b[0m") } else { ("", "") };
-    let mut out = format!("{on}{word:<5}{off} {:<12} {}\n", finding.check, finding.says);
+    format!("{on}{word:<5}{off}")
+}
+
+fn line(finding: &Finding) -> String {
+    let word = match finding.verdict {
+        Verdict::Ok => "ok",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "FAIL",
+    };
+    let mut out = format!("{} {:<12} {}\n", paint(word), finding.check, finding.says);
     if !finding.next.is_empty() {
         out += &format!("      {:<12} next: {}\n", "", finding.next);
     }
@@ -226,6 +259,35 @@ async fn store(url: &str, config: &crate::config::Config) -> Vec<Finding> {
         Err(trouble) => Finding::of("library", &trouble),
     });
     findings
+}
+
+/// Whether whoever takes this machine over can take the copy away as well.
+async fn copy(name: &str, replica: &crate::replicas::Own) -> Finding {
+    const CHECK: &str = "replica";
+    if replica.url.starts_with("file://") || replica.url.starts_with('/') {
+        let says = format!("{name} is on this machine: who can delete the library's cache can delete it");
+        return Finding::ok(CHECK, says);
+    }
+    let report = match probe::probe_url(&replica.url, &replica.store).await {
+        Ok(report) => report,
+        Err(ProbeError::Store { store, source }) => {
+            return Finding::of(CHECK, &library::store_trouble(format!("{name}: {store} can't be used"), &source));
+        }
+        Err(error) => return Finding::new(CHECK, Verdict::Fail, format!("{name}: {error}")),
+    };
+    let honoured = |tried| report.findings.get(&tried) == Some(&probe::Finding::Honoured);
+    if replica.store.s3.lock.is_some() && honoured(probe::Trait::LockHolds) && honoured(probe::Trait::LockStays) {
+        return Finding::ok(CHECK, format!("{name}: what is written there is locked, and this key can't lift that"));
+    }
+    if !honoured(probe::Trait::DeleteVisible) {
+        return Finding::ok(CHECK, format!("{name}: this machine's key can't delete what is there"));
+    }
+    let hidden =
+        if honoured(probe::Trait::VersionsKept) { " (the store keeps versions: it only hides them)" } else { "" };
+    Finding::new(CHECK, Verdict::Warn, format!("{name}: this machine's key can delete the replica{hidden}")).next(format!(
+        "who takes this machine over takes both: a bucket made with Object Lock and replica.{name}.store.s3.lock = \"30d\", \
+         or another copy that pulls from elsewhere"
+    ))
 }
 
 /// A lock that was asked for and does not hold is worse than none: somebody relies on it.

@@ -97,7 +97,7 @@ pub async fn make(
 }
 
 /// A server is asked before it is trusted. Directories keep their promises; the tests of the store show it.
-async fn ensure_fit(url: &str, options: &StoreOptions) -> Result<(), Trouble> {
+pub async fn ensure_fit(url: &str, options: &StoreOptions) -> Result<(), Trouble> {
     if !["s3://", "sftp://", "webdav://", "webdavs://"].iter().any(|scheme| url.starts_with(scheme)) {
         return Ok(());
     }

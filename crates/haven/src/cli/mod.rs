@@ -21,6 +21,7 @@ pub mod recover;
 mod replica;
 mod restore;
 mod salvage;
+mod setup;
 mod snapshot;
 pub mod stat;
 mod status;
@@ -90,6 +91,7 @@ enum Command {
     Restore(restore::Args),
     Export(export::Args),
     Doctor(doctor::Args),
+    Setup(setup::Args),
     Bench(bench::Args),
     Config(config::Args),
     Completions(manual::CompletionsArgs),
@@ -118,6 +120,11 @@ pub struct UrlArg {
 }
 
 impl UrlArg {
+    /// What the command line or the environment names.
+    pub fn named(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
     pub fn get(&self, config: &Config) -> Result<String, Trouble> {
         self.url.clone().or_else(|| config.library.url.clone()).map(|url| absolute(&url)).ok_or_else(|| {
             Trouble::new(Code::Usage, "no library was named")
@@ -203,6 +210,7 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
     let context = || -> Result<Context, Trouble> {
         Ok(Context { config: Config::load(args.global.config.clone())?, json: args.global.json })
     };
+    let args_global = args.global.clone();
     match args.command {
         Command::Up(args) => up::run(&context()?, args, background),
         Command::Init(args) => wait(init::run(&context()?, args)),
@@ -225,7 +233,8 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Copy(args) => copy::run(&context()?, args),
         Command::Restore(args) => restore::run(&context()?, args),
         Command::Export(args) => export::run(&context()?, args),
-        Command::Doctor(args) => doctor::run(context(), args),
+        Command::Doctor(args) => doctor::run(context(), args_global.json, args),
+        Command::Setup(args) => setup::run(&context, &args_global, &Args::command(), args),
         Command::Bench(args) => bench::run(&context()?, args),
         Command::Config(args) => config::run(&context()?, args),
         Command::Completions(args) => manual::completions(args, Args::command()),

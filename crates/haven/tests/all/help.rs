@@ -27,6 +27,8 @@ fn the_whole_help() {
         "copy",
         "restore",
         "doctor",
+        "setup",
+        "setup systemd",
         "bench",
         "config",
         "completions",

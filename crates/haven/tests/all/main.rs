@@ -6,6 +6,7 @@ mod copies;
 mod export;
 mod help;
 mod keys;
+mod machine;
 mod making;
 mod mounted;
 mod museum;

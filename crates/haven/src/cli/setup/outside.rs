@@ -1,0 +1,185 @@
+//! The questions about others: the database, and who is told.
+
+use std::process::{Command, Stdio};
+
+use super::{
+    asker::{Asker, say},
+    finish::haven,
+    guided::Guide,
+};
+use crate::report::{Code, Trouble, UNTOUCHED};
+
+/// What a kind of channel is told by, beside its kind.
+struct Channel {
+    kind: &'static str,
+    fields: &'static [Field],
+    /// The setting that a secret goes into, and what is asked.
+    secret: Option<(&'static str, &'static str)>,
+}
+
+struct Field {
+    answer: &'static str,
+    setting: &'static str,
+    question: &'static str,
+}
+
+const fn field(answer: &'static str, setting: &'static str, question: &'static str) -> Field {
+    Field { answer, setting, question }
+}
+
+const CHANNELS: [Channel; 7] = [
+    Channel {
+        kind: "ntfy",
+        fields: &[field("tell.url", "url", "   its server"), field("tell.topic", "topic", "   the topic")],
+        secret: None,
+    },
+    Channel {
+        kind: "telegram",
+        fields: &[field("tell.chat", "chat", "   the chat's number")],
+        secret: Some(("token", "   the bot's token")),
+    },
+    Channel {
+        kind: "email",
+        fields: &[
+            field("tell.server", "server", "   the mail server"),
+            field("tell.tls", "tls", "   implicit, starttls or none"),
+            field("tell.user", "user", "   who logs in there"),
+            field("tell.from", "from", "   from whom"),
+            field("tell.to", "to", "   to whom"),
+        ],
+        secret: Some(("password", "   the password")),
+    },
+    Channel { kind: "discord", fields: &[], secret: Some(("hook", "   the webhook's whole URL")) },
+    Channel { kind: "slack", fields: &[], secret: Some(("hook", "   the webhook's whole URL")) },
+    Channel {
+        kind: "gotify",
+        fields: &[field("tell.url", "url", "   its server")],
+        secret: Some(("token", "   the application's token")),
+    },
+    Channel {
+        kind: "webhook",
+        fields: &[field("tell.url", "url", "   its URL")],
+        secret: Some(("key", "   the key that signs what is sent")),
+    },
+];
+
+impl Guide {
+    pub fn database(&mut self) -> Result<(), Trouble> {
+        let asker = std::mem::replace(&mut self.asker, Asker::Person);
+        let result = asker.until(|| self.ask_database(&asker));
+        self.asker = asker;
+        result
+    }
+
+    fn ask_database(&mut self, asker: &Asker) -> Result<(), Trouble> {
+        let local = std::path::Path::new("/run/postgresql").is_dir();
+        let usual = if local && asker.is_person() { "postgresql:///immich?host=/run/postgresql" } else { "none" };
+        let question = "Immich's database, as psql takes it (postgresql://user@host/immich), or none";
+        let url = asker.ask("database.url", question, Some(usual))?;
+        if url == "none" {
+            say("   no database: what is backed up is the files alone.");
+            return Ok(());
+        }
+        if url.split_once("://").and_then(|(_, rest)| rest.split_once('@')).is_some_and(|(who, _)| who.contains(':')) {
+            return Err(Trouble::new(Code::Usage, "a password has no place in the database's URL")
+                .meaning(UNTOUCHED)
+                .next("write it into ~/.pgpass (host:port:database:user:password), mode 600"));
+        }
+        let sql = "select case when to_regclass('public.asset') is null and to_regclass('public.assets') is null \
+                   then 'postgres' else 'immich' end";
+        let kind = psql(&url, sql)?;
+        let folder = asker.ask("database.folder", "   its files: a folder of the library", Some("immich"))?;
+        say(&format!(
+            "   it answers, and is {}.",
+            if kind == "immich" { "Immich's" } else { "not Immich's: it is dumped all the same" }
+        ));
+        self.set(&["backup", "immich", "kind"], &kind);
+        self.set(&["backup", "immich", "folder"], folder.trim_matches('/'));
+        self.set(&["backup", "immich", "database"], &url);
+        self.config().map(|_| ())
+    }
+
+    pub fn tell(&mut self) -> Result<(), Trouble> {
+        let asker = std::mem::replace(&mut self.asker, Asker::Person);
+        let untouched = self.document.clone();
+        let result = asker.until(|| {
+            self.document = untouched.clone();
+            self.ask_tell(&asker)
+        });
+        self.asker = asker;
+        result
+    }
+
+    fn ask_tell(&mut self, asker: &Asker) -> Result<(), Trouble> {
+        let kinds: Vec<&str> = CHANNELS.iter().map(|channel| channel.kind).collect();
+        let question = format!("By what? {}, or none", kinds.join(", "));
+        let kind = asker.ask("tell.kind", &question, Some(if asker.is_person() { "ntfy" } else { "none" }))?;
+        if kind == "none" {
+            say("   nobody. Look at `haven health` now and then, or set [alert] later.");
+            return Ok(());
+        }
+        let Some(channel) = CHANNELS.iter().find(|channel| channel.kind == kind) else {
+            return Err(Trouble::new(Code::Usage, format!("nobody can be told by {kind:?}"))
+                .meaning(UNTOUCHED)
+                .next(format!("one of {}, none", kinds.join(", "))));
+        };
+        self.set(&["alert", "owner", "kind"], &kind);
+        for Field { answer: name, setting, question } in channel.fields {
+            let default = match (kind.as_str(), *setting) {
+                ("ntfy", "url") => Some("https://ntfy.sh"),
+                ("email", "tls") => Some("implicit"),
+                _ => None,
+            };
+            let answer = asker.ask(name, question, default)?;
+            match *setting {
+                "to" => {
+                    let all: toml_edit::Array = answer.split([',', ' ']).filter(|to| !to.is_empty()).collect();
+                    self.set(&["alert", "owner", "to"], all);
+                }
+                setting => self.set(&["alert", "owner", setting], &answer),
+            }
+        }
+        if let Some((setting, question)) = channel.secret {
+            let given = asker.ask_secret("tell.secret_file", question)?;
+            if let Some(given) = given {
+                let file = self.keep_secret(&format!("{kind}-{setting}"), &format!("{}\n", *given))?;
+                self.set(&["alert", "owner", setting, "file"], file.display().to_string());
+            }
+        }
+        self.set(&["alert", "to"], toml_edit::Array::from_iter(["owner"]));
+        self.config()?;
+        say("   sending a test …");
+        let trial = tempfile::NamedTempFile::new().map_err(|error| {
+            Trouble::new(Code::Local, "no temporary file can be made").caused_by(&error).meaning(UNTOUCHED)
+        })?;
+        std::fs::write(trial.path(), self.document.to_string()).map_err(|error| {
+            Trouble::new(Code::Local, "no temporary file can be written").caused_by(&error).meaning(UNTOUCHED)
+        })?;
+        haven(trial.path(), &["alert", "test", "owner"], "the test message was not taken")?;
+        say("   it was taken. Did it arrive?");
+        Ok(())
+    }
+}
+
+/// One answer of the database.
+fn psql(url: &str, sql: &str) -> Result<String, Trouble> {
+    let done = Command::new("psql")
+        .args(["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--command", sql, url])
+        .env("PGCONNECT_TIMEOUT", "10")
+        .stdin(Stdio::null())
+        .output();
+    let done = done.map_err(|error| {
+        Trouble::new(Code::Local, "psql can't be run")
+            .caused_by(&error)
+            .meaning(UNTOUCHED)
+            .next("install the package postgresql-client")
+    })?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr).lines().take(3).collect::<Vec<_>>().join("\n");
+        return Err(Trouble::new(Code::Local, "the database does not answer")
+            .because(said)
+            .meaning(UNTOUCHED)
+            .next("correct the address; a password belongs into ~/.pgpass; locally pg_hba.conf decides who may"));
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}
