@@ -1,0 +1,164 @@
+# Written by nix/generate.py from crates/haven/src/haven.toml: change that, and run it again.
+# An option that is not set is not written, and then what stands in haven.toml holds.
+{ lib }:
+let
+  inherit (lib) mkOption types;
+  setting = type: default: description: mkOption {
+    type = types.nullOr type;
+    default = null;
+    defaultText = lib.literalMD default;
+    inherit description;
+  };
+  table = description: options: mkOption {
+    type = types.submodule { freeformType = types.attrsOf types.anything; inherit options; };
+    default = { };
+    inherit description;
+  };
+in
+{
+  library = table "What stands under [library]." {
+    url = setting types.str "none; for example `\"s3://photos/haven\"`" "Where the library is: s3://bucket/prefix, sftp://user@host/path, webdavs://user@host/path or file:///path. Then `haven mount` and all the other commands need no URL. (HAVEN_LIBRARY)";
+  };
+  key = table "What stands under [key]." {
+    passphrase_file = setting types.str "none; for example `\"/etc/haven/passphrase\"`" "How the library is unlocked. Set one of these, in this file or by HAVEN_PASSPHRASE_FILE, HAVEN_KEY_FILE, HAVEN_PASSPHRASE_COMMAND; else a systemd credential called haven-passphrase is looked for, then a terminal is asked. The passphrase itself has no place here.";
+    key_file = setting types.str "none; for example `\"/etc/haven/key\"`" "key_file";
+    passphrase_command = setting types.str "none; for example `\"pass show haven\"`" "A command whose first line of output is the passphrase, run by /bin/sh.";
+  };
+  mount = table "What stands under [mount]." {
+    point = setting types.str "none; for example `\"/mnt/photos\"`" "Where `haven mount` and `haven up` mount, if the command line does not say. (HAVEN_MOUNTPOINT)";
+    fsync = setting types.str "`\"disk\"`" "What fsync waits for: \"disk\" (a power cut loses nothing) or \"bucket\" (the loss of this machine loses nothing).";
+    read_only = setting types.bool "`false`" "Never write, whatever happens. Another machine may write meanwhile: its changes appear here.";
+    allow_other = setting types.bool "`false`" "Let other users in, subject to the files' permissions. Docker needs this when its user is another. Ordinary users need the line `user_allow_other` in /etc/fuse.conf for it.";
+    no_atime = setting types.bool "`true`" "Don't keep access times.";
+    writeback_cache = setting types.bool "`false`" "Let the kernel gather small writes: faster for tiny ones, slower for large ones.";
+    list_snapshots = setting types.bool "`false`" "List the folder .snapshots in the library's root. It can be entered either way; hidden, no program that walks the library walks every snapshot too.";
+    read_ahead = setting types.str "`\"1MiB\"`" "How far the kernel reads ahead.";
+    quota = setting types.str "none; for example `\"2TB\"`" "What `df` gives as the size. It limits nothing. Without: what is used, and a good deal more.";
+    stop_patience = setting types.str "`\"10s\"`" "How long a stop waits for open files to be closed before it cuts them off.";
+  };
+  cache = table "What stands under [cache]." {
+    directory = setting types.str "none; for example `\"/var/cache/haven/photos\"`" "The directory for local copies and for what is not yet in the bucket: not below the mount point, and one for each library. Default: $CACHE_DIRECTORY under systemd, else below ~/.cache/haven by the library's id. (HAVEN_CACHE)";
+    size = setting types.str "`\"10GB\"`" "It never takes more than this, whatever happens. (HAVEN_CACHE_SIZE)";
+  };
+  upload = table "What stands under [upload]." {
+    send_after = setting types.str "`\"1s\"`" "How long changes wait for company before they are sent. The recovery point is at best this far behind.";
+    sync_after = setting types.str "`\"1s\"`" "How long changes may be on this machine without being on its disk, where nobody called fsync.";
+    packs_max = setting (types.either types.ints.unsigned types.str) "`4`" "Packs on their way at once.";
+  };
+  snapshots = table "What stands under [snapshots]." {
+    keep = setting types.str "none; for example `\"within 1d, daily 7, weekly 4, monthly -1\"`" "What `haven snapshot prune` keeps when it is given no rules, in the words of `borg prune`.";
+  };
+  gc = table "What stands under [gc]." {
+    every = setting types.str "`\"24h\"`" "What no file and no snapshot needs any more is given up by the machine that writes, so often.";
+    grace = setting types.str "`\"7d\"`" "How long it stays all the same: longer than any reader or copy may take. States of the library this far back can still be mounted (`haven mount --at`).";
+    remember = setting types.str "`\"60d\"`" "How long the library remembers that it gave something up, so that replicas learn of it: longer than any replica is ever left alone.";
+    brake = setting (types.either types.float types.ints.unsigned) "`0.2`" "When more than this share of the library would be given up within a day, nothing is, until its owner says so (`haven gc --release`): that is what a mistake or an attack looks like.";
+    brake_floor = setting types.str "`\"1GB\"`" "But so much may always go.";
+    waste = setting (types.either types.float types.ints.unsigned) "`0.08`" "The share of useless bytes in packs above which they are written anew.";
+    pace = setting types.str "`\"0\"`" "Bytes a second that writing anew may move; \"0\" sets no limit.";
+  };
+  replica = mkOption {
+    description = "What stands under [replica], and one table for each name.";
+    default = { };
+    type = types.submodule {
+      freeformType = types.attrsOf (types.submodule {
+        freeformType = types.attrsOf types.anything;
+        options = {
+          grace = setting types.str "`\"14d\"`" "Copies of the library in other places: `haven replica`. What stands here holds for each of them, unless its own table says otherwise. How long a replica keeps what the library has deleted.";
+          brake = setting (types.either types.float types.ints.unsigned) "`0.2`" "When more than this share of a replica's bytes would go within a day, nothing does, until its owner says so (`haven replica sync NAME --release-brake`).";
+          brake_floor = setting types.str "`\"1GB\"`" "But so much may always go.";
+          verify_within = setting types.str "`\"30d\"`" "Every byte of a replica is read again and verified within this time, a part in each run.";
+          parallel = setting (types.either types.ints.unsigned types.str) "`8`" "Objects on their way at once. Each takes up to 32 MiB of memory.";
+          every = setting types.str "`\"10s\"`" "With --continuous: how often the library is looked at (four requests), how far behind a replica may be before that is told, and how often it is noted on the replica where it stands.";
+          lag = setting types.str "`\"1min\"`" "lag";
+          note_every = setting types.str "`\"5min\"`" "note_every";
+          url = setting types.str "none; for example `\"sftp://backup@nas.example.org/haven\"`" "Where it is: any store that a library can be in.";
+          from = setting types.str "none; for example `\"near\"`" "What it is a copy of, if not of library.url: another replica's name, or a URL.";
+        };
+      });
+      options = {
+        grace = setting types.str "`\"14d\"`" "Copies of the library in other places: `haven replica`. What stands here holds for each of them, unless its own table says otherwise. How long a replica keeps what the library has deleted.";
+        brake = setting (types.either types.float types.ints.unsigned) "`0.2`" "When more than this share of a replica's bytes would go within a day, nothing does, until its owner says so (`haven replica sync NAME --release-brake`).";
+        brake_floor = setting types.str "`\"1GB\"`" "But so much may always go.";
+        verify_within = setting types.str "`\"30d\"`" "Every byte of a replica is read again and verified within this time, a part in each run.";
+        parallel = setting (types.either types.ints.unsigned types.str) "`8`" "Objects on their way at once. Each takes up to 32 MiB of memory.";
+        every = setting types.str "`\"10s\"`" "With --continuous: how often the library is looked at (four requests), how far behind a replica may be before that is told, and how often it is noted on the replica where it stands.";
+        lag = setting types.str "`\"1min\"`" "lag";
+        note_every = setting types.str "`\"5min\"`" "note_every";
+      };
+    };
+  };
+  log = table "What stands under [log]." {
+    level = setting types.str "`\"info\"`" "What goes to stderr, or to the journal under systemd: \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a list such as \"info,haven_store=debug\". No photo's name is written above \"debug\". (HAVEN_LOG)";
+  };
+  store = table "What stands under [store]." {
+    s3 = table "What stands under [store.s3]." {
+      endpoint = setting types.str "none; for example `\"https://s3.example.org\"`" "https://host[:port]; AWS itself if nothing says otherwise.";
+      region = setting types.str "none; for example `\"eu-central-1\"`" "From AWS_REGION or the profile, else us-east-1.";
+      style = setting types.str "`\"auto\"`" "\"path\" (https://host/bucket/key), \"virtual\" (https://bucket.host/key), or \"auto\": path where an endpoint is given.";
+      ca_file = setting types.str "none; for example `\"/etc/haven/ca.pem\"`" "Certificates (PEM) to trust beside the system's, for a private authority.";
+      payload = setting types.str "`\"unsigned\"`" "\"unsigned\": the body's hash is not part of the signature, which takes a quarter of the CPU; all is sealed anyway. \"signed\": the store refuses what was damaged on the way.";
+      checksum = setting types.str "`\"none\"`" "What a body is sent with so that the store can refuse one that was damaged on the way: \"none\", \"md5\" (known to nearly every store), \"crc32c\" (costs nothing, known to newer ones), \"sha256\". `haven doctor` tells which this store checks.";
+      lock = setting types.str "none; for example `\"30d\"`" "For how long nobody may delete or replace what was written: S3's Object Lock, on a bucket that was made with it. A thief with your key then only hides objects. What Haven deletes is hidden, too, and is paid for until a lifecycle rule of yours (NoncurrentVersionExpiration) removes it. `haven doctor` tells whether this store's lock holds.";
+      lock_mode = setting types.str "`\"governance\"`" "\"governance\": who may (s3:BypassGovernanceRetention) can lift the lock. \"compliance\": nobody can, not even you.";
+      storage_class = setting types.str "none; for example `\"STANDARD_IA\"`" "The storage class of new objects, as the store names it.";
+      list_page_max = setting (types.either types.ints.unsigned types.str) "none; for example `1000`" "The most names asked for in one page of a listing.";
+      credentials = table "What stands under [store.s3.credentials]." {
+        profile = setting types.str "none; for example `\"photos\"`" "At most one of these. None: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then the AWS profile.";
+        file = setting types.str "none; for example `\"/etc/haven/s3-key\"`" "file";
+        systemd = setting types.str "none; for example `\"haven-s3\"`" "systemd";
+        command = setting types.str "none; for example `\"vault-helper s3-key\"`" "command";
+      };
+    };
+    sftp = table "What stands under [store.sftp]." {
+      key_file = setting types.str "none; for example `\"/etc/haven/id_ed25519\"`" "For sftp://user@host[:port]/path. The private key to log in with. With none of key, agent and password set: what the agent at SSH_AUTH_SOCK holds, then id_ed25519, id_ecdsa and id_rsa in ~/.ssh.";
+      agent = setting types.str "none; for example `\"/run/haven/agent\"`" "The socket of the ssh-agent whose keys to log in with.";
+      known_hosts = setting types.str "none; for example `\"/etc/haven/known_hosts\"`" "Where the keys of servers are. Default: ~/.ssh/known_hosts, then /etc/ssh/ssh_known_hosts. A server that is not in there, or has another key, is refused, with its fingerprint and the line to add.";
+      fingerprint = setting types.str "none; for example `\"SHA256:uNiVztksCsDhcc0u9e8BrvXP78IXFGPnTfqvCVZJNcM\"`" "Instead of that: the fingerprint of the server's key, as its owner or `ssh-keygen -lf` tells it.";
+      connections = setting (types.either types.ints.unsigned types.str) "`2`" "The most connections at once.";
+      key_passphrase = table "What stands under [store.sftp.key_passphrase]." {
+        file = setting types.str "none; for example `\"/etc/haven/id-passphrase\"`" "The passphrase of the private key: at most one of these; none: HAVEN_SFTP_KEY_PASSPHRASE. The first line counts.";
+        systemd = setting types.str "none; for example `\"haven-id-passphrase\"`" "systemd";
+        command = setting types.str "none; for example `\"pass show haven/ssh-key\"`" "command";
+      };
+      password = table "What stands under [store.sftp.password]." {
+        file = setting types.str "none; for example `\"/etc/haven/sftp-password\"`" "The password to log in with: at most one of these; none: HAVEN_SFTP_PASSWORD.";
+        systemd = setting types.str "none; for example `\"haven-sftp-password\"`" "systemd";
+        command = setting types.str "none; for example `\"pass show haven/sftp\"`" "command";
+      };
+    };
+    webdav = table "What stands under [store.webdav]." {
+      user = setting types.str "none; for example `\"photos\"`" "For webdavs://[user@]host[:port]/path, and webdav:// without TLS. Who logs in, where the URL does not say.";
+      ca_file = setting types.str "none; for example `\"/etc/haven/ca.pem\"`" "Certificates (PEM) to trust beside the system's, for a private authority.";
+      password = table "What stands under [store.webdav.password]." {
+        file = setting types.str "none; for example `\"/etc/haven/webdav-password\"`" "The password: at most one of these; none: HAVEN_WEBDAV_PASSWORD. The first line counts.";
+        systemd = setting types.str "none; for example `\"haven-webdav-password\"`" "systemd";
+        command = setting types.str "none; for example `\"pass show haven/webdav\"`" "command";
+      };
+      token = table "What stands under [store.webdav.token]." {
+        file = setting types.str "none; for example `\"/etc/haven/webdav-token\"`" "Or a token (Bearer), instead of user and password; none: HAVEN_WEBDAV_TOKEN.";
+        systemd = setting types.str "none; for example `\"haven-webdav-token\"`" "systemd";
+        command = setting types.str "none; for example `\"vault-helper webdav-token\"`" "command";
+      };
+    };
+    timeout = table "What stands under [store.timeout]." {
+      base = setting types.str "`\"30s\"`" "What every request is given,";
+      rate_min = setting types.str "`\"128KiB\"`" "and more for its bytes, at this rate a second.";
+      whole_bytes = setting types.str "`\"32MiB\"`" "The length reckoned with where it is not known before.";
+    };
+    retry = table "What stands under [store.retry]." {
+      patience = setting types.str "`\"1min\"`" "For how long after its first try a request may be tried again. (A mount's uploads never give up.)";
+      pause_first = setting types.str "`\"100ms\"`" "The first pause is a random part of this, each further one of twice as much, up to the longest.";
+      pause_max = setting types.str "`\"10s\"`" "pause_max";
+      patient = setting types.bool "`false`" "Whether errors that a person must mend (access, keys, quota) are waited out as well, and how long between tries.";
+      setting_interval = setting types.str "`\"5s\"`" "setting_interval";
+    };
+    limit = table "What stands under [store.limit]." {
+      uploads_max = setting (types.either types.ints.unsigned types.str) "`16`" "Uploads, downloads, and requests without a body at once.";
+      downloads_max = setting (types.either types.ints.unsigned types.str) "`48`" "downloads_max";
+      small_max = setting (types.either types.ints.unsigned types.str) "`32`" "small_max";
+      upload_rate_max = setting (types.either types.ints.unsigned types.str) "`0`" "Bytes a second, all together. 0: unlimited.";
+      download_rate_max = setting (types.either types.ints.unsigned types.str) "`0`" "download_rate_max";
+    };
+  };
+}
