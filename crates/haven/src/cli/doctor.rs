@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = "HAVEN_CACHE", hide_env = true)]
     cache: Option<PathBuf>,
     /// Audit unit files and nothing else: those of DIR, or of this machine
-    #[arg(long, value_name = "DIR", num_args = 0.., conflicts_with = "cache")]
+    #[arg(long, value_name = "DIR", num_args = 0..)]
     units: Option<Vec<PathBuf>>,
 }
 

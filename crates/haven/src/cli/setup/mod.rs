@@ -10,7 +10,7 @@ mod systemd;
 use std::path::PathBuf;
 
 use super::{Context, Global};
-use crate::report::Trouble;
+use crate::report::{Code, Trouble, UNTOUCHED};
 
 /// Set everything up: bucket, keys, folder, database, who is told
 ///
@@ -19,7 +19,6 @@ use crate::report::Trouble;
 /// what would be typed stands in a TOML file, secrets in files that it names.
 #[derive(Debug, clap::Args)]
 #[command(
-    args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  haven setup                        asks\n  haven setup --answers FILE         for scripts; what is left out has its default:\n    [bucket]   url = \"s3://photos/haven\"   endpoint   region   key_id   secret_file\n    [keys]     passphrase_file   kit = \"/root/kit.html\"\n    [mount]    point = \"/mnt/photos\"   allow_other   cache   cache_size\n    [database] url = \"postgresql:///immich\"   folder\n    [tell]     kind = \"ntfy\"   url   topic   (chat, server, tls, user, from, to, secret_file)\n    [machine]  units = true   immich   try_mount   first_point\n  haven setup systemd --dry-run      the units alone"
 )]
 pub struct Args {
@@ -42,6 +41,9 @@ pub fn run(
     args: Args,
 ) -> Result<(), Trouble> {
     match args.what {
+        Some(_) if args.answers.is_some() => Err(Trouble::new(Code::Usage, "--answers is for haven setup alone")
+            .meaning(UNTOUCHED)
+            .next("haven setup --answers FILE; with units = true under [machine] it writes the units as well")),
         Some(What::Systemd(args)) => systemd::run(&context()?, command, &args),
         None => guided::run(command, global.config.clone(), global.json, args.answers.as_deref()),
     }
