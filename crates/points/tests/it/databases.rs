@@ -208,7 +208,8 @@ fn the_programs_may_run_within_something_else() {
 #[test]
 fn roles_come_without_passwords_where_these_may_not_be_read() {
     let Some(cluster) = Cluster::start() else { return };
-    cluster.sql("postgres", "CREATE ROLE immich LOGIN PASSWORD 'secret'; CREATE DATABASE immich OWNER immich");
+    cluster.sql("postgres", "CREATE ROLE immich LOGIN PASSWORD 'secret'");
+    cluster.sql("postgres", "CREATE DATABASE immich OWNER immich");
     let reach = reach(cluster.reach("immich").replace("user=postgres", "user=immich"));
     let mut roles = tempfile::tempfile().unwrap();
     let without = pg::globals(&reach, 1, &mut roles, ends(&AtomicBool::new(false))).unwrap();
