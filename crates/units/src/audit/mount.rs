@@ -138,8 +138,8 @@ fn unbound(look: Look<'_>, findings: &mut Vec<Finding>) {
             || name.starts_with("haven")
             || name.contains("s3ql")
     };
-    let stops = unit.words("BindsTo").iter().any(|name| is_mount(&name));
-    let after = unit.words("After").iter().any(|name| is_mount(&name));
+    let stops = unit.words("BindsTo").iter().any(is_mount);
+    let after = unit.words("After").iter().any(is_mount);
     let paths = unit.words("RequiresMountsFor");
     let needs = !paths.is_empty();
     if stops && (after || needs) {

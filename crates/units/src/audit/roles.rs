@@ -155,19 +155,13 @@ fn mount_point(text: &str) -> Option<String> {
     let words: Vec<String> = tokens(line).collect();
     let mut plain = Vec::new();
     let mut words = words.iter().skip(1).peekable();
+    let alone = ["--allow-other", "--foreground", "--fg"];
     while let Some(word) = words.next() {
-        match word.strip_prefix("--") {
+        if word.starts_with('/') {
+            plain.push(word.clone());
+        } else if word.starts_with("--") && !word.contains('=') && !alone.contains(&word.as_str()) {
             // What follows a flag may be its value; a path there is not where it mounts.
-            Some(flag) if !flag.contains('=') => {
-                if words.peek().is_some_and(|next| next.starts_with('/'))
-                    && !["allow-other", "foreground", "fg"].contains(&flag)
-                {
-                    words.next();
-                }
-            }
-            Some(_) => {}
-            None if word.starts_with('/') => plain.push(word.clone()),
-            None => {}
+            words.next_if(|next| next.starts_with('/'));
         }
     }
     plain.pop()

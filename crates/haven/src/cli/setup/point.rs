@@ -61,7 +61,7 @@ pub fn guard(point: &Path) -> Result<Guarded, Trouble> {
     let flags = ioctl_getflags(&directory);
     // What cannot be changed any more has its mode already.
     if !flags.as_ref().is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE)) {
-        fs::set_permissions(point, fs::Permissions::from_mode(0)).map_err(|error| failed("closed", &error))?;
+        fs::set_permissions(point, fs::Permissions::from_mode(0o000)).map_err(|error| failed("closed", &error))?;
     }
     let set = flags.and_then(|flags| ioctl_setflags(&directory, flags | IFlags::IMMUTABLE));
     Ok(if set.is_ok() { Guarded::Immutable } else { Guarded::Mode })
