@@ -8,8 +8,8 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::{
-    points::config::{self as backups, App},
     copies::{self, CopyConfig},
+    points::config::{self as backups, App},
     replicas::{self, Common, ReplicaConfig},
     report::{Code, Trouble, UNTOUCHED},
 };
