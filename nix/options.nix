@@ -88,6 +88,84 @@ in
       };
     };
   };
+  backup = mkOption {
+    description = "What stands under [backup], and one table for each name.";
+    default = { };
+    type = types.submodule {
+      freeformType = types.attrsOf (types.submodule {
+        freeformType = types.attrsOf types.anything;
+        options = {
+          quiesce = setting types.str "`\"freeze\"`" "Recovery points: `haven backup`. What stands here holds for each application, unless its own table says otherwise. What makes the application stand still while a point is taken: \"freeze\" (nothing but the file system, for some milliseconds; it keeps running), \"units\", \"compose\" or \"commands\" (it is stopped and started; not for the dump, only for some seconds).";
+          keep = setting types.str "none; for example `\"within 1d, daily 7, weekly 4, monthly -1\"`" "What `haven backup prune` keeps when it is given no rules, in the words of `borg prune`.";
+          tries = setting (types.either types.ints.unsigned types.str) "`3`" "How often a point is tried when the database changes its shape meanwhile.";
+          lock_wait = setting types.str "`\"10s\"`" "How long a table may be locked by somebody else, a migration say.";
+          dump_limit = setting types.str "`\"2h\"`" "How long a dump may take: while it does, the database can't clear away old rows, and migrations wait.";
+          bucket_wait = setting types.str "`\"1h\"`" "How long is waited until all of a point is in the bucket.";
+          kind = setting types.str "none; for example `\"immich\"`" "\"immich\", \"postgres\" (any other application with a PostgreSQL database) or \"folder\" (files alone).";
+          folder = setting types.str "none; for example `\"immich\"`" "Its folder, relative to the library's root. Default: all of the library.";
+          database = setting types.str "none; for example `\"postgresql:///immich?host=/run/postgresql&user=immich\"`" "Its database, as libpq has it: a URL, \"dbname=immich host=db sslmode=verify-full\", \"service=immich\", or a name. PostgreSQL 14 to 18, directly, not through PgBouncer. The password belongs into ~/.pgpass or PGPASSFILE, not here.";
+          programs = setting types.str "none; for example `\"/usr/lib/postgresql/16/bin\"`" "The directory of psql, pg_dump and pg_dumpall. Default: Debian's for this server's version, else those of PATH.";
+          within = setting (types.listOf types.str) "none; for example `[\"docker\", \"exec\", \"-i\", \"immich_postgres\"]`" "What goes before each of them, where the server is in a container.";
+          media_location = setting types.str "none; for example `\"/usr/src/app/upload\"`" "What the paths in Immich's database begin with, where it does not say so itself (before version 1.136).";
+          beside = setting types.str "none; for example `\"/srv/dumps\"`" "A directory outside the library that gets a copy of each dump.";
+          units = setting (types.listOf types.str) "none; for example `[\"immich-server.service\"]`" "With \"units\": what systemctl is to stop and start, where it runs.";
+          compose = setting types.str "none; for example `\"/opt/immich/docker-compose.yml\"`" "With \"compose\": the file, and the services in it that are stopped (the database must go on).";
+          services = setting (types.listOf types.str) "none; for example `[\"immich-server\"]`" "services";
+          before = setting types.str "none; for example `\"immich-stop\"`" "With \"commands\": what /bin/sh runs before and after. Both must bear being run twice.";
+          after = setting types.str "none; for example `\"immich-start\"`" "after";
+        };
+      });
+      options = {
+        quiesce = setting types.str "`\"freeze\"`" "Recovery points: `haven backup`. What stands here holds for each application, unless its own table says otherwise. What makes the application stand still while a point is taken: \"freeze\" (nothing but the file system, for some milliseconds; it keeps running), \"units\", \"compose\" or \"commands\" (it is stopped and started; not for the dump, only for some seconds).";
+        keep = setting types.str "none; for example `\"within 1d, daily 7, weekly 4, monthly -1\"`" "What `haven backup prune` keeps when it is given no rules, in the words of `borg prune`.";
+        tries = setting (types.either types.ints.unsigned types.str) "`3`" "How often a point is tried when the database changes its shape meanwhile.";
+        lock_wait = setting types.str "`\"10s\"`" "How long a table may be locked by somebody else, a migration say.";
+        dump_limit = setting types.str "`\"2h\"`" "How long a dump may take: while it does, the database can't clear away old rows, and migrations wait.";
+        bucket_wait = setting types.str "`\"1h\"`" "How long is waited until all of a point is in the bucket.";
+      };
+    };
+  };
+  copy = mkOption {
+    description = "What stands under [copy], and one table for each name.";
+    default = { };
+    type = types.submodule {
+      freeformType = types.attrsOf (types.submodule {
+        freeformType = types.attrsOf types.anything;
+        options = {
+          keep = setting types.str "none; for example `\"within 1d, daily 7, weekly 4, monthly -1\"`" "Copies in formats that are not Haven's, made by Borg or restic: `haven copy`. What stands here holds for each of them, unless its own table says otherwise. What `haven copy prune` keeps when it is given no rules, in the words of `borg prune`.";
+          prefix = setting types.str "`\"haven-\"`" "What the names of our archives begin with. Only archives that are called so are ever deleted.";
+          lock_wait = setting types.str "`\"10min\"`" "How long the lock of another run is waited for.";
+          upload_rate_max = setting types.str "`\"0\"`" "Bytes a second; \"0\" sets no limit.";
+          download_rate_max = setting types.str "`\"0\"`" "download_rate_max";
+          parallel = setting (types.either types.ints.unsigned types.str) "`4`" "How many programs bring a Borg archive back at once. (restic sees to that by itself.)";
+          directory = setting types.str "none; for example `\"/var/lib/haven/copies\"`" "Where the programs keep their caches, and Borg its notes and keys: a directory for each copy is made below it. It is also where a library is shown to them, always at the same place. Default: below ~/.local/state/haven/copies.";
+          format = setting types.str "none; for example `\"borg\"`" "\"borg\" (1.2 to 1.4; 1.2.6 or later is better) or \"restic\" (0.14 or later): the program must be installed.";
+          repository = setting types.str "none; for example `\"ssh://backup@nas.example.org/./photos\"`" "As that program names it. Borg: /srv/borg, ssh://user@host/path. restic: /srv/restic, sftp:user@host:/path, rest:https://host/path, s3:https://host/bucket.";
+          passphrase_file = setting types.str "none; for example `\"/etc/haven/copy-passphrase\"`" "The repository's passphrase: the first line of a file, or the first that a command prints, run by /bin/sh.";
+          passphrase_command = setting types.str "none; for example `\"pass show haven/copy\"`" "passphrase_command";
+          environment_file = setting types.str "none; for example `\"/etc/haven/copy-environment\"`" "Lines NAME=VALUE for the program's environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of a copy on S3, say.";
+          ssh_key = setting types.str "none; for example `\"/etc/haven/id_ed25519\"`" "For SSH: the key to log in with, and the known hosts. Default: what ssh does by itself.";
+          known_hosts = setting types.str "none; for example `\"/etc/haven/known_hosts\"`" "known_hosts";
+          program = setting types.str "none; for example `\"/opt/borg/borg\"`" "What the program is called here, and what Borg is called on the other machine.";
+          remote_program = setting types.str "none; for example `\"borg1\"`" "remote_program";
+          encryption = setting types.str "none; for example `\"repokey-blake2\"`" "Borg: how a new repository is encrypted, and where the key of a \"keyfile\" one is.";
+          key_file = setting types.str "none; for example `\"/etc/haven/borg-key\"`" "key_file";
+          compression = setting types.str "none; for example `\"auto,zstd\"`" "Borg: \"auto,zstd\", \"none\", … restic: \"auto\", \"off\", \"max\". Default: \"auto,zstd\" and \"auto\".";
+          append_only = setting types.bool "none; for example `true`" "The other side lets nothing be deleted: prune there, with a key that may.";
+          library = setting types.str "none; for example `\"/mnt/photos\"`" "The mount point of the library that is copied, if not mount.point.";
+        };
+      });
+      options = {
+        keep = setting types.str "none; for example `\"within 1d, daily 7, weekly 4, monthly -1\"`" "Copies in formats that are not Haven's, made by Borg or restic: `haven copy`. What stands here holds for each of them, unless its own table says otherwise. What `haven copy prune` keeps when it is given no rules, in the words of `borg prune`.";
+        prefix = setting types.str "`\"haven-\"`" "What the names of our archives begin with. Only archives that are called so are ever deleted.";
+        lock_wait = setting types.str "`\"10min\"`" "How long the lock of another run is waited for.";
+        upload_rate_max = setting types.str "`\"0\"`" "Bytes a second; \"0\" sets no limit.";
+        download_rate_max = setting types.str "`\"0\"`" "download_rate_max";
+        parallel = setting (types.either types.ints.unsigned types.str) "`4`" "How many programs bring a Borg archive back at once. (restic sees to that by itself.)";
+        directory = setting types.str "none; for example `\"/var/lib/haven/copies\"`" "Where the programs keep their caches, and Borg its notes and keys: a directory for each copy is made below it. It is also where a library is shown to them, always at the same place. Default: below ~/.local/state/haven/copies.";
+      };
+    };
+  };
   log = table "What stands under [log]." {
     level = setting types.str "`\"info\"`" "What goes to stderr, or to the journal under systemd: \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a list such as \"info,haven_store=debug\". No photo's name is written above \"debug\". (HAVEN_LOG)";
   };
