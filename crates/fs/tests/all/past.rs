@@ -153,7 +153,7 @@ fn a_snapshot_is_one_instant() {
     let t = start();
     let (a, in_a) = t.create(ROOT, "a");
     let (b, in_b) = t.create(ROOT, "b");
-    let done = AtomicBool::new(false);
+    let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for round in 0..u64::MAX {
@@ -162,6 +162,7 @@ fn a_snapshot_is_one_instant() {
                 }
                 t.write(a.ino, in_a, round * 8, &round.to_be_bytes());
                 t.write(b.ino, in_b, round * 8, &round.to_be_bytes());
+                begun.store(true, Ordering::SeqCst);
                 if round % 50 == 0 {
                     t.fs.mkdir(&ME, ROOT, format!("{round}").as_bytes(), 0o755).unwrap();
                 }
@@ -169,6 +170,10 @@ fn a_snapshot_is_one_instant() {
         });
         // Whatever fails below, the writer must end.
         let _stop = Stop(&done);
+        // On a busy machine twelve snapshots are sooner taken than a thread is started.
+        while !begun.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
         let mut seen = 0;
         for n in 0..12 {
             snapshot(&t, &format!("s{n}"));

@@ -130,7 +130,7 @@ fn a_point_is_taken_listed_checked_protected_and_pruned() {
     assert!(shown.contains("assets           20") && shown.contains("Immich           3.1.0"), "{shown}");
     // A snapshot's rules know nothing of points.
     let mut prune = machine.command("snapshot prune --library @m");
-    assert_eq!(machine.said(prune.arg("last 0")).exit, 0);
+    assert_eq!(machine.said(prune.arg("last 1")).exit, 0);
     machine.run("snapshot create mine --library @m");
 
     // The file is gone from the second point: told, with a verdict.
@@ -246,7 +246,8 @@ fn a_killed_run_leaves_nothing_that_counts_and_the_next_one_starts_what_it_stopp
         resumed.err
     );
     let taken = json(&machine.run("backup run --library @m --json"));
-    assert!(!taken["cleared"].as_array().unwrap().is_empty() && !Path::new(&stopped).exists(), "{taken}");
+    // What the first one left was cleared by the second before it was killed, or is by this one: see what is there.
+    assert!(!Path::new(&stopped).exists(), "{taken}");
     let listed = json(&machine.run("backup list --library @m --json"));
     assert_eq!(listed["points"].as_array().unwrap().len(), 1);
     let snapshots = json(&machine.run("snapshot list --library @m --json"));

@@ -99,7 +99,7 @@ fn single_photos_come_back_with_their_rows() {
     assert_eq!((photos(&machine.path("some/upload")), json(&three)["assets"].as_array().unwrap().len()), (2, 2));
     let rows: Value = serde_json::from_slice(&fs::read(machine.path("some/rows.json")).unwrap()).unwrap();
     assert_eq!(rows["asset"].as_array().unwrap().len(), 2);
-    let all = machine.run("recover --user a@example.org --to @theirs --dry-run --json");
+    let all = machine.said(machine.command("recover --to @theirs --dry-run --json").args(["--user", "a@example.org"]));
     assert_eq!(json(&all)["files"], 20, "{}", all.err);
     let none = machine.run("recover --album Holidays --to @none");
     assert!(none.exit == 7 && none.err.contains("no album Holidays"), "{}", none.err);

@@ -105,7 +105,8 @@ impl Machine {
     }
 }
 
-/// Every run of 16 or more hexadecimal digits as `[ID]`, with zeros kept: sequence numbers tell something.
+/// Every run of 16 or more hexadecimal digits as `[ID]`, with zeros kept: sequence numbers tell something. What stands
+/// behind a decimal point is no id.
 fn without_hex(text: &str) -> String {
     let mut out = String::new();
     let mut run = String::new();
@@ -114,7 +115,8 @@ fn without_hex(text: &str) -> String {
             run.push(c);
             continue;
         }
-        out.push_str(if run.len() >= 16 && !run.starts_with("0000") { "[ID]" } else { &run });
+        let id = run.len() >= 16 && !run.starts_with("0000") && !out.ends_with('.');
+        out.push_str(if id { "[ID]" } else { &run });
         run.clear();
         out.push(c);
     }
