@@ -1,6 +1,45 @@
 //! Brings photos into a photo server, loses nothing, can be killed at any moment, and accounts for every file.
 //! ```text
-//!   takeout, folders ──▶ journal (SQLite) ──▶ server (a port: what an import asks of a photo server)
+//!   parts, folders ──index──▶ journal (SQLite) ──plan──▶ contents, sidecars, albums
+//!                                │                                      │
+//!                             report                    upload ──▶ group ──▶ verify ──▶ server (a port)
 //! ```
+//! Promises: media bytes are never altered; distinct bytes are read and sent once; every entry ends in exactly one bucket;
+//! nothing on the server is deleted or replaced, and nothing there is matched by name or date.
+//!
+//! If it is killed: the journal says what was done, and what was under way is found again by its SHA-1. Running the same
+//! command again goes on from there.
 
+mod choose;
+mod content;
+mod describe;
+mod group;
+pub mod immich;
+mod index;
+mod input;
+pub mod jobs;
+mod journal;
+mod lane;
+pub mod near;
+mod options;
+mod patience;
+mod plan;
+mod progress;
+pub mod report;
+mod rows;
+mod run;
 pub mod server;
+mod source;
+mod stream;
+mod upload;
+mod verify;
+mod walk;
+
+pub use index::{IndexError, Indexed, PartTrouble, exports, index};
+pub use input::{Input, InputError, InputKind, plain, takeouts};
+pub use journal::{Journal, JournalError};
+pub use options::{BANS, FolderAlbums, Locked, Only, Options, Partner, Source};
+pub use patience::{Stop, Waits};
+pub use plan::plan;
+pub use progress::Progress;
+pub use run::{Setup, run};

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::{
     names::{self, sidecar_name, with_counter},
     pairing::{Confidence, Role, Rule, Sidecar, pair_directory},
-    sidecar::{Album, Photo},
 };
 
 /// The bytes of a file, as the central directory of a zip tells them: CRC-32 and length.
@@ -31,8 +30,14 @@ pub struct Entry<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum Kind<'a> {
     Media(Content),
-    Sidecar(&'a Photo),
-    Album(&'a Album),
+    /// Of a photo; `taken` in seconds since 1970.
+    Sidecar {
+        title: &'a str,
+        taken: Option<i64>,
+    },
+    Album {
+        title: &'a str,
+    },
     Other,
 }
 
@@ -91,6 +96,12 @@ fn split_path(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
+#[derive(Clone, Copy)]
+struct Photo<'a> {
+    title: &'a str,
+    taken: Option<i64>,
+}
+
 struct Work<'a> {
     entries: &'a [Entry<'a>],
     media: BTreeMap<usize, Found>,
@@ -100,9 +111,9 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn photo(&self, at: usize) -> Option<&'a Photo> {
+    fn photo(&self, at: usize) -> Option<Photo<'a>> {
         match self.entries[at].kind {
-            Kind::Sidecar(photo) => Some(photo),
+            Kind::Sidecar { title, taken } => Some(Photo { title, taken }),
             _ => None,
         }
     }
@@ -122,7 +133,7 @@ impl<'a> Work<'a> {
         let media: Vec<usize> = members.iter().copied().filter(|at| self.content(*at).is_some()).collect();
         let jsons: Vec<usize> = members.iter().copied().filter(|at| self.photo(*at).is_some()).collect();
         let names: Vec<&str> = media.iter().map(|at| self.name(*at)).collect();
-        let title = |at: usize| self.photo(at).map(|photo| photo.title.as_str());
+        let title = |at: usize| self.photo(at).map(|photo| photo.title);
         let sidecars: Vec<_> = jsons.iter().map(|at| Sidecar { name: self.name(*at), title: title(*at) }).collect();
         let pairing = pair_directory(&names, &sidecars, suffixes);
         let entry = |role| match role {
@@ -140,9 +151,13 @@ impl<'a> Work<'a> {
 
     /// A file without a sidecar takes that of a byte-identical copy, unless the copies' sidecars differ in the date.
     fn pair_by_copies(&mut self) {
+        // Only what is looked for is remembered: most files have a sidecar of their own.
+        let bare = self.media.iter().filter(|(_, found)| found.sidecar.is_none());
+        let bare: HashSet<Content> = bare.filter_map(|(at, _)| self.content(*at)).collect();
         let mut known: HashMap<Content, (usize, bool)> = HashMap::new();
         for (at, found) in &self.media {
-            let (Some(content), Some((sidecar, _, Confidence::Strong))) = (self.content(*at), found.sidecar) else {
+            let content = self.content(*at).filter(|content| bare.contains(content));
+            let (Some(content), Some((sidecar, _, Confidence::Strong))) = (content, found.sidecar) else {
                 continue;
             };
             let taken = |at: usize| self.photo(at).and_then(|photo| photo.taken);
@@ -162,7 +177,7 @@ impl<'a> Work<'a> {
     fn predicted(&self, sidecar: usize) -> Option<String> {
         let photo = self.photo(sidecar).filter(|photo| !photo.title.is_empty())?;
         let counter = sidecar_name(self.name(sidecar))?.counter;
-        Some(with_counter(&names::media_name(&photo.title), counter))
+        Some(with_counter(&names::media_name(photo.title), counter))
     }
 
     /// Photos without a sidecar take one of another directory, if there is one photo and one sidecar of that name and the
@@ -174,23 +189,30 @@ impl<'a> Work<'a> {
                 sidecars.entry(name).or_default().push(*at);
             }
         }
-        let mut photos: HashMap<String, HashSet<Content>> = HashMap::new();
-        let mut bare: Vec<(usize, String)> = vec![];
-        for (at, found) in &self.media {
-            let name = names::nfc(self.name(*at)).into_owned();
-            photos.entry(name.clone()).or_default().extend(self.content(*at));
-            if found.sidecar.is_none() && found.role == Role::Plain {
-                bare.push((*at, name));
+        let name = |at: usize| names::nfc(self.name(at)).into_owned();
+        let bare = self.media.iter().filter(|(_, found)| found.sidecar.is_none() && found.role == Role::Plain);
+        let bare: Vec<(usize, String)> = bare.map(|(at, _)| (*at, name(*at))).collect();
+        let mut photos: HashMap<&str, HashSet<Content>> =
+            bare.iter().map(|(_, name)| (name.as_str(), HashSet::new())).collect();
+        for at in self.media.keys() {
+            if let Some(contents) = photos.get_mut(names::nfc(self.name(*at)).as_ref()) {
+                contents.extend(self.content(*at));
             }
         }
         let mut used = HashSet::new();
-        for (at, name) in bare {
-            let (Some([sidecar]), 1) = (sidecars.get(&name).map(Vec::as_slice), photos[&name].len()) else { continue };
-            let year = year_of(split_path(split_path(self.entries[at].path).0).1);
+        let mut found = vec![];
+        for (at, name) in &bare {
+            let (Some([sidecar]), 1) = (sidecars.get(name).map(Vec::as_slice), photos[name.as_str()].len()) else {
+                continue;
+            };
+            let year = year_of(split_path(split_path(self.entries[*at].path).0).1);
             let taken = self.photo(*sidecar).and_then(|photo| photo.taken);
             let Some(confidence) = by_year(year, taken) else { continue };
-            self.media.entry(at).and_modify(|found| found.sidecar = Some((*sidecar, Rule::OtherDirectory, confidence)));
+            found.push((*at, (*sidecar, Rule::OtherDirectory, confidence)));
             used.insert(*sidecar);
+        }
+        for (at, sidecar) in found {
+            self.media.entry(at).and_modify(|media| media.sidecar = Some(sidecar));
         }
         used
     }
@@ -221,16 +243,16 @@ impl<'a> Work<'a> {
     fn album_of(&self, directory: &str, members: &[usize]) -> Option<usize> {
         let folder = split_path(directory).1;
         let albums = members.iter().filter_map(|at| match self.entries[*at].kind {
-            Kind::Album(album) if !is_date(&album.title) && !is_year_folder(folder) => Some((*at, album)),
+            Kind::Album { title } if !is_date(title) && !is_year_folder(folder) => Some((*at, title)),
             _ => None,
         });
-        albums.min_by_key(|(at, album)| (album.title.is_empty(), self.entries[*at].path)).map(|(at, _)| at)
+        albums.min_by_key(|(at, title)| (title.is_empty(), self.entries[*at].path)).map(|(at, _)| at)
     }
 
     /// What tells a photo from others of its name.
     fn key(&self, sidecar: usize) -> Option<(String, &'a str, Option<i64>)> {
         let photo = self.photo(sidecar)?;
-        Some((self.predicted(sidecar)?, photo.title.as_str(), photo.taken))
+        Some((self.predicted(sidecar)?, photo.title, photo.taken))
     }
 
     /// The contents of plain photos by their sidecars.

@@ -94,6 +94,11 @@ impl Part {
         Ok(Self { file: Arc::new(file), entries })
     }
 
+    /// A part whose list is known from an earlier look: it is not read again.
+    pub fn known(file: File) -> Self {
+        Self { file: Arc::new(file), entries: vec![] }
+    }
+
     /// Reads an entry from its beginning. The reader fails at its end with `InvalidData` where length or CRC-32 are not
     /// what the part says: what was read until then is not the file.
     pub fn read(&self, entry: &PartEntry) -> io::Result<impl Read + Send + use<>> {

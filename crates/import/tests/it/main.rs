@@ -1,1 +1,3 @@
+mod imports;
+mod made;
 mod memory;

@@ -21,8 +21,8 @@ fn judge(case: &Value) -> Vec<String> {
     let entries: Vec<Entry> = (0..raw.len())
         .map(|at| {
             let kind = match &jsons[at] {
-                Some(Json::Photo(photo)) => Kind::Sidecar(photo),
-                Some(Json::Album(album)) => Kind::Album(album),
+                Some(Json::Photo(photo)) => Kind::Sidecar { title: &photo.title, taken: photo.taken },
+                Some(Json::Album(album)) => Kind::Album { title: &album.title },
                 Some(Json::Other) => Kind::Other,
                 None => {
                     let name = raw[at]["content"].as_str().unwrap();

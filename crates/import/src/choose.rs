@@ -1,0 +1,118 @@
+//! Of several copies of the same bytes, which one is read and whose sidecar speaks; and which contents are not wanted.
+
+use rusqlite::{Transaction, params};
+
+use crate::{
+    journal::{State, flag},
+    options::{Locked, Only, Options, Partner},
+};
+
+/// Chooses a copy of each content: one with a sure sidecar, of the newest export, outside of albums. Then which contents are
+/// moving halves, and of what.
+pub fn contents(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    tx.execute("UPDATE content SET entry = NULL, still = NULL", [])?;
+    tx.execute(
+        "UPDATE content SET entry = best.entry, part = best.part, place = best.place FROM (
+           SELECT e.content, e.id AS entry, e.part, e.place, row_number() OVER (
+             PARTITION BY e.content ORDER BY i.role = 2, i.sidecar IS NULL, i.strong DESC, p.export DESC,
+             EXISTS(SELECT 1 FROM album a WHERE a.dir = e.dir), e.id) AS n
+           FROM item i JOIN entry e ON e.id = i.entry JOIN part p ON p.id = e.part) best
+         WHERE best.n = 1 AND best.content = content.id",
+        [],
+    )?;
+    tx.execute(
+        "UPDATE content SET still = e.content FROM item i JOIN entry e ON e.id = i.partner
+         WHERE i.entry = content.entry AND i.role = 2 AND e.content <> content.id",
+        [],
+    )?;
+    // A still has one moving half, and is none itself.
+    tx.execute(
+        "UPDATE content SET still = NULL WHERE still IS NOT NULL AND (
+           id NOT IN (SELECT min(id) FROM content WHERE still IS NOT NULL GROUP BY still)
+           OR still IN (SELECT id FROM content WHERE still IS NOT NULL))",
+        [],
+    )?;
+    tx.execute(
+        "DELETE FROM member WHERE done = 0 AND content IN (SELECT id FROM content WHERE still IS NOT NULL)",
+        [],
+    )?;
+    Ok(())
+}
+
+/// Marks what the owner does not want, with the reason; what is done already stays done.
+pub fn filter(tx: &Transaction<'_>, options: &Options) -> rusqlite::Result<()> {
+    let (planned, filtered) = (State::Planned as i64, State::Filtered as i64);
+    tx.execute("UPDATE content SET state = ?1, why = NULL WHERE state IN (5, 6)", [planned])?;
+    let mut unwanted: Vec<(i64, String)> = vec![];
+    {
+        let mut query = tx.prepare(
+            "SELECT c.id, e.name, coalesce(s.flags, 0), s.taken, i.sidecar IS NULL AND i.xmp IS NULL, c.bytes
+             FROM content c JOIN entry e ON e.id = c.entry JOIN item i ON i.entry = c.entry
+             LEFT JOIN sidecar s ON s.entry = i.sidecar WHERE c.state IN (0, 1, 4)",
+        )?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let name = row.get_ref(1)?.as_str()?;
+            let about =
+                About { name, flags: row.get(2)?, taken: row.get(3)?, unmatched: row.get(4)?, bytes: row.get(5)? };
+            if let Some(why) = unwanted_because(&about, options) {
+                unwanted.push((row.get(0)?, why));
+            }
+        }
+    }
+    let mut mark = tx.prepare("UPDATE content SET state = ?2, why = ?3 WHERE id = ?1")?;
+    for (id, why) in unwanted {
+        mark.execute(params![id, filtered, why])?;
+    }
+    if options.only_album.is_some() {
+        tx.execute(
+            "UPDATE content SET state = ?1, why = 'it is not in the album asked for' WHERE state IN (0, 1, 4)
+             AND id NOT IN (SELECT content FROM member)
+             AND coalesce(still, 0) NOT IN (SELECT content FROM member)",
+            [filtered],
+        )?;
+    }
+    // A moving half without its still would be a stray video.
+    tx.execute(
+        "UPDATE content SET state = ?1, why = 'its still is not wanted' WHERE state IN (0, 1, 4)
+         AND still IN (SELECT id FROM content WHERE state = ?1)",
+        [filtered],
+    )?;
+    Ok(())
+}
+
+struct About<'a> {
+    name: &'a str,
+    flags: i64,
+    taken: Option<i64>,
+    unmatched: bool,
+    bytes: i64,
+}
+
+fn unwanted_because(about: &About<'_>, options: &Options) -> Option<String> {
+    let has = |flag: i64| about.flags & flag != 0;
+    let extension = haven_takeout::names::split_extension(about.name).1.to_lowercase();
+    let outside =
+        |taken: i64| options.from.is_some_and(|from| taken < from) || options.until.is_some_and(|to| taken >= to);
+    let dated = options.from.is_some() || options.until.is_some();
+    let video = haven_takeout::sniff::ALL
+        .iter()
+        .any(|format| format.is_video() && format.extensions().contains(&extension.as_str()));
+    let why = match () {
+        () if about.bytes == 0 => "it is empty",
+        () if has(flag::TRASHED) && !options.trashed => "it is in Google's trash",
+        () if has(flag::LOCKED) && options.locked == Locked::Skip => "it is in the locked folder",
+        () if has(flag::ARCHIVED) && !options.archived => "it is archived",
+        () if has(flag::PARTNER) && options.partner == Partner::Skip => "it is a partner's",
+        () if about.unmatched && !options.unmatched => "it has no sidecar",
+        () if dated && about.taken.is_none_or(outside) => "it is not of the dates asked for",
+        () if !options.extensions.is_empty() && !options.extensions.contains(&extension) => {
+            "its extension is not asked for"
+        }
+        () if options.not_extensions.contains(&extension) => "its extension is passed over",
+        () if options.only == Some(Only::Image) && video => "it is a video",
+        () if options.only == Some(Only::Video) && !video => "it is no video",
+        () => return None,
+    };
+    Some(why.to_owned())
+}

@@ -1,0 +1,314 @@
+//! What joins photos, when every id is known: live pairs, albums, tags, stacks, and the trash.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::{
+    journal::JournalError,
+    patience::{Failed, Stop},
+    server::{Album, AlbumId, AssetId, Change, Done, ServerError},
+    upload::Shared,
+};
+
+/// Assets in one call.
+const BATCH: usize = 500;
+
+/// All of it, in an order in which nothing needs what comes later.
+pub async fn group(shared: &Shared) -> Result<(), Stop> {
+    link(shared).await?;
+    tags(shared).await?;
+    albums(shared).await?;
+    stacks(shared).await?;
+    trash(shared).await
+}
+
+/// A call with patience; what failed of it alone is given back.
+async fn call<T>(
+    shared: &Shared,
+    mut call: impl AsyncFnMut() -> Result<T, ServerError>,
+) -> Result<Result<T, ServerError>, Stop> {
+    let server = &*shared.server;
+    match shared.patience.call(server, &shared.progress, None, async |_| call().await).await {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(Failed::This(error)) => Ok(Err(error)),
+        Err(Failed::Stop(stop)) => Err(stop),
+    }
+}
+
+fn pairs(shared: &Shared, sql: &str) -> Result<Vec<(i64, AssetId)>, JournalError> {
+    let db = shared.journal.db();
+    let mut query = db.prepare(sql)?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+    let rows: Vec<(i64, String)> = rows.collect::<rusqlite::Result<_>>()?;
+    // An id that is none never gets into a request.
+    Ok(rows.into_iter().filter_map(|(id, asset)| Some((id, asset.parse().ok()?))).collect())
+}
+
+/// Stills that were uploaded before their moving halves, or were there already.
+async fn link(shared: &Shared) -> Result<(), Stop> {
+    let sql = "SELECT s.id, m.asset FROM content s JOIN content m ON m.still = s.id
+               WHERE s.linked = 0 AND s.state IN (2, 3) AND m.state IN (2, 3) AND m.asset IS NOT NULL";
+    for (still, video) in pairs(shared, sql)? {
+        let Some(asset) = crate::upload::asset_of(shared, still) else { continue };
+        let now = call(shared, async || shared.server.asset(&asset).await).await?;
+        let has = now.as_ref().is_ok_and(|now| now.as_ref().is_some_and(|now| now.live_video.is_some()));
+        if !has {
+            let change = Change { live_video: Some(video), ..Change::default() };
+            if let Err(error) =
+                call(shared, async || shared.server.change(std::slice::from_ref(&asset), &change).await).await?
+            {
+                let why = format!("its moving half could not be joined to it: {error}");
+                shared
+                    .journal
+                    .db()
+                    .execute("UPDATE content SET why = ?2 WHERE id = ?1", rusqlite::params![still, why])?;
+                continue;
+            }
+        }
+        shared.journal.db().execute("UPDATE content SET linked = 1 WHERE id = ?1", [still])?;
+    }
+    Ok(())
+}
+
+/// Tags of photos that were there before us: the others have them in their XMP.
+async fn tags(shared: &Shared) -> Result<(), Stop> {
+    let mut by_tag: BTreeMap<String, Vec<AssetId>> = BTreeMap::new();
+    {
+        let db = shared.journal.db();
+        let mut query = db.prepare(
+            "SELECT t.tag, c.asset FROM tagged t JOIN content c ON c.id = t.content
+             WHERE c.state IN (2, 3) AND c.asset IS NOT NULL",
+        )?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Ok(asset) = row.get_ref(1)?.as_str().unwrap_or_default().parse() {
+                by_tag.entry(row.get(0)?).or_default().push(asset);
+            }
+        }
+    }
+    let names: Vec<String> = by_tag.keys().cloned().collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let made = call(shared, async || shared.server.tags(&names).await).await?;
+    let tags = match made {
+        Ok(tags) if tags.len() == names.len() => tags,
+        Ok(_) => return Err(Stop::Strange("it made other tags than were asked for".to_owned())),
+        Err(error) => return Err(Stop::Strange(format!("tags: {error}"))),
+    };
+    for (name, tag) in names.iter().zip(tags) {
+        for ids in by_tag[name].chunks(BATCH) {
+            let tagged = call(shared, async || shared.server.tag_assets(std::slice::from_ref(&tag), ids).await).await?;
+            if let Err(error) = tagged {
+                return Err(Stop::Strange(format!("tags: {error}")));
+            }
+        }
+        shared.journal.db().execute("DELETE FROM tagged WHERE tag = ?1", [name])?;
+    }
+    Ok(())
+}
+
+struct ToFill {
+    id: i64,
+    title: String,
+    description: String,
+    server: Option<String>,
+    /// Albums of that title before ours was made: a request that made it may have lost its answer.
+    before: Option<String>,
+}
+
+async fn albums(shared: &Shared) -> Result<(), Stop> {
+    let albums = albums_to_fill(shared)?;
+    shared.progress.begin("albums", albums.len() as u64, 0);
+    let mut seen: Option<Vec<Album>> = None;
+    for album in albums {
+        if shared.patience.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        let sql = format!(
+            "SELECT m.content, c.asset FROM member m JOIN content c ON c.id = m.content
+             WHERE m.album = {} AND m.done = 0 AND c.state IN (2, 3) AND c.asset IS NOT NULL ORDER BY m.content",
+            album.id
+        );
+        let members = pairs(shared, &sql)?;
+        if members.is_empty() {
+            continue;
+        }
+        if seen.is_none() && album.server.is_none() {
+            seen = match call(shared, async || shared.server.albums().await).await? {
+                Ok(albums) => Some(albums),
+                Err(error) => return Err(Stop::Strange(format!("albums: {error}"))),
+            };
+        }
+        fill(shared, &album, &members, seen.as_deref().unwrap_or_default()).await?;
+        shared.progress.done(0);
+    }
+    Ok(())
+}
+
+fn albums_to_fill(shared: &Shared) -> Result<Vec<ToFill>, JournalError> {
+    let db = shared.journal.db();
+    let mut query = db.prepare(
+        "SELECT id, title, description, server, before FROM album a
+         WHERE EXISTS(SELECT 1 FROM member m WHERE m.album = a.id AND m.done = 0) ORDER BY id",
+    )?;
+    let rows = query.query_map([], |row| {
+        Ok(ToFill {
+            id: row.get(0)?,
+            title: row.get(1)?,
+            description: row.get(2)?,
+            server: row.get(3)?,
+            before: row.get(4)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+async fn fill(shared: &Shared, album: &ToFill, members: &[(i64, AssetId)], seen: &[Album]) -> Result<(), Stop> {
+    let known = album.server.as_deref().and_then(|id| id.parse().ok());
+    let id = match known.or(find(shared, album, seen)?) {
+        Some(id) => id,
+        None => match make(shared, album, seen).await? {
+            Ok(id) => id,
+            Err(error) => return note(shared, album.id, members, &format!("the album could not be made: {error}")),
+        },
+    };
+    let sql = "UPDATE album SET server = ?2 WHERE id = ?1";
+    shared.journal.db().execute(sql, rusqlite::params![album.id, id.as_str()])?;
+    for batch in members.chunks(BATCH) {
+        add(shared, album.id, &id, batch).await?;
+    }
+    Ok(())
+}
+
+/// The album on the server that ours is: the one that we made and lost sight of, or the only one of its title.
+fn find(shared: &Shared, album: &ToFill, seen: &[Album]) -> Result<Option<AlbumId>, JournalError> {
+    let db = shared.journal.db();
+    let used: HashSet<String> = {
+        let mut query = db.prepare("SELECT server FROM album WHERE server IS NOT NULL")?;
+        query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+    };
+    let mut same = seen.iter().filter(|s| s.owned && s.title == album.title && !used.contains(s.id.as_str()));
+    if let Some(before) = &album.before {
+        let before: Vec<String> = serde_json::from_str(before).unwrap_or_default();
+        return Ok(same.find(|s| !before.iter().any(|id| id == s.id.as_str())).map(|s| s.id.clone()));
+    }
+    let sql = "SELECT count(*) FROM album WHERE title = ?1";
+    let ours: i64 = db.query_row(sql, [&album.title], |row| row.get(0))?;
+    let only = same.next().filter(|_| same.next().is_none() && ours == 1);
+    Ok(only.map(|s| s.id.clone()))
+}
+
+async fn make(shared: &Shared, album: &ToFill, seen: &[Album]) -> Result<Result<AlbumId, ServerError>, Stop> {
+    let before: Vec<&str> = seen.iter().filter(|s| s.title == album.title).map(|s| s.id.as_str()).collect();
+    let used: Vec<String> = {
+        let db = shared.journal.db();
+        let mut query = db.prepare("SELECT server FROM album WHERE server IS NOT NULL AND title = ?1")?;
+        query.query_map([&album.title], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+    };
+    let all: Vec<&str> = before.iter().copied().chain(used.iter().map(String::as_str)).collect();
+    let text = serde_json::to_string(&all).unwrap_or_default();
+    shared.journal.db().execute("UPDATE album SET before = ?2 WHERE id = ?1", rusqlite::params![album.id, text])?;
+    let mut tried = false;
+    call(shared, async || {
+        // A try whose answer was lost may have made it.
+        if std::mem::replace(&mut tried, true) {
+            let now = shared.server.albums().await?;
+            let found = now.into_iter().find(|s| s.owned && s.title == album.title && !all.contains(&s.id.as_str()));
+            if let Some(found) = found {
+                return Ok(found.id);
+            }
+        }
+        shared.server.create_album(&album.title, &album.description, &[]).await
+    })
+    .await
+}
+
+/// Adds members; a batch that is refused as a whole is halved until the one is found that it is about.
+async fn add(shared: &Shared, album: i64, id: &AlbumId, members: &[(i64, AssetId)]) -> Result<(), Stop> {
+    let mut left = vec![members];
+    while let Some(batch) = left.pop() {
+        let mut ids: Vec<AssetId> = batch.iter().map(|(_, asset)| asset.clone()).collect();
+        ids.dedup();
+        let answer = call(shared, async || shared.server.add_to_album(id, &ids).await).await?;
+        match answer {
+            Ok(done) if done.len() == ids.len() => {
+                let refused: BTreeMap<&AssetId, &String> = ids
+                    .iter()
+                    .zip(&done)
+                    .filter_map(|(id, done)| match done {
+                        Done::Not(why) => Some((id, why)),
+                        _ => None,
+                    })
+                    .collect();
+                let mut db = shared.journal.db();
+                let tx = db.transaction()?;
+                for (content, asset) in batch {
+                    let why = refused.get(asset);
+                    tx.prepare_cached("UPDATE member SET done = ?3, why = ?4 WHERE album = ?1 AND content = ?2")?
+                        .execute(rusqlite::params![album, content, why.is_none(), why])?;
+                }
+                tx.commit()?;
+            }
+            Ok(_) => return Err(Stop::Strange("it answered for other photos than were asked about".to_owned())),
+            Err(ServerError::Refused { .. }) if batch.len() > 1 => {
+                let (first, second) = batch.split_at(batch.len() / 2);
+                left.extend([second, first]);
+            }
+            Err(error) => note(shared, album, batch, &error.to_string())?,
+        }
+    }
+    Ok(())
+}
+
+fn note(shared: &Shared, album: i64, members: &[(i64, AssetId)], why: &str) -> Result<(), Stop> {
+    let db = shared.journal.db();
+    for (content, _) in members {
+        let sql = "UPDATE member SET why = ?3 WHERE album = ?1 AND content = ?2";
+        db.execute(sql, rusqlite::params![album, content, why])?;
+    }
+    Ok(())
+}
+
+/// Edited copies on top of their originals: one stack for each original.
+async fn stacks(shared: &Shared) -> Result<(), Stop> {
+    let sql = "SELECT s.below, c.asset FROM stack s JOIN content c ON c.id = s.top
+               WHERE s.done = 0 AND c.state IN (2, 3) AND c.asset IS NOT NULL ORDER BY s.below, s.top";
+    let mut stacks: BTreeMap<i64, Vec<AssetId>> = BTreeMap::new();
+    for (below, asset) in pairs(shared, sql)? {
+        stacks.entry(below).or_default().push(asset);
+    }
+    for (below, mut ids) in stacks {
+        let Some(original) = crate::upload::asset_of(shared, below) else { continue };
+        ids.push(original);
+        let mut seen = HashSet::new();
+        ids.retain(|id| seen.insert(id.clone()));
+        if ids.len() < 2 {
+            continue;
+        }
+        let stacked = call(shared, async || shared.server.stack(&ids).await).await?;
+        let (done, why) = match stacked {
+            Ok(()) => (true, None),
+            Err(error) => (false, Some(error.to_string())),
+        };
+        let sql = "UPDATE stack SET done = ?2, why = ?3 WHERE below = ?1";
+        shared.journal.db().execute(sql, rusqlite::params![below, done, why])?;
+    }
+    Ok(())
+}
+
+/// What was in Google's trash, and what this import brought: it goes into the trash here.
+async fn trash(shared: &Shared) -> Result<(), Stop> {
+    let sql =
+        "SELECT c.id, c.asset FROM content c JOIN item i ON i.entry = c.entry JOIN sidecar s ON s.entry = i.sidecar
+               WHERE s.flags & 4 AND c.state = 2 AND c.binned = 0 AND c.asset IS NOT NULL";
+    for batch in pairs(shared, sql)?.chunks(BATCH) {
+        let ids: Vec<AssetId> = batch.iter().map(|(_, asset)| asset.clone()).collect();
+        if let Err(error) = call(shared, async || shared.server.trash(&ids).await).await? {
+            return Err(Stop::Strange(format!("trash: {error}")));
+        }
+        for (content, _) in batch {
+            shared.journal.db().execute("UPDATE content SET binned = 1 WHERE id = ?1", [content])?;
+        }
+    }
+    Ok(())
+}

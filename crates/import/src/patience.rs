@@ -1,0 +1,176 @@
+//! Trying again, waiting a server out, and when to stop.
+
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use rand::Rng;
+use tokio::sync::{Mutex, watch};
+
+use crate::{
+    journal::JournalError,
+    lane::Lane,
+    progress::Progress,
+    server::{Server, ServerError},
+};
+
+/// Why the whole import stops. What was done stays done; the same command goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    #[error("it was interrupted")]
+    Cancelled,
+    #[error("the API key is not accepted: {0}")]
+    Unauthorized(String),
+    #[error("the API key may not do this{}: {what}", permission.as_deref().map(|p| format!(" (it lacks {p})")).unwrap_or_default())]
+    Forbidden { what: String, permission: Option<String> },
+    #[error("the server has no room left: {0}")]
+    Full(String),
+    #[error("the server did not come back: {0}")]
+    Gone(String),
+    #[error("this is no answer of a photo server that is known: {0}")]
+    Strange(String),
+    #[error("{0} files failed, and the import was asked to stop then")]
+    Errors(u64),
+    #[error("the journal belongs to an import into {0}")]
+    OtherServer(String),
+    #[error("the API key lacks permissions: {}", .0.join(", "))]
+    Permissions(Vec<String>),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Journal(error.into())
+    }
+}
+
+/// How a call ended that was tried as often as made sense.
+#[derive(Debug)]
+pub enum Failed {
+    Stop(Stop),
+    /// Only what the call was about has failed.
+    This(ServerError),
+}
+
+impl<E: Into<Stop>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::Stop(error.into())
+    }
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    /// The first pause before trying again; each next one is twice as long.
+    pub first: Duration,
+    /// The longest pause.
+    pub longest: Duration,
+    /// How long a server may be away.
+    pub away: Duration,
+    /// How often one request is tried while the server answers others.
+    pub tries: u32,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(60),
+            away: Duration::from_secs(24 * 3600),
+            tries: 7,
+        }
+    }
+}
+
+/// Calls a server with patience.
+pub struct Patience {
+    waits: Waits,
+    /// Held by the one that looks whether the server is back; the others wait for it.
+    away: Mutex<()>,
+    cancelled: watch::Receiver<bool>,
+}
+
+impl Patience {
+    pub fn new(waits: Waits, cancelled: watch::Receiver<bool>) -> Self {
+        Self { waits, away: Mutex::new(()), cancelled }
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
+    }
+
+    /// Tries `call` until it succeeds or nothing helps. `lane` is slowed down where the server is too busy. `call` is told how many
+    /// tries there were: an earlier one may have taken effect.
+    pub async fn call<T>(
+        &self,
+        server: &dyn Server,
+        progress: &Progress,
+        lane: Option<&Lane>,
+        mut call: impl AsyncFnMut(u32) -> Result<T, ServerError>,
+    ) -> Result<T, Failed> {
+        let mut tries = 0;
+        loop {
+            if self.is_cancelled() {
+                return Err(Failed::Stop(Stop::Cancelled));
+            }
+            let error = match call(tries).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            tries += 1;
+            progress.retries.fetch_add(1, Relaxed);
+            let pause = match error {
+                ServerError::Unauthorized(what) => return Err(Stop::Unauthorized(what).into()),
+                ServerError::Full(what) => return Err(Stop::Full(what).into()),
+                ServerError::Forbidden { what, permission } => return Err(Stop::Forbidden { what, permission }.into()),
+                ServerError::Gone(ref what) => {
+                    self.wait_out(server, progress, what).await?;
+                    // It answers others, and not this one: no reason to hurry.
+                    (tries < self.waits.tries).then(|| self.pause(tries))
+                }
+                ServerError::Busy { retry_after, .. } => {
+                    if let Some(lane) = lane {
+                        lane.slow_down();
+                    }
+                    (tries < self.waits.tries).then(|| retry_after.unwrap_or_else(|| self.pause(tries)))
+                }
+                _ => None,
+            };
+            let Some(pause) = pause else { return Err(Failed::This(error)) };
+            self.sleep(pause.min(self.waits.longest)).await?;
+        }
+    }
+
+    fn pause(&self, tries: u32) -> Duration {
+        let whole = self.waits.first.saturating_mul(1 << tries.min(10)).min(self.waits.longest);
+        whole.mul_f64(rand::rng().random_range(0.5..1.0))
+    }
+
+    async fn sleep(&self, pause: Duration) -> Result<(), Stop> {
+        let mut cancelled = self.cancelled.clone();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            // Where nobody can cancel any more, the sleep ends it.
+            Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => Err(Stop::Cancelled),
+        }
+    }
+
+    /// Returns when the server answers again.
+    async fn wait_out(&self, server: &dyn Server, progress: &Progress, what: &str) -> Result<(), Stop> {
+        let _one = self.away.lock().await;
+        let since = Instant::now();
+        let mut pause = self.waits.first;
+        while server.ping().await.is_err() {
+            progress.set_waiting(Some(what.to_owned()));
+            if since.elapsed() > self.waits.away {
+                return Err(Stop::Gone(what.to_owned()));
+            }
+            self.sleep(pause).await?;
+            pause = (pause * 2).min(self.waits.longest);
+        }
+        progress.set_waiting(None);
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! A whole import: ask, pause, upload, join, verify, and give back what was paused.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::{
+    content::{ContentRow, Mark},
+    describe::Telling,
+    group::group,
+    jobs,
+    journal::{Journal, State},
+    lane::Lane,
+    options::Options,
+    patience::{Failed, Patience, Stop, Waits},
+    progress::Progress,
+    server::{About, Server, ServerError, Sha1},
+    source::Sources,
+    stream::upload_streams,
+    upload::{Shared, upload_all},
+    verify::verify,
+};
+
+/// What an import is run with.
+pub struct Setup {
+    pub journal: Arc<Journal>,
+    pub server: Arc<dyn Server>,
+    /// With an administrator's key, where background work is to be paused.
+    pub admin: Option<Arc<dyn Server>>,
+    /// The server's address, as the owner wrote it.
+    pub address: String,
+    /// The parts that are here now.
+    pub parts: Vec<i64>,
+    pub options: Options,
+    pub progress: Arc<Progress>,
+    pub waits: Waits,
+    /// Turns true when the owner wants it to end.
+    pub cancelled: watch::Receiver<bool>,
+    /// Uploads at once, at most.
+    pub tasks_max: usize,
+    /// Failures after which all stops; none goes on.
+    pub errors_max: Option<u64>,
+    /// A word for the owner that is no failure.
+    pub warn: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Uploads at once in the beginning.
+const LANES_FIRST: usize = 8;
+
+/// Runs the import that is planned in the journal. What could not be brought over stands in the journal.
+pub async fn run(setup: Setup) -> Result<(), Stop> {
+    let about = introduce(&setup).await?;
+    let admin = setup.admin.clone();
+    if let Some(admin) = &admin {
+        give_back(&setup, &**admin).await;
+        match jobs::pause(&setup.journal, &**admin).await {
+            Ok(0) => {}
+            Ok(paused) => (setup.warn)(&format!(
+                "{paused} queues of the server's background work are paused until the import ends; thumbnails come after it"
+            )),
+            Err(jobs::JobsError::Journal(error)) => return Err(error.into()),
+            Err(error) => (setup.warn)(&format!("the server's background work goes on meanwhile: {error}")),
+        }
+    }
+    let (journal, warn, setup_admin) = (setup.journal.clone(), setup.warn, admin.clone());
+    let setup = Setup { warn: Box::new(|_| {}), ..setup };
+    let ended = work(setup, about).await;
+    if let Some(admin) = setup_admin {
+        if let Err(error) = jobs::resume(&journal, &*admin).await {
+            warn(&format!("background work is still paused: {error}; haven import resume-jobs resumes it"));
+        }
+    }
+    ended
+}
+
+/// Queues that an earlier run paused, and was killed before it could resume them.
+async fn give_back(setup: &Setup, admin: &dyn Server) {
+    if let Err(error) = jobs::resume(&setup.journal, admin).await {
+        (setup.warn)(&format!("background work that an earlier run paused is still paused: {error}"));
+    }
+}
+
+/// Asks the server who it is, and whether this import may go there. Fails at once where nobody answers: an address can be wrong.
+async fn introduce(setup: &Setup) -> Result<About, Stop> {
+    let about = setup.server.about().await.map_err(|error| match error {
+        ServerError::Unauthorized(what) => Stop::Unauthorized(what),
+        ServerError::Forbidden { what, permission } => Stop::Forbidden { what, permission },
+        ServerError::Gone(what) => Stop::Gone(what),
+        other => Stop::Strange(other.to_string()),
+    })?;
+    let lacking = lacking(&about, &setup.options);
+    if !lacking.is_empty() {
+        return Err(Stop::Permissions(lacking));
+    }
+    // The user, not the address: the same server is reached by several.
+    match setup.journal.meta("user")? {
+        Some(user) if user != about.user_id => {
+            return Err(Stop::OtherServer(setup.journal.meta("server")?.unwrap_or(user)));
+        }
+        Some(_) => {}
+        None => {
+            setup.journal.set_meta("user", &about.user_id)?;
+            setup.journal.set_meta("server", &format!("{} ({})", setup.address, about.user_name))?;
+        }
+    }
+    let due = setup
+        .journal
+        .count("SELECT coalesce(sum(bytes), 0) FROM content WHERE state IN (0, 1, 4) AND entry IS NOT NULL")?;
+    let left = [("quota", about.quota_left_bytes), ("disk", about.disk_left_bytes)];
+    for (what, left) in left.into_iter().filter_map(|(what, left)| Some((what, left?))).filter(|(_, left)| *left < due)
+    {
+        (setup.warn)(&format!(
+            "{:.1} GB are to be uploaded, and the server's {what} has room for {:.1} GB: the import will stop there, and goes on when there is room",
+            due as f64 / 1e9,
+            left as f64 / 1e9
+        ));
+    }
+    Ok(about)
+}
+
+/// What the import needs and the key may not.
+fn lacking(about: &About, options: &Options) -> Vec<String> {
+    let Some(has) = about.permissions.as_ref().filter(|has| !has.iter().any(|p| p == "all")) else { return vec![] };
+    let mut needed = vec!["asset.upload", "asset.read"];
+    if options.albums || options.into_album.is_some() {
+        needed.extend(["album.create", "album.read", "albumAsset.create"]);
+    }
+    if options.trashed || options.restore {
+        needed.push("asset.delete");
+    }
+    needed.iter().filter(|needed| !has.iter().any(|has| has == *needed)).map(|needed| (*needed).to_owned()).collect()
+}
+
+async fn work(setup: Setup, about: About) -> Result<(), Stop> {
+    let journal = setup.journal.clone();
+    journal.db().execute("UPDATE content SET state = 0, why = NULL WHERE state = 4", [])?;
+    let session = if setup.options.session_tag { Some(session(&journal)?) } else { None };
+    let fresh = about.assets == Some(0);
+    let shared = Arc::new(Shared {
+        sources: Sources::open(&journal, &setup.parts)?,
+        telling: Telling { zone: setup.options.zone(), options: setup.options, session },
+        journal: setup.journal,
+        server: setup.server,
+        progress: setup.progress,
+        patience: Patience::new(setup.waits, setup.cancelled),
+        about,
+        lane: Lane::new(LANES_FIRST, setup.tasks_max),
+        memory: Shared::memory(),
+        long: Shared::long(),
+        fresh,
+        errors_max: setup.errors_max,
+        failures: AtomicU64::new(0),
+    });
+    known(&shared).await?;
+    send(&shared).await?;
+    group(&shared).await?;
+    let first = verify(&shared).await?;
+    if first.missing + first.loose > 0 {
+        // What the server lost is sent once more, and looked at once more.
+        send(&shared).await?;
+        group(&shared).await?;
+        verify(&shared).await?;
+    }
+    if journal.count("SELECT count(*) FROM content WHERE state IN (0, 1, 4) AND entry IS NOT NULL")? == 0 {
+        journal.clear_meta("session")?;
+    }
+    Ok(())
+}
+
+async fn send(shared: &Arc<Shared>) -> Result<(), Stop> {
+    let due = "FROM content WHERE state IN (0, 1) AND entry IS NOT NULL";
+    let files = shared.journal.count(&format!("SELECT count(*) {due}"))?;
+    let bytes = shared.journal.count(&format!("SELECT coalesce(sum(bytes), 0) {due}"))?;
+    shared.progress.begin("upload", files, bytes);
+    upload_all(shared).await?;
+    upload_streams(shared).await
+}
+
+/// The same tag until an import is whole, however often it is begun.
+fn session(journal: &Journal) -> Result<String, Stop> {
+    if let Some(session) = journal.meta("session")? {
+        return Ok(session);
+    }
+    let session = format!("haven/{}", Timestamp::now().strftime("%Y-%m-%d %H:%M"));
+    journal.set_meta("session", &session)?;
+    Ok(session)
+}
+
+/// Contents whose SHA-1 is known already: what the server has of them is not read.
+async fn known(shared: &Arc<Shared>) -> Result<(), Stop> {
+    let rows: Vec<(i64, [u8; 20])> = {
+        let db = shared.journal.db();
+        let mut query = db
+            .prepare("SELECT id, sha1 FROM content WHERE state IN (0, 1) AND sha1 IS NOT NULL AND entry IS NOT NULL")?;
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?
+    };
+    for batch in rows.chunks(1000) {
+        let sums: Vec<Sha1> = batch.iter().map(|(_, sha1)| Sha1(*sha1)).collect();
+        let server = &*shared.server;
+        let asked = shared.patience.call(server, &shared.progress, None, async |_| server.present(&sums).await).await;
+        let present = match asked {
+            Ok(present) => present,
+            Err(Failed::Stop(stop)) => return Err(stop),
+            Err(Failed::This(error)) => return Err(Stop::Strange(error.to_string())),
+        };
+        for ((id, _), present) in batch.iter().zip(present).filter_map(|(row, present)| Some((row, present?))) {
+            let Some(row) = ContentRow::load(&shared.journal, *id)? else { continue };
+            let ours = row.tries > 0;
+            let tags = if ours { vec![] } else { shared.telling.describe(&row, &[], None).tags };
+            let state = if ours { State::Uploaded } else { State::Present };
+            Mark(&shared.journal).there(*id, state, &present.id, row.sha1, false, &tags)?;
+        }
+    }
+    Ok(())
+}

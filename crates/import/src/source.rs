@@ -1,0 +1,222 @@
+//! Where the bytes are: opened parts and folders, read in place by several readers at once.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read},
+    path::PathBuf,
+    time::UNIX_EPOCH,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use haven_takeout::{
+    parts::Packed,
+    zip::{Method, Part, PartEntry},
+};
+use sha1::{Digest, Sha1 as Hasher};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    input::InputKind,
+    journal::{Journal, JournalError},
+    server::{Body, Sha1},
+};
+
+/// Bytes are handed on in pieces of this length.
+pub const PIECE_BYTES: usize = 256 << 10;
+/// Pieces between a reader and its request.
+const PIECES_AHEAD: usize = 4;
+
+/// Where a file's bytes lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    pub part: i64,
+    /// In the part.
+    pub path: String,
+    pub place: u64,
+    pub packed: u64,
+    pub method: i64,
+    pub bytes: u64,
+    pub crc32: u32,
+    pub mtime_ms: Option<i64>,
+}
+
+enum Opened {
+    Zip(Part),
+    Folder(PathBuf),
+    Tar(PathBuf, Packed),
+}
+
+/// The parts that are here now.
+pub struct Sources(HashMap<i64, Opened>);
+
+impl Sources {
+    /// Opens those of `parts` that can be opened.
+    pub fn open(journal: &Journal, parts: &[i64]) -> Result<Self, JournalError> {
+        let db = journal.db();
+        let mut query = db.prepare("SELECT path, kind FROM part WHERE id = ?1")?;
+        let mut opened = HashMap::new();
+        for id in parts {
+            let (path, kind): (String, String) = query.query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let path = PathBuf::from(path);
+            let source = match InputKind::of(&kind) {
+                InputKind::Folder => Opened::Folder(path),
+                InputKind::Archive(Packed::Zip) => match File::open(&path) {
+                    Ok(file) => Opened::Zip(Part::known(file)),
+                    Err(_) => continue,
+                },
+                InputKind::Archive(packed) => Opened::Tar(path, packed),
+            };
+            opened.insert(*id, source);
+        }
+        Ok(Self(opened))
+    }
+
+    pub fn has(&self, part: i64) -> bool {
+        self.0.contains_key(&part)
+    }
+
+    /// Archives that are read from their beginning to their end.
+    pub fn streams(&self) -> Vec<(i64, PathBuf, Packed)> {
+        let mut found: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|(id, opened)| match opened {
+                Opened::Tar(path, packed) => Some((*id, path.clone(), *packed)),
+                _ => None,
+            })
+            .collect();
+        found.sort_by_key(|(id, ..)| *id);
+        found
+    }
+
+    pub fn is_stream(&self, part: i64) -> bool {
+        matches!(self.0.get(&part), Some(Opened::Tar(..)))
+    }
+
+    /// A reader from the file's beginning, which fails at the end where the bytes are not the right ones.
+    pub fn read(&self, piece: &Piece) -> io::Result<Box<dyn Read + Send>> {
+        match self.0.get(&piece.part) {
+            None => Err(io::Error::new(io::ErrorKind::NotFound, "its part is not here")),
+            Some(Opened::Zip(part)) => {
+                let method = if piece.method == 8 { Method::Deflated } else { Method::Stored };
+                let entry = PartEntry {
+                    path: piece.path.clone(),
+                    crc32: piece.crc32,
+                    bytes: piece.bytes,
+                    packed_bytes: piece.packed,
+                    offset: piece.place,
+                    method: Ok(method),
+                };
+                Ok(Box::new(part.read(&entry)?))
+            }
+            Some(Opened::Folder(root)) => {
+                let file = File::open(root.join(&piece.path))?;
+                let about = file.metadata()?;
+                let mtime = about.modified()?.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
+                if about.len() != piece.bytes || piece.mtime_ms.is_some_and(|before| before != mtime) {
+                    return Err(io::Error::other("it was changed since it was looked at; run the import again"));
+                }
+                Ok(Box::new(Exact { file, left: piece.bytes }))
+            }
+            Some(Opened::Tar(..)) => Err(io::Error::other("its archive can only be read from its beginning")),
+        }
+    }
+
+    /// The whole file.
+    pub fn whole(&self, piece: &Piece) -> io::Result<Bytes> {
+        let mut bytes = Vec::with_capacity(piece.bytes as usize);
+        // One byte of room more, so that the reader is asked for its end, where it checks.
+        self.read(piece)?.read_to_end(&mut bytes)?;
+        Ok(bytes.into())
+    }
+
+    /// Reads the whole file for its SHA-1.
+    pub fn hash(&self, piece: &Piece) -> io::Result<Sha1> {
+        let mut hasher = Hasher::new();
+        let mut reader = self.read(piece)?;
+        let mut buffer = vec![0; PIECE_BYTES];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Sha1(hasher.finalize().into())),
+                got => hasher.update(&buffer[..got]),
+            }
+        }
+    }
+
+    /// The first bytes of a file; fewer where it is shorter.
+    pub fn head(&self, piece: &Piece, bytes: usize) -> io::Result<Bytes> {
+        let mut head = vec![];
+        self.read(piece)?.take(bytes as u64).read_to_end(&mut head)?;
+        Ok(head.into())
+    }
+}
+
+/// A file that must end where it was said to end.
+struct Exact {
+    file: File,
+    left: u64,
+}
+
+impl Read for Exact {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read(buffer)? as u64;
+        if got > self.left || got == 0 && self.left > 0 && !buffer.is_empty() {
+            return Err(io::Error::other("it changed while it was read"));
+        }
+        self.left -= got;
+        Ok(got as usize)
+    }
+}
+
+/// A file in memory as the body of a request.
+pub fn body_of(bytes: &Bytes) -> Body {
+    let bytes = bytes.clone();
+    let starts = (0..bytes.len()).step_by(PIECE_BYTES);
+    let pieces: Vec<_> =
+        starts.map(|at| Ok(bytes.slice(at..bytes.len().min(at + PIECE_BYTES)))).collect::<Vec<io::Result<Bytes>>>();
+    stream::iter(pieces).boxed()
+}
+
+/// The body of a request, read by a thread of its own; and its SHA-1, when it was read to the end.
+pub fn body_from(
+    open: impl FnOnce() -> io::Result<Box<dyn Read + Send>> + Send + 'static,
+) -> (Body, oneshot::Receiver<Sha1>) {
+    let (pieces, received) = mpsc::channel(PIECES_AHEAD);
+    let (summed, sum) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let mut reader = match open() {
+            Ok(reader) => reader,
+            Err(error) => return drop(pieces.blocking_send(Err(error))),
+        };
+        if let Some(sha1) = pump(&mut *reader, &pieces) {
+            // Nobody may be waiting for it.
+            _ = summed.send(sha1);
+        }
+    });
+    let stream = stream::unfold(received, |mut received| async move { Some((received.recv().await?, received)) });
+    (stream.boxed(), sum)
+}
+
+/// Hands on all of `reader`, and one error; the SHA-1 where all was read and taken. The last piece is held back until the end
+/// was seen: a file whose end is wrong never becomes a whole request.
+pub fn pump(reader: &mut dyn Read, pieces: &mpsc::Sender<io::Result<Bytes>>) -> Option<Sha1> {
+    let mut hasher = Hasher::new();
+    let mut held: Option<Bytes> = None;
+    loop {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        if let Err(error) = reader.take(PIECE_BYTES as u64).read_to_end(&mut piece) {
+            _ = pieces.blocking_send(Err(error));
+            return None;
+        }
+        let ended = piece.is_empty();
+        hasher.update(&piece);
+        if let Some(held) = held.replace(piece.into()) {
+            pieces.blocking_send(Ok(held)).ok()?;
+        }
+        if ended {
+            return Some(Sha1(hasher.finalize().into()));
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The second pass: every distinct content once, in the order in which the parts hold them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
+use haven_takeout::{exif, motion};
+use sha1::{Digest, Sha1 as Hasher};
+use tokio::sync::Semaphore;
+
+use crate::{
+    content::{ContentRow, Mark},
+    describe::{Described, Telling},
+    journal::{Journal, JournalError, State},
+    lane::Lane,
+    patience::{Failed, Patience, Stop},
+    progress::Progress,
+    server::{About, AssetId, Server, ServerError, Sha1, Upload, Uploaded},
+    source::{Piece, Sources, body_from, body_of},
+};
+
+/// Up to here a file is read into memory, and everything of it is known before its first byte travels.
+pub const WHOLE_BYTES_MAX: u64 = 32 << 20;
+/// Of all files in memory at once.
+const IN_FLIGHT_KIB: u32 = 192 << 10;
+/// What a long file costs while it streams.
+const STREAM_KIB: u32 = 3 << 10;
+/// Long files at once.
+const LONG: usize = 3;
+
+/// All that uploads share.
+pub struct Shared {
+    pub journal: Arc<Journal>,
+    pub server: Arc<dyn Server>,
+    pub sources: Sources,
+    pub telling: Telling,
+    pub progress: Arc<Progress>,
+    pub patience: Patience,
+    pub about: About,
+    pub lane: Lane,
+    pub memory: Semaphore,
+    pub long: Semaphore,
+    /// The user had nothing there: a long file is not read for its SHA-1 beforehand.
+    pub fresh: bool,
+    /// Failures after which all stops.
+    pub errors_max: Option<u64>,
+    pub failures: AtomicU64,
+}
+
+impl Shared {
+    pub fn memory() -> Semaphore {
+        Semaphore::new(IN_FLIGHT_KIB as usize)
+    }
+
+    pub fn long() -> Semaphore {
+        Semaphore::new(LONG)
+    }
+}
+
+/// Where the bytes of an upload come from.
+enum Payload {
+    Whole(Bytes, Sha1),
+    /// Opened anew for each try.
+    Long(Piece, Bytes),
+}
+
+/// Uploads all that is planned and can be read at any place.
+pub async fn upload_all(shared: &Arc<Shared>) -> Result<(), Stop> {
+    let ids = planned(&shared.journal)?;
+    // One task drives all requests; what costs time, reading and hashing, is done by threads.
+    let mut running = FuturesUnordered::new();
+    let mut stop = None;
+    for (id, part) in ids {
+        if !shared.sources.has(part) || shared.sources.is_stream(part) {
+            continue;
+        }
+        while running.len() >= shared.lane.limit() && stop.is_none() {
+            stop = running.next().await.and_then(Result::err);
+        }
+        shared.progress.lanes.store(shared.lane.limit() as u64, Relaxed);
+        if stop.is_some() || shared.patience.is_cancelled() {
+            break;
+        }
+        running.push(unit(shared, id));
+    }
+    while stop.is_none() && !shared.patience.is_cancelled() && !running.is_empty() {
+        stop = running.next().await.and_then(Result::err);
+    }
+    // What is still under way is broken off: the server keeps nothing of half a request, and a lost answer is found again.
+    drop(running);
+    match stop {
+        Some(stop) => Err(stop),
+        None if shared.patience.is_cancelled() => Err(Stop::Cancelled),
+        None => Ok(()),
+    }
+}
+
+/// Contents to upload with their parts, in the order of reading. Moving halves whose still is planned too go with it.
+pub fn planned(journal: &Journal) -> Result<Vec<(i64, i64)>, JournalError> {
+    let db = journal.db();
+    let mut query = db.prepare(
+        "SELECT c.id, c.part FROM content c WHERE c.state IN (0, 1) AND c.entry IS NOT NULL
+         AND NOT EXISTS(SELECT 1 FROM content s WHERE s.id = c.still AND s.state IN (0, 1) AND s.entry IS NOT NULL)
+         ORDER BY c.part, c.place",
+    )?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn memory_kib(bytes: u64) -> u32 {
+    if bytes > WHOLE_BYTES_MAX { STREAM_KIB } else { (bytes >> 10) as u32 + 1 }
+}
+
+/// One content, and its moving half before it.
+async fn unit(shared: &Arc<Shared>, id: i64) -> Result<(), Stop> {
+    let Some(row) = ContentRow::load(&shared.journal, id)? else { return Ok(()) };
+    let motion = ContentRow::motion_of(&shared.journal, id)?;
+    let wanted = motion.as_ref().filter(|motion| matches!(motion.state, State::Planned | State::Sending));
+    // Both at once: two that each hold one half would wait for one another.
+    let kib = memory_kib(row.piece.bytes) + wanted.map_or(0, |motion| memory_kib(motion.piece.bytes));
+    let Ok(_memory) = shared.memory.acquire_many(kib).await else { return Ok(()) };
+    let Some(payload) = read(shared, &row).await? else { return Ok(()) };
+    let mut video =
+        motion.as_ref().filter(|motion| motion.state.is_there()).and_then(|motion| asset_of(shared, motion.id));
+    if let Some(motion) = wanted {
+        let inside = matches!(&payload, Payload::Whole(bytes, _) if motion::has_video(bytes));
+        if inside {
+            Mark(&shared.journal).not(motion.id, State::Embedded, "its still holds it inside")?;
+            shared.progress.done(motion.piece.bytes);
+        } else if shared.sources.has(motion.piece.part) && !shared.sources.is_stream(motion.piece.part) {
+            if let Some(payload) = read(shared, motion).await? {
+                video = send(shared, motion, payload, None).await?;
+            }
+        }
+    }
+    send(shared, &row, payload, video).await?;
+    Ok(())
+}
+
+pub fn asset_of(shared: &Shared, content: i64) -> Option<AssetId> {
+    let sql = "SELECT asset FROM content WHERE id = ?1";
+    let asset: Option<String> = shared.journal.db().query_row(sql, [content], |row| row.get(0)).ok()?;
+    asset?.parse().ok()
+}
+
+/// Reads a file, or its beginning where it is long; none where it can't be read, which is then noted.
+async fn read(shared: &Arc<Shared>, row: &ContentRow) -> Result<Option<Payload>, Stop> {
+    let (piece, reader) = (row.piece.clone(), shared.clone());
+    let start = Instant::now();
+    let read = tokio::task::spawn_blocking(move || {
+        if piece.bytes <= WHOLE_BYTES_MAX {
+            let bytes = reader.sources.whole(&piece)?;
+            let sha1 = Sha1(Hasher::digest(&bytes).into());
+            return Ok(Payload::Whole(bytes, sha1));
+        }
+        let head = reader.sources.head(&piece, exif::HEAD_BYTES)?;
+        Ok(Payload::Long(piece, head))
+    });
+    let read = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    shared.progress.disk_nanos.fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
+    match read {
+        Ok(payload) => Ok(Some(payload)),
+        Err(error) => {
+            fail(shared, row, &format!("it can't be read: {error}"))?;
+            Ok(None)
+        }
+    }
+}
+
+/// Notes that a file failed.
+pub fn fail(shared: &Shared, row: &ContentRow, why: &str) -> Result<(), Stop> {
+    Mark(&shared.journal).not(row.id, State::Failed, why)?;
+    shared.progress.failed.fetch_add(1, Relaxed);
+    shared.progress.done(row.piece.bytes);
+    let failures = shared.failures.fetch_add(1, Relaxed) + 1;
+    match shared.errors_max {
+        Some(most) if failures >= most => Err(Stop::Errors(failures)),
+        _ => Ok(()),
+    }
+}
+
+/// The text of the XMP that lies beside a file.
+fn own_xmp(shared: &Shared, row: &ContentRow) -> Option<String> {
+    let piece = crate::content::piece_of(&shared.journal, row.xmp?).ok()??;
+    let bytes = shared.sources.whole(&piece).ok()?;
+    String::from_utf8(bytes.to_vec()).ok()
+}
+
+/// Does the server take files of this name?
+pub fn takes(about: &About, name: &str) -> bool {
+    let extension = haven_takeout::names::split_extension(name).1.to_lowercase();
+    about.extensions.is_empty() || about.extensions.contains(&extension)
+}
+
+async fn send(
+    shared: &Arc<Shared>,
+    row: &ContentRow,
+    payload: Payload,
+    video: Option<AssetId>,
+) -> Result<Option<AssetId>, Stop> {
+    let own = own_xmp(shared, row);
+    match payload {
+        Payload::Whole(bytes, sha1) => {
+            let described = shared.telling.describe(row, &bytes[..bytes.len().min(exif::HEAD_BYTES)], own);
+            deliver(shared, row, described, Some(sha1), video, async |upload| {
+                Ok((shared.server.upload(upload, body_of(&bytes)).await?, Some(sha1)))
+            })
+            .await
+        }
+        Payload::Long(piece, head) => {
+            let Ok(_long) = shared.long.acquire().await else { return Ok(None) };
+            let described = shared.telling.describe(row, &head, own);
+            let mut sha1 = row.sha1;
+            if !shared.fresh && sha1.is_none() {
+                match hash(shared, &piece).await {
+                    Ok(found) => sha1 = Some(found),
+                    Err(error) => {
+                        fail(shared, row, &format!("it can't be read: {error}"))?;
+                        return Ok(None);
+                    }
+                }
+            }
+            deliver(shared, row, described, sha1, video, async |upload| {
+                let (reader, piece) = (shared.clone(), piece.clone());
+                let (body, mut sum) = body_from(move || reader.sources.read(&piece));
+                let uploaded = shared.server.upload(upload, body).await?;
+                Ok((uploaded, sha1.or(sum.try_recv().ok())))
+            })
+            .await
+        }
+    }
+}
+
+async fn hash(shared: &Arc<Shared>, piece: &Piece) -> std::io::Result<Sha1> {
+    let (reader, piece) = (shared.clone(), piece.clone());
+    let hashed = tokio::task::spawn_blocking(move || reader.sources.hash(&piece));
+    hashed.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+/// Sends a described file with patience, and notes what became of it. `attempt` gives the answer and the SHA-1 of what it sent.
+pub async fn deliver(
+    shared: &Shared,
+    row: &ContentRow,
+    described: Described,
+    sha1: Option<Sha1>,
+    video: Option<AssetId>,
+    attempt: impl AsyncFn(&Upload) -> Result<(Uploaded, Option<Sha1>), ServerError>,
+) -> Result<Option<AssetId>, Stop> {
+    let Described { mut upload, dated, tags, tags_in_xmp } = described;
+    let mark = Mark(&shared.journal);
+    if !takes(&shared.about, &upload.name) {
+        mark.not(row.id, State::Unsupported, &format!("the server takes no such files: {}", upload.name))?;
+        shared.progress.done(row.piece.bytes);
+        return Ok(None);
+    }
+    upload.sha1 = sha1;
+    upload.live_video.clone_from(&video);
+    mark.sending(row.id, &upload.name, Some(dated))?;
+    let mut earlier = row.tries > 0;
+    let start = Instant::now();
+    shared.progress.in_flight.fetch_add(1, Relaxed);
+    let server = &*shared.server;
+    let answer = shared
+        .patience
+        .call(server, &shared.progress, Some(&shared.lane), async |tries| {
+            earlier |= tries > 0;
+            attempt(&upload).await
+        })
+        .await;
+    shared.progress.in_flight.fetch_sub(1, Relaxed);
+    shared.progress.server_nanos.fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
+    match answer {
+        Ok((uploaded, sha1)) => {
+            // After a lost answer the duplicate is our own.
+            let ours = !uploaded.duplicate || earlier;
+            let state = if ours { State::Uploaded } else { State::Present };
+            let tags = if uploaded.duplicate && !earlier || !tags_in_xmp { tags } else { vec![] };
+            let linked = !uploaded.duplicate && video.is_some();
+            mark.there(row.id, state, &uploaded.id, sha1, linked, &tags)?;
+            shared.progress.done(row.piece.bytes);
+            shared.lane.done(row.piece.bytes);
+            Ok(Some(uploaded.id))
+        }
+        Err(Failed::Stop(stop)) => Err(stop),
+        Err(Failed::This(error)) => {
+            let why = match &error {
+                ServerError::TooLarge(what) => format!(
+                    "a file of {} MB is not let through: a proxy before the server limits the length of requests \
+                     (nginx: client_max_body_size); use the server's own address and port ({what})",
+                    row.piece.bytes / 1_000_000
+                ),
+                other => other.to_string(),
+            };
+            fail(shared, row, &why)?;
+            Ok(None)
+        }
+    }
+}

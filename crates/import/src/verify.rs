@@ -1,0 +1,154 @@
+//! Is everything there? The server is asked for each SHA-1, and must name the id that the journal has.
+
+use crate::{
+    patience::{Failed, Stop},
+    server::{AlbumId, AssetId, ServerError, Sha1},
+    upload::Shared,
+};
+
+/// Contents in one question.
+const BATCH: usize = 1000;
+
+/// What a look at the server showed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verified {
+    pub checked: u64,
+    /// Not there any more, or never: planned again.
+    pub missing: u64,
+    /// Album members that the album did not have: planned again.
+    pub loose: u64,
+}
+
+/// Looks at all that was not looked at since it was sent.
+pub async fn verify(shared: &Shared) -> Result<Verified, Stop> {
+    let mut verified = Verified::default();
+    let total = shared.journal.count("SELECT count(*) FROM content WHERE state IN (2, 3) AND verified = 0")?;
+    shared.progress.begin("verify", total, 0);
+    let mut after = 0;
+    loop {
+        let batch = unverified(shared, after)?;
+        let Some((last, ..)) = batch.last() else { break };
+        after = *last;
+        check(shared, &batch, &mut verified).await?;
+        (0..batch.len()).for_each(|_| shared.progress.done(0));
+    }
+    albums(shared, &mut verified).await?;
+    Ok(verified)
+}
+
+type Row = (i64, Option<Sha1>, AssetId);
+
+fn unverified(shared: &Shared, after: i64) -> Result<Vec<Row>, Stop> {
+    let db = shared.journal.db();
+    let mut query = db.prepare_cached(
+        "SELECT id, sha1, asset FROM content WHERE state IN (2, 3) AND verified = 0 AND id > ?1 ORDER BY id LIMIT ?2",
+    )?;
+    let rows = query.query_map([after, BATCH as i64], |row| {
+        Ok((row.get(0)?, row.get::<_, Option<[u8; 20]>>(1)?, row.get::<_, String>(2)?))
+    })?;
+    let rows: Vec<(i64, Option<[u8; 20]>, String)> = rows.collect::<rusqlite::Result<_>>()?;
+    let row = |(id, sha1, asset): (i64, Option<[u8; 20]>, String)| Some((id, sha1.map(Sha1), asset.parse().ok()?));
+    Ok(rows.into_iter().filter_map(row).collect())
+}
+
+async fn ask<T>(shared: &Shared, mut ask: impl AsyncFnMut() -> Result<T, ServerError>) -> Result<T, Stop> {
+    let server = &*shared.server;
+    match shared.patience.call(server, &shared.progress, None, async |_| ask().await).await {
+        Ok(answer) => Ok(answer),
+        Err(Failed::Stop(stop)) => Err(stop),
+        Err(Failed::This(error)) => Err(Stop::Strange(error.to_string())),
+    }
+}
+
+async fn check(shared: &Shared, batch: &[Row], verified: &mut Verified) -> Result<(), Stop> {
+    let sums: Vec<Sha1> = batch.iter().filter_map(|(_, sha1, _)| *sha1).collect();
+    let answers = ask(shared, async || shared.server.present(&sums).await).await?;
+    if answers.len() != sums.len() {
+        return Err(Stop::Strange("it answered for other files than were asked about".to_owned()));
+    }
+    let mut answers = answers.into_iter();
+    let mut trashed = vec![];
+    for (id, sha1, asset) in batch {
+        let found = match sha1 {
+            Some(_) => answers.next().flatten().map(|present| (present.id, present.trashed)),
+            None => ask(shared, async || shared.server.asset(asset).await).await?.map(|now| (now.id, now.trashed)),
+        };
+        verified.checked += 1;
+        let db = shared.journal.db();
+        match found {
+            Some((now, in_trash)) => {
+                let sql = "UPDATE content SET verified = 1, asset = ?2 WHERE id = ?1";
+                db.execute(sql, rusqlite::params![id, now.as_str()])?;
+                let ours: bool = db.query_row("SELECT binned FROM content WHERE id = ?1", [id], |row| row.get(0))?;
+                if in_trash && !ours {
+                    trashed.push((*id, now));
+                }
+            }
+            None => {
+                verified.missing += 1;
+                db.execute("UPDATE content SET state = 0, asset = NULL, linked = 0, tries = 0 WHERE id = ?1", [id])?;
+                db.execute("UPDATE member SET done = 0 WHERE content = ?1", [id])?;
+            }
+        }
+    }
+    in_trash(shared, &trashed).await
+}
+
+/// Photos that were in the server's trash when we came: taken out where that is wanted, else told.
+async fn in_trash(shared: &Shared, trashed: &[(i64, AssetId)]) -> Result<(), Stop> {
+    if trashed.is_empty() {
+        return Ok(());
+    }
+    if shared.telling.options.restore {
+        let ids: Vec<AssetId> = trashed.iter().map(|(_, asset)| asset.clone()).collect();
+        return ask(shared, async || shared.server.restore(&ids).await).await;
+    }
+    for (id, _) in trashed {
+        let why = "it is in the server's trash; --restore takes it out";
+        shared.journal.db().execute("UPDATE content SET why = ?2 WHERE id = ?1", rusqlite::params![id, why])?;
+    }
+    Ok(())
+}
+
+/// Do the albums that were filled in this run have all their members?
+async fn albums(shared: &Shared, verified: &mut Verified) -> Result<(), Stop> {
+    let albums: Vec<(i64, String)> = {
+        let db = shared.journal.db();
+        let mut query = db.prepare(
+            "SELECT DISTINCT a.id, a.server FROM album a JOIN member m ON m.album = a.id
+             WHERE a.server IS NOT NULL AND m.done = 1 ORDER BY a.id",
+        )?;
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?
+    };
+    for (album, server) in albums {
+        let Ok(id) = server.parse::<AlbumId>() else { continue };
+        let members = ask(shared, async || shared.server.album_members(&id).await).await?;
+        let mut db = shared.journal.db();
+        let tx = db.transaction()?;
+        let Some(members) = members else {
+            // The album was deleted on the server meanwhile: the owner did that, and it stays so.
+            tx.execute(
+                "UPDATE member SET done = 2, why = 'the album is not on the server any more' WHERE album = ?1",
+                [album],
+            )?;
+            tx.commit()?;
+            continue;
+        };
+        let has: std::collections::HashSet<&str> = members.iter().map(AssetId::as_str).collect();
+        let due: Vec<(i64, String)> = {
+            let mut query = tx.prepare(
+                "SELECT m.content, c.asset FROM member m JOIN content c ON c.id = m.content
+                 WHERE m.album = ?1 AND m.done = 1 AND c.asset IS NOT NULL AND c.binned = 0",
+            )?;
+            query.query_map([album], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?
+        };
+        for (content, _) in due.iter().filter(|(_, asset)| !has.contains(asset.as_str())) {
+            verified.loose += 1;
+            tx.execute("UPDATE member SET done = 0 WHERE album = ?1 AND content = ?2", [album, *content])?;
+        }
+        // Seen once is enough: what the owner takes out later stays out.
+        tx.execute("UPDATE member SET done = 2 WHERE album = ?1 AND done = 1", [album])?;
+        tx.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Takeouts made of a few bytes.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// A picture by its first bytes, told from others by `salt`.
+pub fn jpeg(salt: &str) -> Vec<u8> {
+    [b"\xff\xd8\xff\xe0\0\x10JFIF\0", salt.as_bytes(), &[0xff, 0xd9]].concat()
+}
+
+/// A video by its first bytes.
+pub fn mp4(salt: &str) -> Vec<u8> {
+    [b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", salt.as_bytes()].concat()
+}
+
+/// The JSON of a photo.
+pub fn sidecar(title: &str, taken: i64, more: &str) -> Vec<u8> {
+    format!(r#"{{"title":"{title}","photoTakenTime":{{"timestamp":"{taken}"}}{more}}}"#).into_bytes()
+}
+
+/// A stored zip part of these files, written to `path`.
+pub fn zip(path: &Path, files: &[(&str, Vec<u8>)]) {
+    let (mut out, mut directory) = (vec![], vec![]);
+    for (name, bytes) in files {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        let offset = out.len() as u32;
+        let mut about = vec![];
+        about.extend([20, 0, 0, 8, 0, 0, 0, 0, 0, 0]);
+        about.extend(crc.sum().to_le_bytes());
+        about.extend((bytes.len() as u32).to_le_bytes());
+        about.extend((bytes.len() as u32).to_le_bytes());
+        about.extend((name.len() as u16).to_le_bytes());
+        about.extend([0, 0]);
+        out.extend(b"PK\x03\x04");
+        out.extend(&about);
+        out.extend(name.as_bytes());
+        out.extend(bytes);
+        directory.extend(b"PK\x01\x02\x14\0");
+        directory.extend(&about);
+        directory.extend([0; 10]);
+        directory.extend(offset.to_le_bytes());
+        directory.extend(name.as_bytes());
+    }
+    let start = out.len() as u32;
+    out.extend(&directory);
+    out.extend(b"PK\x05\x06\0\0\0\0");
+    out.extend((files.len() as u16).to_le_bytes());
+    out.extend((files.len() as u16).to_le_bytes());
+    out.extend((directory.len() as u32).to_le_bytes());
+    out.extend(start.to_le_bytes());
+    out.extend([0, 0]);
+    std::fs::write(path, out).unwrap();
+}
+
+/// The same files as one gzipped archive.
+pub fn tgz(path: &Path, files: &[(&str, Vec<u8>)]) {
+    let mut archive = vec![];
+    for (name, bytes) in files {
+        let mut header = [0u8; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[100..108].copy_from_slice(b"0000644\0");
+        header[124..136].copy_from_slice(format!("{:011o}\0", bytes.len()).as_bytes());
+        header[148..156].copy_from_slice(b"        ");
+        header[156] = b'0';
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        archive.extend(header);
+        archive.extend(bytes);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    }
+    archive.extend([0; 1024]);
+    let file = std::fs::File::create(path).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    packed.write_all(&archive).unwrap();
+    packed.finish().unwrap();
+}
+
+/// The first and the second part of a small Takeout that has a bit of everything.
+pub fn files() -> [Vec<(&'static str, Vec<u8>)>; 2] {
+    const YEAR: &str = "Takeout/Google Photos/Photos from 2019";
+    let path = |name: &str| -> &'static str { format!("{YEAR}/{name}").leak() };
+    let trip = |name: &str| -> &'static str { format!("Takeout/Google Photos/Trip_/{name}").leak() };
+    let taken = 1_558_173_600;
+    let first = vec![
+        (path("a.jpg"), jpeg("a")),
+        (path("b.jpg"), jpeg("b")),
+        (path("b-edited.jpg"), jpeg("b edited")),
+        (path("live.jpg"), jpeg("live")),
+        (path("live.MP4"), mp4("live")),
+        (path("alone.jpg"), jpeg("alone")),
+        (path("gone.jpg"), jpeg("gone")),
+        (path("gone.jpg.json"), sidecar("gone.jpg", taken, r#","trashed":true"#)),
+        (path("clip.jpg"), mp4("a video that is called a picture")),
+        (path("clip.jpg.json"), sidecar("clip.jpg", taken, "")),
+        (trip("metadata.json"), br#"{"title":"Trip?"}"#.to_vec()),
+        (trip("a.jpg"), jpeg("a")),
+        ("Takeout/Contacts/All/face.jpg", jpeg("face")),
+        ("Takeout/archive_browser.html", b"<html>".to_vec()),
+    ];
+    // Sidecars lie in another part than their photos.
+    let second = vec![
+        (
+            path("a.jpg.json"),
+            sidecar("a.jpg", taken, r#","favorited":true,"description":"Sea","people":[{"name":"Ada"}]"#),
+        ),
+        (path("b.jpg.json"), sidecar("b.jpg", taken + 60, r#","archived":true"#)),
+        (path("live.jpg.json"), sidecar("live.jpg", taken + 90, "")),
+        (path("orphan.jpg.json"), sidecar("orphan.jpg", taken, "")),
+        (path("print-subscriptions.json"), b"{}".to_vec()),
+        (trip("live.jpg"), jpeg("live")),
+        (trip("live.MP4"), mp4("live")),
+    ];
+    [first, second]
+}
+
+/// Writes it as two zip parts.
+pub fn takeout(directory: &Path) -> Vec<PathBuf> {
+    let names = ["takeout-20240525T201456Z-001.zip", "takeout-20240525T201456Z-002.zip"];
+    let paths = names.map(|name| directory.join(name));
+    for (path, files) in paths.iter().zip(files()) {
+        zip(path, &files);
+    }
+    paths.to_vec()
+}
