@@ -66,14 +66,17 @@ pub const EXIT_CODES: [(u8, &str); 12] = [
     (0, "done"),
     (1, "a bug in Haven, or something it did not foresee"),
     (2, "the command line or haven.toml can't be meant"),
-    (3, "no passphrase or key, or not the right one"),
-    (4, "the bucket or directory can't be reached, read or written"),
+    (3, "no passphrase or key, not the right one, or one that may not do this"),
+    (4, "the bucket, directory or photo server can't be reached, read or written"),
     (5, "another machine writes to the library"),
     (6, "bytes in the store are damaged, missing, or of a newer format"),
     (7, "not possible as things are: no library there, one there already, not mounted, the last key"),
     (8, "this machine is in the way: mount point, FUSE, cache directory, a file"),
     (9, "interrupted before the end; what was done stays done"),
-    (10, "something looks wrong and a person must look: a replica's source, held back deletions, an incomplete copy"),
+    (
+        10,
+        "something looks wrong and a person must look: a replica's source, held back deletions, an incomplete copy, an import's failures",
+    ),
     (11, "a recovery point could not be taken, or is not good"),
 ];
 

@@ -13,6 +13,7 @@ mod explain;
 mod export;
 mod flush;
 mod gc;
+mod import;
 mod init;
 mod key;
 mod manual;
@@ -90,6 +91,7 @@ enum Command {
     Copy(copy::Args),
     Restore(restore::Args),
     Export(export::Args),
+    Import(import::Args),
     Doctor(doctor::Args),
     Setup(setup::Args),
     Bench(bench::Args),
@@ -235,6 +237,8 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Export(args) => export::run(&context()?, args),
         Command::Doctor(args) => doctor::run(context(), args_global.json, args),
         Command::Setup(args) => setup::run(&context, &args_global, &Args::command(), args),
+        Command::Import(args) => import::run(&context()?, args),
+        Command::Doctor(args) => doctor::run(context(), args),
         Command::Bench(args) => bench::run(&context()?, args),
         Command::Config(args) => config::run(&context()?, args),
         Command::Completions(args) => manual::completions(args, Args::command()),

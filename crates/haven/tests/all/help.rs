@@ -23,6 +23,7 @@ fn the_whole_help() {
         "drill",
         "explain",
         "export",
+        "import",
         "replica",
         "copy",
         "restore",

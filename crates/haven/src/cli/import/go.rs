@@ -1,0 +1,233 @@
+//! `haven import google-photos`, `folder` and `resume-jobs`: what speaks with a server.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::ValueEnum;
+use haven_import::{
+    FolderAlbums, Journal, Options, Setup, Source, Waits, immich, jobs, report as journal_report, server::Server,
+};
+use serde_json::json;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use super::{
+    flags::{GoogleArgs, StateArgs, WhatArgs},
+    plan::{Prepared, gate, prepare, tell},
+    server::{ServerArgs, key},
+    trouble,
+    watch::Watch,
+};
+use crate::{
+    cli::Context,
+    report::{self, Code, Trouble, UNTOUCHED},
+    wire,
+};
+
+/// Bring a Google Takeout into Immich
+///
+/// Name all parts of the export: a photo and its sidecar often lie in different ones. They are read where they are, and no
+/// temporary file is written. Missing and damaged parts are told first. Photos that nothing is known of are brought too.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haven import google-photos takeout-*.zip --server http://nas:2283 --api-key-file key\n  haven import google-photos ~/takeout -s http://nas:2283 -k key --session-tag --partner album=Ours\n  haven import google-photos takeout-*.tgz -s http://nas:2283 -k key --dry-run\n\nExit codes: 0 all is there; 10 it ended, and some files could not be brought over or parts are missing; 9 interrupted;\n3 the API key is refused or lacks a permission; 4 the server can't be reached or has no room"
+)]
+pub struct TakeoutArgs {
+    /// Parts (.zip, .tgz, .tar), folders that hold them, unpacked Takeouts
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    google: GoogleArgs,
+    #[command(flatten)]
+    what: WhatArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    state: StateArgs,
+    /// Only tell what would be done; nothing is sent
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+}
+
+/// Bring a folder of photos into Immich
+///
+/// XMP files beside photos go with them as they are. JSON sidecars of a Takeout are understood too, live photos stay
+/// pairs, and folders can become albums.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haven import folder ~/Pictures --server http://nas:2283 --api-key-file key\n  haven import folder ~/Pictures -s http://nas:2283 -k key --folder-as-album folder --tag import/2026\n  haven import folder ~/Pictures -s http://nas:2283 -k key --dry-run"
+)]
+pub struct FolderArgs {
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Make an album of each folder, named after it or after its whole path
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    folder_as_album: FolderArg,
+    #[command(flatten)]
+    what: WhatArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    state: StateArgs,
+    /// Only tell what would be done; nothing is sent
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FolderArg {
+    None,
+    Folder,
+    Path,
+}
+
+/// Resume background work of the server that an import paused and could not resume
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haven import resume-jobs --server http://nas:2283 --admin-api-key-file key --state haven-import.db"
+)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub fn takeout(context: &Context, args: TakeoutArgs) -> Result<(), Trouble> {
+    let inputs = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
+    let options = args.google.options(args.what.options());
+    let journal = args.state.path(args.paths.first().map(PathBuf::as_path));
+    let prepared = prepare(&journal, &inputs, &options)?;
+    gate(&prepared, args.google.allow_missing_parts)?;
+    go(context, prepared, options, &args.server, args.dry_run)
+}
+
+pub fn folder(context: &Context, args: FolderArgs) -> Result<(), Trouble> {
+    let input = haven_import::plain(&args.directory).map_err(|error| trouble::input(&error))?;
+    let folder_albums = match args.folder_as_album {
+        FolderArg::None => FolderAlbums::None,
+        FolderArg::Folder => FolderAlbums::Folder,
+        FolderArg::Path => FolderAlbums::Path,
+    };
+    let options = Options { source: Source::Folder, folder_albums, takeout_tag: false, ..args.what.options() };
+    let prepared = prepare(&args.state.path(Some(&args.directory)), &[input], &options)?;
+    go(context, prepared, options, &args.server, args.dry_run)
+}
+
+fn go(context: &Context, prepared: Prepared, options: Options, server: &ServerArgs, dry: bool) -> Result<(), Trouble> {
+    if dry {
+        return tell(context, &prepared, true);
+    }
+    let runtime = wire::runtime()?;
+    let ended = runtime.block_on(import(context, &prepared, options, server));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    ended?;
+    tell(context, &prepared, false)?;
+    let summary = journal_report::summary(&prepared.journal).map_err(trouble::report)?;
+    if summary.is_whole() {
+        return Ok(());
+    }
+    let mut trouble = Trouble::new(Code::Held, "some files could not be brought over");
+    for why in summary.failed.iter().take(5) {
+        trouble = trouble.because(format!("{}: {}", why.files, why.why));
+    }
+    Err(trouble
+        .meaning("all others are there; nothing was lost, the Takeout was only read")
+        .next("haven import report    tells which and why")
+        .next("run the same command again: it tries only what is left"))
+}
+
+async fn import(context: &Context, prepared: &Prepared, options: Options, args: &ServerArgs) -> Result<(), Trouble> {
+    let address = args.server.clone().ok_or_else(|| {
+        Trouble::new(Code::Usage, "no server was named")
+            .meaning(UNTOUCHED)
+            .next("--server http://HOST:2283 --api-key-file FILE, or haven import plan, which needs none")
+    })?;
+    let server: Arc<dyn Server> = Arc::new(open(args, args.api_key_file.as_deref(), &address).await?);
+    let admin: Option<Arc<dyn Server>> = match (args.pause_immich_jobs, &args.admin_api_key_file) {
+        (false, _) => None,
+        (true, None) => Some(server.clone()),
+        (true, Some(file)) => Some(Arc::new(open(args, Some(file), &address).await?)),
+    };
+    let (cancel, cancelled) = watch::channel(false);
+    tokio::spawn(async move {
+        interrupted().await;
+        // Whoever waits is told; where nobody waits any more it is over.
+        _ = cancel.send(true);
+        report::note(
+            "stopping; what is under way is broken off. Press again to leave the server's background work as it is",
+        );
+        interrupted().await;
+        std::process::exit(i32::from(Code::Unfinished.exit()));
+    });
+    let shown = Watch::start(prepared.progress.clone(), context.json);
+    let bar = shown.bar();
+    let setup = Setup {
+        journal: prepared.journal.clone(),
+        server,
+        admin,
+        address: address.clone(),
+        parts: prepared.indexed.parts.clone(),
+        options,
+        progress: prepared.progress.clone(),
+        waits: Waits { away: args.wait, ..Waits::default() },
+        cancelled,
+        tasks_max: usize::from(args.concurrent_tasks),
+        errors_max: args.on_errors.0,
+        warn: Box::new(move |text| Watch::warn(bar.as_ref(), text)),
+    };
+    haven_import::run(setup).await.map_err(|stop| trouble::stopped(&stop, &address))
+}
+
+async fn open(args: &ServerArgs, file: Option<&Path>, address: &str) -> Result<haven_immich::Immich, Trouble> {
+    let file = file.ok_or_else(|| {
+        Trouble::new(Code::NoSecret, "no API key was given")
+            .meaning(UNTOUCHED)
+            .next("--api-key-file FILE; a key is made in Immich: account settings, API keys")
+    })?;
+    let settings = haven_immich::Settings {
+        address: address.to_owned(),
+        key: key(file)?,
+        ca_file: args.ca_file.clone(),
+        timeouts: haven_immich::Timeouts::default(),
+    };
+    immich::open(settings).await.map_err(|error| trouble::server(&error, address))
+}
+
+/// Returns when the process is asked to end.
+async fn interrupted() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+pub fn resume_jobs(context: &Context, args: &ResumeArgs) -> Result<(), Trouble> {
+    let journal = Journal::look(&args.state.path(None)).map_err(|error| trouble::journal(&error))?;
+    let address = args
+        .server
+        .server
+        .clone()
+        .ok_or_else(|| Trouble::new(Code::Usage, "no server was named").next("--server http://HOST:2283"))?;
+    let file = args.server.admin_api_key_file.as_deref().or(args.server.api_key_file.as_deref());
+    let resumed = wire::runtime()?.block_on(async {
+        let server = open(&args.server, file, &address).await?;
+        jobs::resume(&journal, &server).await.map_err(|error| {
+            Trouble::new(Code::Store, "background work could not be resumed")
+                .caused_by(&error)
+                .next("resume the queues by hand: Immich, administration, jobs")
+        })
+    })?;
+    let text = match resumed.len() {
+        0 => "nothing is paused by this import\n".to_owned(),
+        _ => format!("resumed: {}\n", resumed.join(", ")),
+    };
+    context.answer(&json!({ "resumed": resumed }), &text)
+}
