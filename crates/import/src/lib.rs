@@ -35,6 +35,7 @@ mod upload;
 mod verify;
 mod walk;
 
+pub use haven_takeout::parts::Export;
 pub use index::{IndexError, Indexed, PartTrouble, exports, index};
 pub use input::{Input, InputError, InputKind, plain, takeouts};
 pub use journal::{Journal, JournalError};
