@@ -66,10 +66,10 @@ pub async fn run(setup: Setup) -> Result<(), Stop> {
     let (journal, warn, setup_admin) = (setup.journal.clone(), setup.warn, admin.clone());
     let setup = Setup { warn: Box::new(|_| {}), ..setup };
     let ended = work(setup, about).await;
-    if let Some(admin) = setup_admin {
-        if let Err(error) = jobs::resume(&journal, &*admin).await {
-            warn(&format!("background work is still paused: {error}; haven import resume-jobs resumes it"));
-        }
+    if let Some(admin) = setup_admin
+        && let Err(error) = jobs::resume(&journal, &*admin).await
+    {
+        warn(&format!("background work is still paused: {error}; haven import resume-jobs resumes it"));
     }
     ended
 }

@@ -133,10 +133,11 @@ async fn unit(shared: &Arc<Shared>, id: i64) -> Result<(), Stop> {
         if inside {
             Mark(&shared.journal).not(motion.id, State::Embedded, "its still holds it inside")?;
             shared.progress.done(motion.piece.bytes);
-        } else if shared.sources.has(motion.piece.part) && !shared.sources.is_stream(motion.piece.part) {
-            if let Some(payload) = read(shared, motion).await? {
-                video = send(shared, motion, payload, None).await?;
-            }
+        } else if shared.sources.has(motion.piece.part)
+            && !shared.sources.is_stream(motion.piece.part)
+            && let Some(payload) = read(shared, motion).await?
+        {
+            video = send(shared, motion, payload, None).await?;
         }
     }
     send(shared, &row, payload, video).await?;
