@@ -9,7 +9,7 @@ use jiff::{
     tz::{Offset, TimeZone},
 };
 
-use crate::exif::Told;
+use crate::{exif::Told, zones};
 
 /// What is known of when a photo was taken.
 #[derive(Debug, Clone, Copy, Default)]
@@ -193,7 +193,7 @@ fn offset_between(clock: DateTime, taken: Timestamp) -> Option<Offset> {
 
 /// The time zone of a place; none at sea.
 pub fn zone_at(latitude: f64, longitude: f64) -> Option<TimeZone> {
-    TimeZone::get(&tz_search::lookup(latitude, longitude)?).ok()
+    TimeZone::get(zones::name_at(latitude, longitude)?).ok()
 }
 
 /// The date in a name as phones, messengers and screenshots write it: `IMG_20190518_123000`, `2019-05-18-12-30-00`,

@@ -25,6 +25,7 @@ pub mod tarball;
 pub mod tree;
 pub mod xmp;
 pub mod zip;
+mod zones;
 
 pub use pairing::{Confidence, Pair, Pairing, Role, Rule, pair_directory};
 pub use sidecar::{Album, Json, Photo};
