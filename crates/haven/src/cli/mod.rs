@@ -238,7 +238,6 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Doctor(args) => doctor::run(context(), args_global.json, args),
         Command::Setup(args) => setup::run(&context, &args_global, &Args::command(), args),
         Command::Import(args) => import::run(&context()?, args),
-        Command::Doctor(args) => doctor::run(context(), args),
         Command::Bench(args) => bench::run(&context()?, args),
         Command::Config(args) => config::run(&context()?, args),
         Command::Completions(args) => manual::completions(args, Args::command()),
