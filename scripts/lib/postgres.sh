@@ -23,3 +23,9 @@ immich_database() { # immich_database NAME: with the tables of v3 that say somet
   sql postgres "CREATE DATABASE \"$1\""
   "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 -d "$(PG_DB "$1")" -f "$ROOT/crates/testkit/src/immich/v3.sql" >/dev/null
 }
+
+# Debian's psycopg2 is the system's Python's; another python3 may come first in the path.
+if ! python3 -c 'import psycopg2' 2>/dev/null && /usr/bin/python3 -c 'import psycopg2' 2>/dev/null; then
+  mkdir -p "$SCRATCH/python" && ln -sf /usr/bin/python3 "$SCRATCH/python/python3"
+  PATH=$SCRATCH/python:$PATH
+fi
