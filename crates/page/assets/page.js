@@ -63,8 +63,18 @@
     events.addEventListener("error", () => {
       say("Not live: the keeper does not answer. Trying again.");
       // Where the browser has given up (an answer that is no stream) we have not.
-      if (events.readyState === EventSource.CLOSED) again = setTimeout(listen, 5000);
+      if (events.readyState === EventSource.CLOSED) later();
     });
+  };
+  // A keeper that was started anew knows no session any more: it sends everybody to the login.
+  const later = () => {
+    fetch(location.href, { redirect: "manual" }).then(
+      (answer) => {
+        if (answer.type === "opaqueredirect") say("Not live: you are logged out. Load the page again.");
+        else again = setTimeout(listen, 5000);
+      },
+      () => { again = setTimeout(listen, 5000); },
+    );
   };
   listen();
   // Pages in the background listen to nothing, and phones sleep.
