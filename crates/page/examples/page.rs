@@ -3,16 +3,14 @@
 //! `cargo run -p haven-page --example page -- ADDRESS TOKEN [read-only]`. Lines on the standard input change things:
 //! `red`, `yellow`, `green`, `unknown`, `run`, `restored` (prints what was brought back), `acted`.
 
+#[allow(dead_code, reason = "tests use more of it")]
 #[path = "../tests/all/fake.rs"]
 mod fake;
 
 use std::{sync::Arc, time::Duration};
 
 use haven_page::{Page, Run, Settings, Token, Verdict};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    net::TcpListener,
-};
+use tokio::{net::TcpListener, sync::mpsc};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,9 +37,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn commands(source: &fake::Fake) {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let (send, mut lines) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if send.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
     let mut id = 2000;
-    while let Ok(Some(line)) = lines.next_line().await {
+    while let Some(line) = lines.recv().await {
         match line.trim() {
             "run" => {
                 id += 1;

@@ -7,22 +7,24 @@ use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
-    extract::{Query, State},
-    response::{
-        IntoResponse, Response,
-        sse::{Event as Sse, KeepAlive, Sse as Stream},
-    },
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http::{StatusCode, Uri};
-use serde::Deserialize;
+use http::{StatusCode, Uri, header};
 use serde_json::json;
 
 use crate::{
     App,
     auth::Who,
     model::{Answer, Event},
-    route::{asked, look::Wanted},
+    route::{
+        asked,
+        fields::{Asked, Fields},
+        look::Wanted,
+    },
     view::{self, Here},
 };
 
@@ -31,12 +33,6 @@ const STEP: Duration = Duration::from_secs(1);
 /// And all parts at least so often: `3 min ago` grows old.
 const AT_LEAST: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-#[derive(Debug, Deserialize)]
-pub struct Of {
-    #[serde(default)]
-    page: String,
-}
 
 /// What of which page.
 struct Parts {
@@ -55,7 +51,7 @@ impl Parts {
             "/runs" => (Here::Runs, &view::runs::PARTS),
             _ => return None,
         };
-        let wanted = Query::<Wanted>::try_from_uri(&uri).map(|Query(wanted)| wanted).unwrap_or_default();
+        let wanted = Wanted::of(&Fields::parse(uri.query().unwrap_or_default().as_bytes()));
         Some(Self { here, names, wanted })
     }
 
@@ -93,12 +89,14 @@ impl Parts {
 pub(crate) async fn events(
     State(app): State<Arc<App>>,
     Extension(who): Extension<Who>,
-    Query(of): Query<Of>,
+    Asked(fields): Asked,
 ) -> Response {
-    let Some(parts) = Parts::of(&of.page) else { return StatusCode::NOT_FOUND.into_response() };
-    let Ok(place) = app.live.clone().try_acquire_owned() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let Some(parts) = Parts::of(fields.get("page")) else { return StatusCode::NOT_FOUND.into_response() };
+    let Ok(place) = app.live.clone().try_acquire_owned() else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
     let mut ending = app.ending.subscribe();
-    let (send, receive) = tokio::sync::mpsc::channel::<Sse>(16);
+    let (send, receive) = tokio::sync::mpsc::channel::<Bytes>(16);
     tokio::spawn(async move {
         let follow = follow(&app, &who, &parts, &send);
         tokio::select! {
@@ -109,31 +107,42 @@ pub(crate) async fn events(
         drop(place);
     });
     let stream = stream::unfold(receive, |mut receive| async move {
-        let event = receive.recv().await?;
-        Some((Ok::<_, Infallible>(event), receive))
+        match tokio::time::timeout(KEEP_ALIVE, receive.recv()).await {
+            Ok(event) => Some((Ok::<_, Infallible>(event?), receive)),
+            // A comment: whoever stands between sees that the connection is alive.
+            Err(_) => Some((Ok(Bytes::from_static(b":\n\n")), receive)),
+        }
     });
     // Proxies must not gather what should arrive at once.
-    ([("x-accel-buffering", "no")], Stream::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))).into_response()
+    let headers = [(header::CONTENT_TYPE.as_str(), "text/event-stream"), ("x-accel-buffering", "no")];
+    (headers, Body::from_stream(stream)).into_response()
+}
+
+/// An event as browsers read it; `data` has no line ends.
+fn event(name: &str, data: &str) -> Bytes {
+    format!("event: {name}\ndata: {data}\n\n").into()
 }
 
 /// Sends what changes, until nobody listens or the session has ended.
-async fn follow(app: &App, who: &Who, parts: &Parts, send: &tokio::sync::mpsc::Sender<Sse>) {
+async fn follow(app: &App, who: &Who, parts: &Parts, send: &tokio::sync::mpsc::Sender<Bytes>) {
     let mut told: HashMap<&'static str, String> = HashMap::new();
     let mut events = app.source.events();
     let mut names: Vec<&'static str> = parts.names.to_vec();
-    let hello = Sse::default().event("hello").retry(Duration::from_secs(2)).data("live");
-    if send.send(hello).await.is_err() {
+    // And how long a browser waits before it comes back, milliseconds.
+    let hello = [Bytes::from_static(b"retry: 2000\n"), event("hello", "live")].concat();
+    if send.send(hello.into()).await.is_err() {
         return;
     }
     loop {
-        match if names.is_empty() { Ok(Vec::new()) } else { asked(parts.drawn(app, who, &names)).await } {
+        let drawn = if names.is_empty() { Ok(Vec::new()) } else { asked(parts.drawn(app, who, &names)).await };
+        match drawn {
             Ok(drawn) => {
                 for (name, html) in drawn {
                     if told.get(name) == Some(&html) {
                         continue;
                     }
-                    let event = Sse::default().event("part").data(json!({ "part": name, "html": html }).to_string());
-                    if send.send(event).await.is_err() {
+                    let part = json!({ "part": name, "html": html }).to_string();
+                    if send.send(event("part", &part)).await.is_err() {
                         return;
                     }
                     told.insert(name, html);
@@ -144,7 +153,7 @@ async fn follow(app: &App, who: &Who, parts: &Parts, send: &tokio::sync::mpsc::S
         tokio::time::sleep(STEP).await;
         names = next(&mut events, parts).await;
         if !app.auth.still_in(who) {
-            _ = send.send(Sse::default().event("over").data("logged out")).await;
+            _ = send.send(event("over", "logged out")).await;
             return;
         }
     }

@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
 use crate::settings::Settings;
 
 pub use network::{Network, NoNetwork};
+pub(crate) use token::sha256;
 pub use token::{Token, TokenError};
 pub use tries::{WRONG_MAX, WRONG_MAX_ALL};
 
@@ -74,10 +75,8 @@ impl Auth {
 
     fn cookie(&self, value: &str, seconds: u64) -> HeaderValue {
         let secure = if self.settings.by_tls() { "; Secure" } else { "" };
-        let text = format!(
-            "{}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}",
-            self.cookie_name()
-        );
+        let text =
+            format!("{}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}", self.cookie_name());
         HeaderValue::from_str(&text).expect("letters, digits and signs")
     }
 
@@ -172,9 +171,11 @@ impl Auth {
         let Some(origin) = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()) else { return false };
         let Ok(origin) = origin.parse::<Uri>() else { return false };
         let (Some(scheme), Some(authority)) = (origin.scheme_str(), origin.authority()) else { return false };
-        let outside = self.settings.url.as_ref().is_some_and(|url| {
-            url.scheme_str() == Some(scheme) && url.authority() == Some(authority)
-        });
+        let outside = self
+            .settings
+            .url
+            .as_ref()
+            .is_some_and(|url| url.scheme_str() == Some(scheme) && url.authority() == Some(authority));
         let here = !self.settings.by_tls() && host(headers).is_some_and(|host| host == *authority);
         !cross && (outside || here)
     }

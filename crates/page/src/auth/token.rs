@@ -71,7 +71,9 @@ mod tests {
     fn only_the_token_is_the_token() {
         let token = Token::new("  correct horse battery staple\n").expect("a token");
         assert!(token.is("correct horse battery staple") && token.is("correct horse battery staple\n"));
-        for wrong in ["", "correct horse battery stapl", "Correct horse battery staple", "correct horse battery staple2"] {
+        for wrong in
+            ["", "correct horse battery stapl", "Correct horse battery staple", "correct horse battery staple2"]
+        {
             assert!(!token.is(wrong), "{wrong:?}");
         }
         assert_eq!(format!("{token:?}"), "Token");

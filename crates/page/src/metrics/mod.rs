@@ -8,8 +8,8 @@ mod known;
 use std::fmt::Write as _;
 
 use crate::model::{
-    Answer, Colour, Copy, CopyKind, DrillReport, Finding, GrowthPoint, Metric, Overview, Run, RunFilter, Severity, Snapshot,
-    Source, Verdict,
+    Answer, Colour, Copy, CopyKind, DrillReport, Finding, GrowthPoint, Metric, Overview, Run, RunFilter, Severity,
+    Snapshot, Source, Verdict,
 };
 
 pub use known::{KNOWN, Kind, Known};
@@ -85,7 +85,7 @@ fn labelled(name: &'static str, value: f64, kind: &str, subject: &str) -> Metric
 
 fn of_findings(findings: &[Finding], now: i64) -> Vec<Metric> {
     let words = [(Severity::Info, "info"), (Severity::Warning, "warning"), (Severity::Critical, "critical")];
-    let word = |severity| words.iter().find(|(known, _)| *known == severity).map_or("", |(_, word)| word);
+    let word = |severity| words.iter().find(|(known, _)| *known == severity).map_or("", |(_, word)| *word);
     let mut all: Vec<_> = words
         .iter()
         .map(|(severity, word)| {
@@ -166,7 +166,8 @@ fn of_drills(drills: &[DrillReport]) -> Vec<Metric> {
             continue;
         }
         seen.push((&drill.copy, drill.level));
-        let with = |name, value| Metric::new(name, value).with("copy", &drill.copy).with("level", drill.level.to_string());
+        let with =
+            |name, value| Metric::new(name, value).with("copy", &drill.copy).with("level", drill.level.to_string());
         all.push(with("haven_drill_last_timestamp_seconds", drill.at as f64));
         all.push(with("haven_drill_last_good", f64::from(u8::from(drill.good))));
     }
@@ -189,7 +190,8 @@ fn of_growth(last: &GrowthPoint) -> Vec<Metric> {
 pub fn text(metrics: &[Metric]) -> String {
     let mut out = String::new();
     for known in KNOWN {
-        let these: Vec<_> = metrics.iter().filter(|metric| metric.name == known.name && metric.value.is_finite()).collect();
+        let these: Vec<_> =
+            metrics.iter().filter(|metric| metric.name == known.name && metric.value.is_finite()).collect();
         if these.is_empty() {
             continue;
         }

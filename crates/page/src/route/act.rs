@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Extension, Form,
-    extract::State,
-    response::Response,
-};
+use axum::{Extension, extract::State, response::Response};
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 
-use super::{asked_for, files::Place, refused, shown, trouble};
+use super::{
+    asked_for,
+    fields::{Fields, Sent},
+    files::Place,
+    refused, shown, trouble,
+};
 use crate::{
     App,
     auth::Who,
@@ -21,32 +21,6 @@ use crate::{
 /// A folder may hold very many files.
 const RESTORE_PATIENCE: Duration = Duration::from_secs(600);
 const ACT_PATIENCE: Duration = Duration::from_secs(60);
-
-#[derive(Debug, Deserialize)]
-pub struct Restore {
-    #[serde(default)]
-    word: String,
-    #[serde(default)]
-    snapshot: String,
-    #[serde(default)]
-    path: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct Act {
-    #[serde(default)]
-    word: String,
-    #[serde(default, rename = "do")]
-    verb: String,
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    key: String,
-    #[serde(default)]
-    subject: String,
-    #[serde(default)]
-    days: String,
-}
 
 /// Why it is not done, if it is not.
 fn stopped(app: &App, who: &Who, headers: &HeaderMap, word: &str) -> Option<Response> {
@@ -66,12 +40,12 @@ pub(crate) async fn restore(
     State(app): State<Arc<App>>,
     Extension(who): Extension<Who>,
     headers: HeaderMap,
-    Form(form): Form<Restore>,
+    Sent(form): Sent,
 ) -> Response {
-    if let Some(response) = stopped(&app, &who, &headers, &form.word) {
+    if let Some(response) = stopped(&app, &who, &headers, form.get("word")) {
         return response;
     }
-    let place = Place { snapshot: form.snapshot, path: form.path, skip: String::new() };
+    let place = Place::of(&form);
     let (snapshot, path) = match place.read() {
         Ok((snapshot, path)) => (snapshot.to_owned(), path),
         Err(error) => return trouble(&app, &who, Here::Snapshots, &error),
@@ -89,35 +63,35 @@ pub(crate) async fn restore(
     }
 }
 
-impl Act {
-    /// What is asked for, its title, and where to go back to.
-    fn read(self) -> Option<(Action, String, &'static str, Here)> {
-        Some(match self.verb.as_str() {
-            "run-now" => {
-                let title = format!("Started: {}", named(&self.kind, &self.subject));
-                (Action::RunNow { kind: self.kind, subject: self.subject }, title, "/runs", Here::Runs)
-            }
-            "flush" => (Action::Flush, "Sent to the bucket".into(), "/runs", Here::Runs),
-            "hush" => {
-                let days = self.days.parse().ok().filter(|days| (1..=90).contains(days))?;
-                (Action::Hush { key: self.key, subject: self.subject, days }, "Hushed".into(), "/findings", Here::Findings)
-            }
-            "alert-test" => (Action::AlertTest, "Test messages".into(), "/findings", Here::Findings),
-            _ => return None,
-        })
-    }
+/// What is asked for, its title, and where to go back to.
+fn meant(form: &Fields) -> Option<(Action, String, &'static str, Here)> {
+    let get = |name: &str| form.get(name).to_owned();
+    Some(match form.get("do") {
+        "run-now" => {
+            let title = format!("Started: {}", named(form.get("kind"), form.get("subject")));
+            (Action::RunNow { kind: get("kind"), subject: get("subject") }, title, "/runs", Here::Runs)
+        }
+        "flush" => (Action::Flush, "Sent to the bucket".into(), "/runs", Here::Runs),
+        "hush" => {
+            let days = form.get("days").parse().ok().filter(|days| (1..=90).contains(days))?;
+            let hush = Action::Hush { key: get("key"), subject: get("subject"), days };
+            (hush, "Hushed".into(), "/findings", Here::Findings)
+        }
+        "alert-test" => (Action::AlertTest, "Test messages".into(), "/findings", Here::Findings),
+        _ => return None,
+    })
 }
 
 pub(crate) async fn act(
     State(app): State<Arc<App>>,
     Extension(who): Extension<Who>,
     headers: HeaderMap,
-    Form(form): Form<Act>,
+    Sent(form): Sent,
 ) -> Response {
-    if let Some(response) = stopped(&app, &who, &headers, &form.word) {
+    if let Some(response) = stopped(&app, &who, &headers, form.get("word")) {
         return response;
     }
-    let Some((action, title, back, here)) = form.read() else {
+    let Some((action, title, back, here)) = meant(&form) else {
         let unknown = SourceError::new(ErrorKind::Refused, "this page can't do that").next("load the page again");
         return trouble(&app, &who, Here::Overview, &unknown);
     };

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Form,
-    extract::{Path, Query, State},
+    Extension,
+    extract::{Path, State},
     response::{AppendHeaders, IntoResponse, Redirect, Response},
 };
 use http::{Extensions, HeaderMap, StatusCode, header};
-use serde::Deserialize;
 
-use super::{refused, with};
+use super::{
+    fields::{Asked, Sent},
+    refused, with,
+};
 use crate::{
     App, assets,
     auth::{self, Login, Who},
@@ -20,47 +22,34 @@ use crate::{
     },
 };
 
-#[derive(Debug, Default, Deserialize)]
-pub struct Next {
-    #[serde(default)]
-    next: String,
-}
-
-#[derive(Deserialize)]
-pub struct Credentials {
-    #[serde(default)]
-    token: zeroize::Zeroizing<String>,
-    #[serde(default)]
-    next: String,
-}
-
 pub(crate) async fn form(
     State(app): State<Arc<App>>,
-    Query(Next { next }): Query<Next>,
+    Asked(asked): Asked,
     headers: HeaderMap,
     origin: Origin,
 ) -> Response {
+    let next = auth::local(asked.get("next"));
     if app.auth.who(auth::peer(&origin.0), &headers).is_some() {
-        return Redirect::to(auth::local(&next)).into_response();
+        return Redirect::to(next).into_response();
     }
     if app.settings.token.is_none() {
         return refused(StatusCode::FORBIDDEN, "This page is reached through a proxy that says who you are.");
     }
-    with(StatusCode::OK, frame::login(auth::local(&next), None))
+    with(StatusCode::OK, frame::login(next, None))
 }
 
 pub(crate) async fn login(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     origin: Origin,
-    Form(offered): Form<Credentials>,
+    Sent(offered): Sent,
 ) -> Response {
     if !app.auth.from_our_page(&headers) {
         return refused(StatusCode::FORBIDDEN, "This login did not come from this page.");
     }
-    let next = auth::local(&offered.next);
+    let next = auth::local(offered.get("next"));
     let from = app.auth.client(auth::peer(&origin.0), &headers);
-    match app.auth.login(from, &offered.token) {
+    match app.auth.login(from, offered.get("token")) {
         Login::In(cookie) => (AppendHeaders([(header::SET_COOKIE, cookie)]), Redirect::to(next)).into_response(),
         Login::Wrong => with(StatusCode::UNAUTHORIZED, frame::login(next, Some("That is not the token."))),
         Login::Wait(wait) => {
@@ -76,19 +65,13 @@ pub(crate) async fn login(
     }
 }
 
-#[derive(Debug, Deserialize)]
-pub struct Word {
-    #[serde(default)]
-    word: String,
-}
-
 pub(crate) async fn logout(
     State(app): State<Arc<App>>,
     Extension(who): Extension<Who>,
     headers: HeaderMap,
-    Form(Word { word }): Form<Word>,
+    Sent(form): Sent,
 ) -> Response {
-    if !app.auth.from_our_page(&headers) || !app.auth.is_word(&who, &word) {
+    if !app.auth.from_our_page(&headers) || !app.auth.is_word(&who, form.get("word")) {
         return refused(StatusCode::FORBIDDEN, "This did not come from a page of ours.");
     }
     (AppendHeaders([(header::SET_COOKIE, app.auth.logout(&who))]), Redirect::to("/login")).into_response()
@@ -107,7 +90,7 @@ pub(crate) async fn asset(
 /// What the server knows of where a request comes from.
 pub struct Origin(Extensions);
 
-impl<S: Sync> axum::extract::FromRequestParts<S> for Origin {
+impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Origin {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {

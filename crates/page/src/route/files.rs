@@ -5,13 +5,16 @@ use std::sync::Arc;
 use axum::{
     Extension,
     body::Body,
-    extract::{Query, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, header};
-use serde::Deserialize;
 
-use super::{asked, shown, trouble};
+use super::{
+    asked,
+    fields::{Asked, Fields},
+    shown, trouble,
+};
 use crate::{
     App,
     auth::Who,
@@ -22,26 +25,30 @@ use crate::{
 /// Longer names no snapshot has, bytes.
 const NAME_BYTES_MAX: usize = 255;
 
-#[derive(Debug, Default, Deserialize)]
-pub struct Place {
-    #[serde(default)]
-    pub snapshot: String,
-    #[serde(default)]
-    pub path: String,
-    #[serde(default)]
-    pub skip: String,
+/// A place in a snapshot, as a browser names it.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) snapshot: String,
+    pub(crate) path: String,
+    pub(crate) skip: String,
 }
 
 impl Place {
+    pub(crate) fn of(fields: &Fields) -> Self {
+        let get = |name: &str| fields.get(name).to_owned();
+        Self { snapshot: get("snapshot"), path: get("path"), skip: get("skip") }
+    }
+
     /// The snapshot's name and the path in it, if they can be meant.
-    pub fn read(&self) -> Answer<(&str, Inside)> {
+    pub(crate) fn read(&self) -> Answer<(&str, Inside)> {
         let missing = || {
             SourceError::new(ErrorKind::Missing, "there is no such file or folder in this snapshot")
                 .meaning("nothing was opened")
                 .next("begin with the list of snapshots")
         };
         let name = self.snapshot.as_str();
-        let odd = name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(['/', '\0']) || matches!(name, "." | "..");
+        let odd =
+            name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(['/', '\0']) || matches!(name, "." | "..");
         if odd {
             return Err(missing());
         }
@@ -56,8 +63,9 @@ impl Place {
 pub(crate) async fn snapshots(
     State(app): State<Arc<App>>,
     Extension(who): Extension<Who>,
-    Query(place): Query<Place>,
+    Asked(fields): Asked,
 ) -> Response {
+    let place = Place::of(&fields);
     match asked(app.source.snapshots()).await {
         Ok(all) => shown(view::snapshots::page(&app.frame(&who, Here::Snapshots), &all, place.skip())),
         Err(error) => trouble(&app, &who, Here::Snapshots, &error),
@@ -67,8 +75,9 @@ pub(crate) async fn snapshots(
 pub(crate) async fn browse(
     State(app): State<Arc<App>>,
     Extension(who): Extension<Who>,
-    Query(place): Query<Place>,
+    Asked(fields): Asked,
 ) -> Response {
+    let place = Place::of(&fields);
     let listed = asked(async {
         let (snapshot, path) = place.read()?;
         let listing = app.source.browse(snapshot, &path, place.skip(), PAGE).await?;
@@ -86,8 +95,9 @@ pub(crate) async fn browse(
 pub(crate) async fn download(
     State(app): State<Arc<App>>,
     Extension(who): Extension<Who>,
-    Query(place): Query<Place>,
+    Asked(fields): Asked,
 ) -> Response {
+    let place = Place::of(&fields);
     let opened = asked(async {
         let (snapshot, path) = place.read()?;
         app.source.open(snapshot, &path).await
@@ -132,7 +142,9 @@ mod tests {
             place.read().map(|(name, path)| format!("{name}:{path}")).map_err(|error| error.kind)
         };
         assert_eq!(read("a", "b/c"), Ok("a:b/c".into()));
-        for (snapshot, path) in [("..", "etc"), (".", ""), ("", ""), ("a/b", ""), ("a", "../b"), ("a\0", ""), ("a", "b/\0")] {
+        for (snapshot, path) in
+            [("..", "etc"), (".", ""), ("", ""), ("a/b", ""), ("a", "../b"), ("a\0", ""), ("a", "b/\0")]
+        {
             assert_eq!(read(snapshot, path), Err(ErrorKind::Missing), "{snapshot:?} {path:?}");
         }
     }

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     response::Response,
 };
-use serde::Deserialize;
 
-use super::{asked, shown, trouble};
+use super::{
+    asked,
+    fields::{Asked, Fields},
+    shown, trouble,
+};
 use crate::{
     App,
     auth::Who,
@@ -20,39 +23,40 @@ use crate::{
 /// Runs on a page: the newest.
 const RUNS_MAX: usize = 500;
 
-type Asker = (State<Arc<App>>, Extension<Who>);
-
-pub(crate) async fn overview((State(app), Extension(who)): Asker) -> Response {
+pub(crate) async fn overview(State(app): State<Arc<App>>, Extension(who): Extension<Who>) -> Response {
     match asked(app.source.overview()).await {
         Ok(overview) => shown(view::overview::page(&app.frame(&who, Here::Overview), &overview)),
         Err(error) => trouble(&app, &who, Here::Overview, &error),
     }
 }
 
-pub(crate) async fn findings((State(app), Extension(who)): Asker) -> Response {
+pub(crate) async fn findings(State(app): State<Arc<App>>, Extension(who): Extension<Who>) -> Response {
     match asked(app.source.overview()).await {
         Ok(overview) => shown(view::findings::page(&app.frame(&who, Here::Findings), &overview)),
         Err(error) => trouble(&app, &who, Here::Findings, &error),
     }
 }
 
-pub(crate) async fn copies((State(app), Extension(who)): Asker) -> Response {
+pub(crate) async fn copies(State(app): State<Arc<App>>, Extension(who): Extension<Who>) -> Response {
     match asked(app.source.overview()).await {
         Ok(overview) => shown(view::copies::page(&app.frame(&who, Here::Copies), &overview)),
         Err(error) => trouble(&app, &who, Here::Copies, &error),
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct Wanted {
-    #[serde(default)]
-    pub kind: String,
-    #[serde(default)]
-    pub span: String,
+/// Which runs a page shows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    pub(crate) kind: String,
+    pub(crate) span: String,
 }
 
 impl Wanted {
-    pub fn filter(&self, now: i64) -> RunFilter {
+    pub(crate) fn of(asked: &Fields) -> Self {
+        Self { kind: asked.get("kind").to_owned(), span: asked.get("span").to_owned() }
+    }
+
+    pub(crate) fn filter(&self, now: i64) -> RunFilter {
         RunFilter {
             kind: (!self.kind.is_empty()).then(|| self.kind.clone()),
             since: Some(now - view::runs::seconds_of(&self.span)),
@@ -65,8 +69,9 @@ impl Wanted {
 pub(crate) async fn runs(
     State(app): State<Arc<App>>,
     Extension(who): Extension<Who>,
-    Query(wanted): Query<Wanted>,
+    Asked(asked_for): Asked,
 ) -> Response {
+    let wanted = Wanted::of(&asked_for);
     let frame = app.frame(&who, Here::Runs);
     let filter = wanted.filter(frame.tell.now);
     let everything = RunFilter { kind: None, ..filter.clone() };
@@ -88,7 +93,11 @@ pub(crate) async fn runs(
     }
 }
 
-pub(crate) async fn run(State(app): State<Arc<App>>, Extension(who): Extension<Who>, Path(id): Path<String>) -> Response {
+pub(crate) async fn run(
+    State(app): State<Arc<App>>,
+    Extension(who): Extension<Who>,
+    Path(id): Path<String>,
+) -> Response {
     let Ok(id) = id.parse::<i64>() else {
         let missing = SourceError::new(ErrorKind::Missing, "there is no such run").meaning("");
         return trouble(&app, &who, Here::Runs, &missing);
@@ -104,14 +113,14 @@ pub(crate) async fn run(State(app): State<Arc<App>>, Extension(who): Extension<W
     }
 }
 
-pub(crate) async fn growth((State(app), Extension(who)): Asker) -> Response {
+pub(crate) async fn growth(State(app): State<Arc<App>>, Extension(who): Extension<Who>) -> Response {
     match asked(app.source.growth()).await {
         Ok(points) => shown(view::growth::page(&app.frame(&who, Here::Growth), &points)),
         Err(error) => trouble(&app, &who, Here::Growth, &error),
     }
 }
 
-pub(crate) async fn drills((State(app), Extension(who)): Asker) -> Response {
+pub(crate) async fn drills(State(app): State<Arc<App>>, Extension(who): Extension<Who>) -> Response {
     match asked(app.source.drills()).await {
         Ok(drills) => shown(view::drills::page(&app.frame(&who, Here::Drills), &drills)),
         Err(error) => trouble(&app, &who, Here::Drills, &error),

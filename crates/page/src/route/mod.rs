@@ -2,6 +2,7 @@
 
 mod act;
 mod enter;
+pub(crate) mod fields;
 mod files;
 pub(crate) mod look;
 mod machines;
@@ -78,7 +79,8 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
 }
 
 async fn nothing(State(app): State<Arc<App>>, Extension(who): Extension<Who>) -> Response {
-    let missing = SourceError::new(ErrorKind::Missing, "there is no such page").meaning("").next("begin with the overview");
+    let missing =
+        SourceError::new(ErrorKind::Missing, "there is no such page").meaning("").next("begin with the overview");
     trouble(&app, &who, Here::Overview, &missing)
 }
 

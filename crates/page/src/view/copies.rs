@@ -109,7 +109,8 @@ fn drawn(copies: &[Copy], tell: &Tell, text: &str, shape: &Shape) -> Markup {
     let narrow = shape.width == NARROW.width;
     let row = |n: usize| n as u32 * (HEIGHT + GAP);
     let above = if narrow { row(libraries.len()) } else { 0 };
-    let height = if narrow { above + row(others.len()) } else { row(others.len().max(libraries.len())) }.max(HEIGHT + GAP);
+    let height =
+        if narrow { above + row(others.len()) } else { row(others.len().max(libraries.len())) }.max(HEIGHT + GAP);
     let middle = if narrow { 0 } else { (row(others.len().max(1)) - GAP).saturating_sub(HEIGHT) / 2 };
     html! {
         svg class=(shape.class) role="img" aria-label={ "The copies. " (text) }
@@ -136,7 +137,7 @@ fn place(copy: &Copy, tell: &Tell, shape: &Shape, x: u32, y: u32) -> Markup {
     let (class, word) = state(copy);
     let line = |n: u32| y + 26 + n * 21;
     let name = if copy.name == kind(copy) { copy.name.clone() } else { format!("{} · {}", copy.name, kind(copy)) };
-    let width = if x == 1 { shape.box_width.max(shape.width - shape.left - 2).min(shape.box_width) } else { shape.box_width - 2 };
+    let width = shape.box_width - 2;
     html! {
         g class={ "place " (class) } {
             rect x=(x) y=(y) width=(width) height=(HEIGHT - 2) rx="10" {}
@@ -200,10 +201,14 @@ mod tests {
     #[test]
     fn the_picture_says_in_words_what_it_shows() {
         let tell = Tell { zone: jiff::tz::TimeZone::UTC, now: 1_795_409_189 };
-        let copies = [copy("library", CopyKind::Library), copy("far", CopyKind::Replica), copy("home", CopyKind::Third)];
+        let copies =
+            [copy("library", CopyKind::Library), copy("far", CopyKind::Replica), copy("home", CopyKind::Third)];
         let text = picture(&copies, &tell).into_string();
         assert_eq!(text.matches("role=\"img\"").count(), 2, "one for wide screens, one for phones");
-        assert!(text.contains("replica far, at sftp://nas/&lt;haven&gt;: good; not behind, never read back, locked."), "{text}");
+        assert!(
+            text.contains("replica far, at sftp://nas/&lt;haven&gt;: good; not behind, never read back, locked."),
+            "{text}"
+        );
         assert!(!text.contains("<haven>"), "what is named is text");
         assert!(picture(&[], &tell).into_string().contains("No copy is known yet"));
         // A library alone is drawn as well.

@@ -10,7 +10,12 @@ pub const PARTS: [&str; 1] = ["all-findings"];
 /// Where a finding is on its page.
 pub fn anchor(finding: &Finding) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    format!("{}-{}", finding.key, finding.subject).chars().map(plain).collect::<String>().trim_end_matches('-').to_owned()
+    format!("{}-{}", finding.key, finding.subject)
+        .chars()
+        .map(plain)
+        .collect::<String>()
+        .trim_end_matches('-')
+        .to_owned()
 }
 
 /// The gravest first, then the oldest.

@@ -13,8 +13,12 @@ use crate::model::{Overview, Run, RunFilter, Time, Verdict};
 pub const PARTS: [&str; 1] = ["timeline"];
 
 /// How far back a page looks: its word in the address, its name, seconds.
-pub const SPANS: [(&str, &str, i64); 4] =
-    [("day", "the last day", 86_400), ("week", "the last week", 7 * 86_400), ("month", "the last month", 31 * 86_400), ("year", "the last year", 366 * 86_400)];
+pub const SPANS: [(&str, &str, i64); 4] = [
+    ("day", "the last day", 86_400),
+    ("week", "the last week", 7 * 86_400),
+    ("month", "the last month", 31 * 86_400),
+    ("year", "the last year", 366 * 86_400),
+];
 
 pub fn seconds_of(word: &str) -> i64 {
     SPANS.iter().find(|(known, ..)| *known == word).map_or(SPANS[1].2, |(_, _, seconds)| *seconds)
@@ -25,7 +29,14 @@ pub fn named(kind: &str, subject: &str) -> String {
     if subject.is_empty() { kind.to_owned() } else { format!("{kind} {subject}") }
 }
 
-pub fn page(frame: &Frame, overview: &Overview, runs: &[Run], filter: &RunFilter, span_word: &str, kinds: &[String]) -> Markup {
+pub fn page(
+    frame: &Frame,
+    overview: &Overview,
+    runs: &[Run],
+    filter: &RunFilter,
+    span_word: &str,
+    kinds: &[String],
+) -> Markup {
     let content = html! {
         h1 { "Runs" }
         form method="get" action="/runs" class="row" {
@@ -58,7 +69,8 @@ pub fn part(runs: &[Run], length: i64, tell: &Tell) -> Markup {
 }
 
 fn start_now(frame: &Frame, overview: &Overview) -> Markup {
-    let mut jobs: Vec<(&str, &str)> = overview.upcoming.iter().map(|due| (due.kind.as_str(), due.subject.as_str())).collect();
+    let mut jobs: Vec<(&str, &str)> =
+        overview.upcoming.iter().map(|due| (due.kind.as_str(), due.subject.as_str())).collect();
     jobs.sort_unstable();
     jobs.dedup();
     html! {

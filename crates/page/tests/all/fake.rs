@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use haven_page::{
-    Action, Answer, Cache, Colour, Copy, CopyKind, Digit, Download, DrillReport, DrillStep, Entry, EntryKind, ErrorKind,
-    Event, EventStream, Finding, GrowthPoint, Inside, Listing, Metric, Overview, Queue, Run, RunFilter, Score, Severity,
-    Snapshot, Source, SourceError, Throughput, Upcoming, Verdict,
+    Action, Answer, Cache, Colour, Copy, CopyKind, Digit, Download, DrillReport, DrillStep, Entry, EntryKind,
+    ErrorKind, Event, EventStream, Finding, GrowthPoint, Inside, Listing, Metric, Overview, Queue, Run, RunFilter,
+    Score, Severity, Snapshot, Source, SourceError, Throughput, Upcoming, Verdict,
 };
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -125,7 +125,8 @@ pub fn finding(key: &str, subject: &str, severity: Severity, title: &str, since:
         subject: subject.into(),
         severity,
         title: title.into(),
-        meaning: "Should the library be lost now, what was added in the last 26 hours would be in the bucket alone.".into(),
+        meaning: "Should the library be lost now, what was added in the last 26 hours would be in the bucket alone."
+            .into(),
         next: vec![
             format!("haven replica status    tells how far {subject} has come"),
             "See whether the machine it is on is switched on and reachable.".into(),
@@ -209,7 +210,14 @@ fn overview(at: i64, runs: &[Run]) -> Overview {
         ],
         copies: vec![
             copy("library", CopyKind::Library, "s3://photos/haven", Colour::Green, 3, Some(at - 2 * DAY)),
-            copy("far", CopyKind::Replica, "s3://photos-copy-in-another-region/haven", Colour::Yellow, 93_600, Some(at - 12 * DAY)),
+            copy(
+                "far",
+                CopyKind::Replica,
+                "s3://photos-copy-in-another-region/haven",
+                Colour::Yellow,
+                93_600,
+                Some(at - 12 * DAY),
+            ),
             copy("home", CopyKind::Third, "ssh://backup@nas.example.org/./photos", Colour::Green, 20_000, None),
         ],
         runs: runs.iter().take(8).cloned().collect(),
@@ -223,7 +231,13 @@ fn overview(at: i64, runs: &[Run]) -> Overview {
             disk_full_at: Some(at + 90 * DAY),
         },
         queue: Queue { changes: 12, bytes: 34_000_000, recovery_point_seconds: 2.4, trouble: None },
-        throughput: Throughput { up: 4_200_000.0, down: 120_000.0, read: 900_000.0, written: 4_100_000.0, requests: 3.2 },
+        throughput: Throughput {
+            up: 4_200_000.0,
+            down: 120_000.0,
+            read: 900_000.0,
+            written: 4_100_000.0,
+            requests: 3.2,
+        },
         upcoming: vec![
             Upcoming { kind: "backup".into(), subject: "immich".into(), at: at + 900, schedule: "hourly".into() },
             Upcoming { kind: "replica".into(), subject: "far".into(), at: at + 4000, schedule: "daily 00:30".into() },
@@ -323,7 +337,8 @@ impl Source for Fake {
     }
 
     async fn drills(&self) -> Answer<Vec<DrillReport>> {
-        let step = |name: &str, good, said: &str| DrillStep { name: name.into(), good, said: said.into(), seconds: 4.2 };
+        let step =
+            |name: &str, good, said: &str| DrillStep { name: name.into(), good, said: said.into(), seconds: 4.2 };
         let one = |n: i64, level, good| DrillReport {
             id: format!("d{n}"),
             at: now() - n * DAY,

@@ -25,13 +25,26 @@ async fn every_page_is_whole_and_has_its_landmarks() {
     for page in PAGES {
         let got = web.get(page).await;
         assert_eq!(got.status, StatusCode::OK, "{page}");
-        for part in ["<main id=\"main\"", "<nav aria-label=\"Main\">", "class=\"skip\" href=\"#main\"", "lang=\"en\"", "<footer>"] {
+        for part in [
+            "<main id=\"main\"",
+            "<nav aria-label=\"Main\">",
+            "class=\"skip\" href=\"#main\"",
+            "lang=\"en\"",
+            "<footer>",
+        ] {
             assert!(got.text.contains(part), "{page}: {part}");
         }
         assert_eq!(got.text.matches("<h1").count(), 1, "{page}");
-        assert_eq!(got.text.matches("<table").count(), got.text.matches("<caption").count(), "{page}: tables have captions");
+        assert_eq!(
+            got.text.matches("<table").count(),
+            got.text.matches("<caption").count(),
+            "{page}: tables have captions"
+        );
         // The policy forbids both.
-        assert!(!got.text.contains("style=\"") && !got.text.contains("<style") && !got.text.contains(" onclick"), "{page}");
+        assert!(
+            !got.text.contains("style=\"") && !got.text.contains("<style") && !got.text.contains(" onclick"),
+            "{page}"
+        );
         assert_eq!(got.text.matches("<script").count(), 1, "{page}: what is in the library is text");
     }
 }
@@ -50,7 +63,9 @@ async fn the_first_page_says_it_in_a_sentence_with_a_word_and_a_sign() {
     let web = Web::inside().await;
     let text = web.get("/").await.text;
     assert!(text.contains("Safe, but look: </span>Your photos are safe; one copy is behind."), "{text}");
-    assert!(text.contains("The replica far is 26 hours behind") && text.contains("one that nobody can change: missing"));
+    assert!(
+        text.contains("The replica far is 26 hours behind") && text.contains("one that nobody can change: missing")
+    );
     web.source.turn("red");
     let text = web.get("/").await.text;
     assert!(text.contains("At risk: </span>The bucket has refused every upload"), "{text}");
@@ -158,7 +173,11 @@ async fn what_is_asked_for_is_done_once() {
         assert_eq!(web.post("/act", &format!("word={word}&{form}")).await.status, StatusCode::CONFLICT, "{form}");
     }
     let busy = web.post("/act", &format!("word={word}&do=run-now&kind=busy")).await;
-    assert!(busy.status == StatusCode::CONFLICT && busy.text.contains("it is running already") && busy.text.contains("wait for it"));
+    assert!(
+        busy.status == StatusCode::CONFLICT
+            && busy.text.contains("it is running already")
+            && busy.text.contains("wait for it")
+    );
     assert_eq!(web.source.acted.lock().len(), expected.len());
     let long = format!("word={word}&do=flush&key={}", "a".repeat(20_000));
     assert_eq!(web.post("/act", &long).await.status, StatusCode::PAYLOAD_TOO_LARGE);
@@ -173,7 +192,8 @@ async fn a_page_that_only_shows_does_nothing() {
         assert!(!text.contains("action=\"/act\"") && !text.contains("action=\"/restore\""), "{page}");
     }
     let text = web.get("/").await.text;
-    let word = text.split("name=\"word\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("the way out");
+    let word =
+        text.split("name=\"word\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("the way out");
     for (path, form) in [("/act", "do=flush"), ("/restore", "snapshot=immich-newest&path=notes.txt")] {
         assert_eq!(web.post(path, &format!("word={word}&{form}")).await.status, StatusCode::FORBIDDEN, "{path}");
     }

@@ -6,14 +6,24 @@ use http::{Request, StatusCode};
 
 use crate::web::{TOKEN, Web};
 
-const SECRETS: [&str; 6] = ["photos/haven", "replica-lag", "IMG_0001", "immich-newest", "Your photos", "nas.example.org"];
+const SECRETS: [&str; 6] =
+    ["photos/haven", "replica-lag", "IMG_0001", "immich-newest", "Your photos", "nas.example.org"];
 
 #[tokio::test]
 async fn without_a_token_nothing_is_served_but_the_login() {
     let web = Web::with(|_| {});
     let pages = [
-        "/", "/findings", "/copies", "/runs", "/runs/1000", "/growth", "/snapshots", "/drills", "/nowhere",
-        "/browse?snapshot=immich-newest", "/download?snapshot=immich-newest&path=notes.txt",
+        "/",
+        "/findings",
+        "/copies",
+        "/runs",
+        "/runs/1000",
+        "/growth",
+        "/snapshots",
+        "/drills",
+        "/nowhere",
+        "/browse?snapshot=immich-newest",
+        "/download?snapshot=immich-newest&path=notes.txt",
     ];
     for page in pages {
         let got = web.get(page).await;
@@ -100,7 +110,11 @@ async fn a_proxy_names_people_from_its_own_address_alone() {
 async fn metrics_have_a_token_of_their_own() {
     let web = Web::with(|settings| settings.metrics_token = haven_page::Token::new("a token for prometheus").ok());
     let with = |text: &str| {
-        Request::get("/metrics").header("authorization", text).header("host", "haven:8470").body(Body::empty()).expect("a request")
+        Request::get("/metrics")
+            .header("authorization", text)
+            .header("host", "haven:8470")
+            .body(Body::empty())
+            .expect("a request")
     };
     let got = web.send(with("Bearer a token for prometheus")).await;
     assert_eq!((got.status, got.header("content-type")), (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8"));
@@ -115,7 +129,9 @@ async fn metrics_have_a_token_of_their_own() {
 #[tokio::test]
 async fn every_answer_forbids_what_is_not_needed() {
     let web = Web::inside().await;
-    for path in ["/", "/login", "/nowhere", "/assets/page.css", "/healthz", "/download?snapshot=immich-newest&path=notes.txt"] {
+    for path in
+        ["/", "/login", "/nowhere", "/assets/page.css", "/healthz", "/download?snapshot=immich-newest&path=notes.txt"]
+    {
         let got = web.get(path).await;
         let policy = got.header("content-security-policy");
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
