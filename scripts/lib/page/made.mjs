@@ -52,8 +52,7 @@ async function keyboard(browser, server) {
   b.check((await page.textContent("h1")) === "It is back", `the file is back: ${await page.textContent("main")}`);
   b.check(/restored\/immich-newest\/2019\/07\//.test(await server.ask("restored")), "the library was told");
   for (const path of ["/", "/findings", "/runs", "/drills", "/growth"]) {
-    await page.goto(`${server.base}${path}`);
-    await b.walk(page);
+    await b.walk(page, `${server.base}${path}`);
   }
   await context.close();
 }
@@ -83,7 +82,8 @@ async function stranger(browser, server) {
   page.allow(/status of 40[13]/);
   for (const path of [...VIEWS.map(([, path]) => path), "/metrics", "/events?page=/", "/download?snapshot=immich-newest&path=notes.txt", "/assets/page.js"]) {
     const answer = await context.request.get(`${server.base}${path}`);
-    const text = await answer.text();
+    // The address that was asked for comes back, and nothing else.
+    const text = (await answer.text()).replace(/name="next" value="[^"]*"/, "");
     const login = answer.url().includes("/login") || answer.status() === 401;
     b.check(login && !SECRETS.test(text), `${path} tells a stranger: ${answer.status()} ${text.slice(0, 80)}`);
   }
@@ -105,7 +105,7 @@ async function stranger(browser, server) {
     contentType: "text/html", body: `<form method=post action="${server.base}/act"><input name=do value=flush><button>x</button></form>`,
   }));
   await other.goto("http://evil.example/");
-  await Promise.all([other.waitForNavigation(), other.getByRole("button").click()]);
+  await Promise.all([other.waitForEvent("requestfinished", (request) => request.url().endsWith("/act")), other.getByRole("button").click()]);
   b.check(!/Sent to the bucket/.test(await other.content()) && (await server.ask("acted")) === acted, "another page's form does nothing");
   await context.close();
 }
