@@ -94,8 +94,8 @@ in
 
     keeper = mkOption {
       type = types.bool;
-      default = false;
-      description = "Run the keeper (haven run), and not the mount alone.";
+      default = true;
+      description = "Run the keeper (haven run), which does everything on schedule and tells whom settings.alert names; false: the mount alone.";
     };
 
     immich = {

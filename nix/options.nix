@@ -166,6 +166,113 @@ in
       };
     };
   };
+  schedule = table "What stands under [schedule]." {
+    snapshot = setting types.str "`\"hourly\"`" "What the keeper (`haven run`) does, and when. systemd's calendar words (\"*-*-* 03:00:00\", \"Mon..Fri 02:30\", \"hourly\"), plain ones (\"daily 00:30\", \"every 15m\", \"weekly sun 04:00\", \"monthly 1 05:00\"), or \"off\". A time zone may follow (\"daily 03:00 Europe/Berlin\"). `haven schedule` prints the next five times of each. What is missed is caught up, once. A snapshot, and what `snapshot_keep` does not keep of those that were taken so.";
+    snapshot_keep = setting types.str "`\"within 1d, daily 7, weekly 4, monthly 6\"`" "snapshot_keep";
+    backup = setting types.str "`\"daily 00:30\"`" "A recovery point of each application ([backup.NAME]), and what its `keep` does not keep.";
+    replica = setting types.str "`\"hourly\"`" "Each replica is brought up to date.";
+    copy = setting types.str "`\"daily 02:30\"`" "Each third copy: an archive of the newest recovery point, and what its `keep` does not keep.";
+    gc = setting types.str "`\"daily 04:30\"`" "What nothing needs any more is given up (and then not every gc.every as well).";
+    scrub = setting types.str "`\"weekly sun 05:00\"`" "Names and lengths of all objects are compared with the records, and of the content a share is read: another each time.";
+    scrub_share = setting types.str "`\"5%\"`" "scrub_share";
+    drill_0 = setting types.str "`\"daily 06:00\"`" "Drills: 0 reads a hundredth of the newest point back, 1 all of it, 2 brings everything back to drill_scratch and to a PostgreSQL of its own. 1 and 2 read every photo from the library and each replica: mind what your stores charge for that.";
+    drill_1 = setting types.str "`\"monthly 15 06:00\"`" "drill_1";
+    drill_2 = setting types.str "`\"monthly 1 06:00\"`" "drill_2";
+    drill_scratch = setting types.str "none; for example `\"/srv/scratch\"`" "Room for all photos of one point. Default: the system's directory for temporary files.";
+    report = setting types.str "`\"monthly 1 09:00\"`" "What was kept, how it grew, what was proven: by mail, if there is a channel for it.";
+    timezone = setting types.str "none; for example `\"Europe/Berlin\"`" "Default: this machine's.";
+    jitter = setting types.str "`\"2min\"`" "Each job waits up to so long after its time, the same each day, so that not all the world asks one store at once.";
+    retry = setting types.str "`\"1min\"`" "The first pause after a run that failed; each further one is four times as long, up to an hour.";
+    quiet = setting (types.listOf types.str) "none; for example `[\"18:00..23:00\"]`" "Hours in which nothing large is begun (copies, scrubs, drills, garbage): it waits for their end.";
+    bandwidth = setting (types.listOf types.str) "none; for example `[\"08:00..22:00 2MB\"]`" "Hours in which no more bytes a second are sent.";
+    directory = setting types.str "none; for example `\"/var/lib/haven/keeper\"`" "Where the keeper keeps its ledger, its logs, and what is still to be told. Default: $STATE_DIRECTORY under systemd, for root below /var/lib/haven, else below ~/.local/state/haven, by the library.";
+  };
+  alert = mkOption {
+    description = "What stands under [alert], and one table for each name.";
+    default = { };
+    type = types.submodule {
+      freeformType = types.attrsOf (types.submodule {
+        freeformType = types.attrsOf types.anything;
+        options = {
+          to = setting (types.listOf types.str) "none; for example `[\"me@example.org\"]`" "to";
+          otherwise = setting (types.listOf types.str) "none; for example `[\"mail\"]`" "These in the stead of one that fails, in this order.";
+          remind = setting types.str "`\"3d\"`" "What is still so is told again after so long.";
+          calm = setting types.str "`\"10min\"`" "What is gone must stay gone for so long before that is told.";
+          kind = setting types.str "none; for example `\"telegram\"`" "\"telegram\", \"ntfy\", \"email\", \"discord\", \"slack\" (and what speaks like it), \"gotify\", \"webhook\" (any URL, JSON), or \"healthchecks\": a dead-man's switch, which tells you when this machine says nothing any more.";
+          least = setting types.str "none; for example `\"warning\"`" "The least that it is told of: \"info\", \"warning\" or \"critical\". Default: \"warning\", and what has recovered.";
+          chat = setting types.str "none; for example `\"123456789\"`" "telegram: the chat's number, and the bot's token.";
+          url = setting types.str "none; for example `\"https://ntfy.example.org\"`" "ntfy, gotify, webhook, healthchecks: the server. Default: https://ntfy.sh, https://hc-ping.com.";
+          topic = setting types.str "none; for example `\"photos\"`" "ntfy: the topic; or, where whoever knows it can read it, the file that holds it.";
+          server = setting types.str "none; for example `\"mail.example.org\"`" "email: the mail server, \"implicit\" TLS (465), \"starttls\" (587) or \"none\" (only to this machine), who logs in, from whom, to whom.";
+          port = setting (types.either types.ints.unsigned types.str) "none; for example `465`" "port";
+          tls = setting types.str "none; for example `\"implicit\"`" "tls";
+          user = setting types.str "none; for example `\"photos\"`" "user";
+          from = setting types.str "none; for example `\"Haven <haven@example.org>\"`" "from";
+          ca_file = setting types.str "none; for example `\"/etc/haven/ca.pem\"`" "Certificates (PEM) to trust beside the system's.";
+          prefix = setting types.str "none; for example `\"haven\"`" "prefix";
+          token = table "What stands under [alert.NAME.token]." {
+            file = setting types.str "none; for example `\"/etc/haven/telegram-token\"`" "file";
+            systemd = setting types.str "none; for example `\"haven-telegram-token\"`" "systemd";
+          };
+          topic_secret = table "What stands under [alert.NAME.topic_secret]." {
+            file = setting types.str "none; for example `\"/etc/haven/ntfy-topic\"`" "file";
+            systemd = setting types.str "none; for example `\"haven-ntfy-topic\"`" "systemd";
+          };
+          password = table "What stands under [alert.NAME.password]." {
+            file = setting types.str "none; for example `\"/etc/haven/mail-password\"`" "file";
+            systemd = setting types.str "none; for example `\"haven-mail-password\"`" "systemd";
+          };
+          hook = table "What stands under [alert.NAME.hook]." {
+            file = setting types.str "none; for example `\"/etc/haven/discord-hook\"`" "discord, slack: the whole URL of the webhook is the secret.";
+            systemd = setting types.str "none; for example `\"haven-discord-hook\"`" "systemd";
+          };
+          key = table "What stands under [alert.NAME.key]." {
+            file = setting types.str "none; for example `\"/etc/haven/webhook-key\"`" "webhook: what the body is signed with (HMAC-SHA256).";
+            systemd = setting types.str "none; for example `\"haven-webhook-key\"`" "systemd";
+          };
+          checks = table "What stands under [alert.NAME.checks]." {
+            file = setting types.str "none; for example `\"/etc/haven/ping-key\"`" "healthchecks: the project's ping key, or lines `RUN UUID`; and what stands before the kind of run in the checks' names.";
+            systemd = setting types.str "none; for example `\"haven-ping-key\"`" "systemd";
+          };
+        };
+      });
+      options = {
+        to = setting (types.listOf types.str) "none; for example `[\"phone\", \"mail\"]`" "Who is told when something is wrong. `haven alert test` tries it. Default: every channel below.";
+        otherwise = setting (types.listOf types.str) "none; for example `[\"mail\"]`" "These in the stead of one that fails, in this order.";
+        remind = setting types.str "`\"3d\"`" "What is still so is told again after so long.";
+        calm = setting types.str "`\"10min\"`" "What is gone must stay gone for so long before that is told.";
+      };
+    };
+  };
+  health = table "What stands under [health]." {
+    every = setting types.str "`\"1min\"`" "How often the keeper looks at everything, and from where on something is worth telling (`haven health`).";
+    late = setting (types.either types.float types.ints.unsigned) "`1.5`" "A recovery point, replica or copy that is older than so many of its intervals.";
+    replica_lag = setting types.str "none; for example `\"2h\"`" "A replica that is further behind than this, whatever its schedule says.";
+    disk_full = setting (types.either types.float types.ints.unsigned) "`0.8`" "The disk of the cache: its share that is used, or that it is full within this time if it goes on like this.";
+    disk_forecast = setting types.str "`\"24h\"`" "disk_forecast";
+    queue_stuck = setting types.str "`\"15min\"`" "Changes wait, and nothing has reached the bucket for so long.";
+    store_patience = setting types.str "`\"5min\"`" "The bucket may be in trouble for so long before anybody is told; and the share of requests that may fail.";
+    store_errors = setting (types.either types.float types.ints.unsigned) "`0.2`" "store_errors";
+    drill_age = setting types.str "`\"35d\"`" "The last drill that read every photo.";
+    clock_skew = setting types.str "`\"1min\"`" "This machine's clock beside the store's.";
+    expiry = setting types.str "`\"21d\"`" "Before certificates run out.";
+  };
+  page = table "What stands under [page]." {
+    listen = setting types.str "`\"127.0.0.1:8470\"`" "The status page, served by the keeper: an address and port, or \"off\". From elsewhere than this machine only behind a proxy that speaks TLS.";
+    url = setting types.str "none; for example `\"https://photos.example.org\"`" "What it is called from outside, where a proxy stands before it.";
+    proxy_header = setting types.str "none; for example `\"Remote-User\"`" "A proxy that has found out who asks: its header, and the addresses that it connects from.";
+    proxy_from = setting (types.listOf types.str) "none; for example `[\"127.0.0.1/32\"]`" "proxy_from";
+    read_only = setting types.bool "`false`" "Look, and do nothing: restoring included.";
+    session = setting types.str "`\"12h\"`" "How long a login lasts.";
+    token = table "What stands under [page.token]." {
+      file = setting types.str "none; for example `\"/etc/haven/page-token\"`" "What opens it. Default: the file page-token beside the keeper's ledger, made at the first start.";
+      systemd = setting types.str "none; for example `\"haven-page-token\"`" "systemd";
+    };
+    metrics_token = table "What stands under [page.metrics_token]." {
+      file = setting types.str "none; for example `\"/etc/haven/metrics-token\"`" "What Prometheus shows for /metrics. Without it /metrics wants a person who is logged in.";
+      systemd = setting types.str "none; for example `\"haven-metrics-token\"`" "systemd";
+    };
+  };
   log = table "What stands under [log]." {
     level = setting types.str "`\"info\"`" "What goes to stderr, or to the journal under systemd: \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a list such as \"info,haven_store=debug\". No photo's name is written above \"debug\". (HAVEN_LOG)";
   };

@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use crate::{
     copies::{self, CopyConfig},
+    keeper::settings::{self as keeping, AlertConfig, ChannelConfig, HealthConfig, PageConfig, ScheduleConfig},
     points::config::{self as backups, App},
     replicas::{self, Common, ReplicaConfig},
     report::{Code, Trouble, UNTOUCHED},
@@ -28,6 +29,11 @@ pub struct Config {
     pub snapshots: SnapshotsConfig,
     pub gc: GcConfig,
     pub replica: Common,
+    pub schedule: ScheduleConfig,
+    pub alert: AlertConfig,
+    pub health: HealthConfig,
+    #[allow(dead_code, reason = "read by the page")]
+    pub page: PageConfig,
     pub log: LogConfig,
     pub store: StoreOptions,
     /// Each replica, with what holds for all of them filled in.
@@ -39,6 +45,9 @@ pub struct Config {
     /// Each copy in a foreign format, with what holds for all of them filled in.
     #[serde(skip)]
     pub copies: BTreeMap<String, CopyConfig>,
+    /// Each channel that people are told by.
+    #[serde(skip)]
+    pub channels: BTreeMap<String, ChannelConfig>,
     /// The file that was read over the defaults.
     #[serde(skip)]
     pub from: Option<PathBuf>,
@@ -171,7 +180,8 @@ impl Config {
             Ok((name, config))
         });
         let copies = copies.collect::<Result<_, Trouble>>()?;
-        Ok(Self { replicas, apps, copies, ..read(merged, "", shown)? })
+        let channels = keeping::channels(&merged, shown)?;
+        Ok(Self { replicas, apps, copies, channels, ..read(merged, "", shown)? })
     }
 }
 
@@ -249,6 +259,9 @@ fn refuse_unknown(given: &Table, known: &Table, above: &str, shown: &str) -> Res
             }
             (None, Value::Table(given)) if above == "copy." && copies::check_name(name).is_ok() => {
                 refuse_unknown(given, &copies::known(&self::known()), &format!("{above}{name}."), shown)?;
+            }
+            (None, Value::Table(given)) if above == "alert." && keeping::check_name(name).is_ok() => {
+                refuse_unknown(given, &keeping::known(&self::known()), &format!("{above}{name}."), shown)?;
             }
             (None, _) => return Err(unknown(&format!("{above}{name}"), shown)),
         }

@@ -11,10 +11,10 @@ use std::{
     io::{IsTerminal, Write},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Kinds of trouble. The word is stable and the exit code belongs to it: scripts may rely on both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
     /// Something that should not happen.
@@ -59,15 +59,19 @@ pub enum Code {
     Held,
     /// A recovery point could not be taken, or is not good.
     Point,
+    /// A channel did not take a message.
+    Untold,
+    /// The photos are less safe than they should be.
+    Unsafe,
 }
 
 /// Every exit code there is, and what it means. The help and the manual print this list.
-pub const EXIT_CODES: [(u8, &str); 12] = [
+pub const EXIT_CODES: [(u8, &str); 13] = [
     (0, "done"),
     (1, "a bug in Haven, or something it did not foresee"),
     (2, "the command line or haven.toml can't be meant"),
     (3, "no passphrase or key, not the right one, or one that may not do this"),
-    (4, "the bucket, directory or photo server can't be reached, read or written"),
+    (4, "the bucket, directory, photo server or alert channel can't be reached, read or written"),
     (5, "another machine writes to the library"),
     (6, "bytes in the store are damaged, missing, or of a newer format"),
     (7, "not possible as things are: no library there, one there already, not mounted, the last key"),
@@ -75,9 +79,10 @@ pub const EXIT_CODES: [(u8, &str); 12] = [
     (9, "interrupted before the end; what was done stays done"),
     (
         10,
-        "something looks wrong and a person must look: a replica's source, held back deletions, an incomplete copy, an import's failures",
+        "something looks wrong and a person must look: a replica's source, held back deletions, an incomplete copy, an import's failures, findings of haven health",
     ),
     (11, "a recovery point could not be taken, or is not good"),
+    (12, "haven health: the photos are less safe than they should be"),
 ];
 
 impl Code {
@@ -86,7 +91,7 @@ impl Code {
             Self::Bug => 1,
             Self::Usage => 2,
             Self::NoSecret | Self::WrongSecret | Self::BadSecret => 3,
-            Self::Store => 4,
+            Self::Store | Self::Untold => 4,
             Self::Fenced => 5,
             Self::Damaged | Self::Newer => 6,
             Self::NoLibrary | Self::NoCopy | Self::Locked | Self::Occupied | Self::Key | Self::NotMounted => 7,
@@ -94,6 +99,7 @@ impl Code {
             Self::Unfinished => 9,
             Self::Held | Self::Incomplete => 10,
             Self::Point => 11,
+            Self::Unsafe => 12,
         }
     }
 
@@ -103,15 +109,15 @@ impl Code {
 }
 
 /// What happened, why, what it means for the photos, what to do.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Trouble {
     pub code: Code,
     pub what: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub because: Vec<String>,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub meaning: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub next: Vec<String>,
 }
 
@@ -234,6 +240,7 @@ mod tests {
             Code::Local,
             Code::Unfinished,
             Code::Point,
+            Code::Unsafe,
         ];
         assert!(codes.iter().all(|code| EXIT_CODES.iter().any(|(exit, _)| *exit == code.exit())));
     }

@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use crate::{
     cli::stat,
     config::Config,
+    manager,
     past::Library,
     report::{self, Code, Trouble},
     silence::{self, Silence},
@@ -40,6 +41,63 @@ use crate::{
 
 /// How often progress is told.
 const STEP: Duration = Duration::from_millis(200);
+/// How often a service manager hears how far a stop is, and how often the log.
+const STOP_STEP: Duration = Duration::from_secs(1);
+const STOP_LOG_STEP: Duration = Duration::from_secs(5);
+
+/// What lives beside a mount in its process: the keeper.
+#[async_trait::async_trait]
+pub trait Companion: Send + Sync {
+    /// The mount stands.
+    fn mounted(&self, inside: Inside);
+
+    /// SIGHUP came.
+    fn reload(&self);
+
+    /// Told to stop: returns when nothing of it uses the mount any more.
+    async fn wind_down(&self);
+}
+
+/// A mount as its companion sees it.
+#[derive(Clone)]
+pub struct Inside(Arc<Commands>);
+
+impl Inside {
+    /// What `haven status --json` tells.
+    pub fn status(&self) -> Value {
+        self.0.status()
+    }
+
+    /// Everything written so far is in the bucket when this returns.
+    #[allow(dead_code, reason = "asked for by the page")]
+    pub async fn flush(&self) -> Result<(), Refusal> {
+        self.0.served.flush().await
+    }
+
+    /// Answers what commands ask of the library.
+    #[allow(dead_code, reason = "asked for by the page")]
+    pub fn library(&self) -> Library {
+        self.0.library()
+    }
+
+    pub fn stack(&self) -> &Stack {
+        &self.0.served.stack
+    }
+
+    pub fn keys(&self) -> &haven_format::Keys {
+        &self.0.served.keys
+    }
+
+    pub fn point(&self) -> &std::path::Path {
+        self.0.session.point()
+    }
+
+    /// What the kernel has asked of the mount so far.
+    #[allow(dead_code, reason = "asked for by the page")]
+    pub fn kernel(&self) -> haven_mount::Snapshot {
+        self.0.session.metrics().snapshot()
+    }
+}
 
 /// Everything a mount is made of.
 pub struct Mounting {
@@ -53,6 +111,7 @@ pub struct Mounting {
     pub allow_non_empty: bool,
     /// The state to show, where it is not the newest.
     pub at: Option<haven_vault::View>,
+    pub beside: Option<Arc<dyn Companion>>,
 }
 
 /// What the commands and the signals have in common.
@@ -63,6 +122,8 @@ struct Served {
     stack: Stack,
     vault: Arc<Vault>,
     fs: Arc<Fs>,
+    keys: haven_format::Keys,
+    beside: Option<Arc<dyn Companion>>,
     since: Instant,
     silence: watch::Sender<Silence>,
     state: watch::Sender<&'static str>,
@@ -100,14 +161,16 @@ impl Mounting {
             stack: self.stack.clone(),
             vault: self.vault.clone(),
             fs,
+            keys: self.keys.clone(),
+            beside: self.beside.clone(),
             since: Instant::now(),
             silence: watch::Sender::new(Silence::new(Instant::now())),
             state: watch::Sender::new("starting"),
             outcome: watch::Sender::new(None),
         });
-        let beside =
-            Server::start(&self.cache, Arc::new(Commands { served: served.clone(), session: session.clone() }))
-                .and_then(|server| Ok((server, PidFile::write(&self.cache.join("pid"))?)));
+        let commands = Arc::new(Commands { served: served.clone(), session: session.clone() });
+        let beside = Server::start(&self.cache, commands.clone())
+            .and_then(|server| Ok((server, PidFile::write(&self.cache.join("pid"))?)));
         let beside = match beside {
             Ok(beside) => beside,
             Err(error) => {
@@ -115,17 +178,25 @@ impl Mounting {
                 return self.give_up(local("commands can't be heard", &error)).await;
             }
         };
-        tell_manager("READY=1\nSTATUS=mounted");
+        manager::tell("READY=1\nSTATUS=mounted");
         if let Some(background) = background.take() {
             background
                 .ready(session.point(), log.as_deref())
                 .map_err(|error| local("the first process can't be told", &error))?;
         }
         tracing::info!(point = %session.point().display(), store = self.stack.store.describe(), "mounted");
+        if let Some(companion) = &self.beside {
+            companion.mounted(Inside(commands));
+        }
         let ending = tokio::select! {
             ending = serve(&session, &*served, signals) => ending,
             never = served.listen() => match never {},
+            never = served.tell_stop() => match never {},
         };
+        // Whoever unmounted it by a command did not wait for it.
+        if let Some(companion) = &self.beside {
+            companion.wind_down().await;
+        }
         served.told(&ending);
         // What is unsent waits on this machine's disk; a drained vault has nothing left to do.
         let closed = self.vault.close(false).await;
@@ -207,6 +278,26 @@ impl Served {
         }
     }
 
+    /// Tells how far a stop is, and that it needs more time.
+    async fn tell_stop(&self) -> Infallible {
+        let mut logged = Instant::now();
+        loop {
+            tokio::time::sleep(STOP_STEP).await;
+            let state = *self.state.borrow();
+            if ["starting", "serving"].contains(&state) {
+                continue;
+            }
+            let text = format!("{state}: {}", remaining_words(&self.remaining()));
+            manager::busy(&text);
+            // Whoever watches the process hears that the stop goes on.
+            manager::tell("WATCHDOG=1");
+            if logged.elapsed() >= STOP_LOG_STEP {
+                logged = Instant::now();
+                tracing::info!("{text}");
+            }
+        }
+    }
+
     /// What is wrong with the store just now: as it says itself, as the vault has noticed, or that it says nothing.
     fn trouble(&self) -> Option<String> {
         let store = self.stack.trouble.borrow().as_ref().map(|trouble| trouble.last.to_string());
@@ -243,6 +334,20 @@ pub fn unfinished(refusal: &Refusal) -> Trouble {
 
 #[async_trait::async_trait]
 impl Host for Served {
+    fn reload(&self) {
+        if let Some(companion) = &self.beside {
+            companion.reload();
+        }
+    }
+
+    async fn wind_down(&self) {
+        if let Some(companion) = &self.beside {
+            self.state.send_replace("ending what is at work");
+            manager::tell("STOPPING=1\nSTATUS=ending what is at work");
+            companion.wind_down().await;
+        }
+    }
+
     fn state(&self, state: State) {
         let word = match state {
             State::Serving => "serving",
@@ -253,7 +358,7 @@ impl Host for Served {
         };
         self.state.send_replace(word);
         if state != State::Serving {
-            tell_manager(&format!("STOPPING=1\nSTATUS={word}"));
+            manager::tell(&format!("STOPPING=1\nSTATUS={word}"));
             tracing::info!(state = word);
         }
     }
@@ -271,7 +376,7 @@ impl Host for Served {
     }
 }
 
-struct Commands {
+pub struct Commands {
     served: Arc<Served>,
     session: Session,
 }
@@ -365,26 +470,6 @@ impl Control for Commands {
             }
             other => Err(Refusal::unknown(other)),
         }
-    }
-}
-
-/// Tells systemd, where there is one (sd_notify(3)).
-fn tell_manager(text: &str) {
-    use std::os::{
-        linux::net::SocketAddrExt,
-        unix::{
-            ffi::OsStrExt,
-            net::{SocketAddr, UnixDatagram},
-        },
-    };
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match path.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(&path),
-    };
-    let sent = address.and_then(|to| UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &to));
-    if let Err(error) = sent {
-        tracing::debug!(%error, "the service manager was not told");
     }
 }
 

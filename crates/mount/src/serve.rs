@@ -45,6 +45,9 @@ pub trait Host: Send + Sync + 'static {
     /// SIGHUP came.
     fn reload(&self) {}
 
+    /// Told to stop: what uses the mount ends before it is taken off. A second signal does not wait for it.
+    async fn wind_down(&self) {}
+
     /// For a service manager, or a terminal.
     fn state(&self, _state: State) {}
 
@@ -129,6 +132,7 @@ pub async fn serve(session: &Session, host: &dyn Host, mut signals: Signals) -> 
 
 /// Takes the mount off, gently if possible.
 async fn stop(session: &Session, host: &dyn Host) {
+    host.wind_down().await;
     host.state(State::Unmounting);
     match unmount(session, false).await {
         Ok(()) | Err(UnmountError::NotMounted { .. }) => {}

@@ -140,6 +140,8 @@ fn told(condition: &Condition, known: &Known, host: &str, note: String) -> Messa
         body: note + &condition.body,
         log: condition.log.clone(),
         host: host.to_owned(),
+        html: String::new(),
+        weight: None,
     }
 }
 
@@ -152,6 +154,8 @@ fn recovered(key: &str, known: &Known, host: &str) -> Message {
         body: format!("It was so for {}.", long(gone - known.since)),
         log: String::new(),
         host: host.to_owned(),
+        html: String::new(),
+        weight: Some(known.severity),
     }
 }
 

@@ -50,6 +50,13 @@ pub struct Message {
     pub log: String,
     /// Which machine tells it.
     pub host: String,
+    /// The same as [`Message::plain`] for who can show HTML (mail); may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub html: String,
+    /// How much what it is about mattered, where that is more than the message itself: who was told that something is
+    /// amiss is told that it is well again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<Severity>,
 }
 
 impl Message {

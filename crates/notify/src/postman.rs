@@ -43,7 +43,7 @@ pub struct Route {
 impl Route {
     /// The message with the ways it takes. Without any way it is for the log alone.
     pub fn letter(&self, message: Message, now: i64) -> Letter {
-        let wanted = self.to.iter().filter(|(_, least)| message.severity >= *least);
+        let wanted = self.to.iter().filter(|(_, least)| message.weight.unwrap_or(message.severity) >= *least);
         let deliveries = wanted.map(|(name, _)| {
             let rest = self.otherwise.iter().filter(|other| *other != name).cloned();
             Delivery::new(std::iter::once(name.clone()).chain(rest).collect(), now)

@@ -1,5 +1,6 @@
 //! The command line: one file a command. The doc comments are the help.
 
+mod alert;
 pub mod ask;
 mod backup;
 mod bench;
@@ -13,15 +14,20 @@ mod explain;
 mod export;
 mod flush;
 mod gc;
+mod health;
 mod import;
 mod init;
 mod key;
 mod manual;
+mod monthly;
 mod mount;
 pub mod recover;
 mod replica;
 mod restore;
+mod run;
+mod runs;
 mod salvage;
+mod schedule;
 mod setup;
 mod snapshot;
 pub mod stat;
@@ -43,7 +49,7 @@ use crate::{
 /// A photo library's safe haven: a folder whose every byte lives in an S3 bucket, deduplicated, compressed, encrypted.
 #[derive(Debug, Parser)]
 #[command(name = "haven", version, max_term_width = 100, after_help = after_help(), disable_help_subcommand = true)]
-struct Args {
+pub struct Args {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
@@ -73,6 +79,7 @@ enum Command {
     Up(up::Args),
     Init(init::Args),
     Mount(mount::Args),
+    Run(run::Args),
     Umount(umount::Args),
     Status(status::Args),
     Flush(flush::Args),
@@ -92,6 +99,11 @@ enum Command {
     Restore(restore::Args),
     Export(export::Args),
     Import(import::Args),
+    Health(health::Args),
+    Schedule(schedule::Args),
+    Runs(runs::Args),
+    Report(monthly::Args),
+    Alert(alert::Args),
     Doctor(doctor::Args),
     Setup(setup::Args),
     Bench(bench::Args),
@@ -180,6 +192,7 @@ fn write_out(out: &str) -> Result<(), Trouble> {
 }
 
 pub fn main() -> ExitCode {
+    crate::keeper::settle_in();
     let args = match Args::try_parse() {
         Ok(args) => args,
         // Help and version are answers, everything else is trouble; clap's own text has the nearest name in it.
@@ -217,6 +230,7 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Up(args) => up::run(&context()?, args, background),
         Command::Init(args) => wait(init::run(&context()?, args)),
         Command::Mount(args) => mount::run(&context()?, args, background),
+        Command::Run(args) => run::run(&context()?, args),
         Command::Umount(args) => umount::run(&context()?, args),
         Command::Status(args) => status::run(&context()?, args),
         Command::Flush(args) => flush::run(&context()?, args),
@@ -235,6 +249,11 @@ fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
         Command::Copy(args) => copy::run(&context()?, args),
         Command::Restore(args) => restore::run(&context()?, args),
         Command::Export(args) => export::run(&context()?, args),
+        Command::Health(args) => health::run(&context()?, &args),
+        Command::Schedule(args) => schedule::run(&context()?, &args),
+        Command::Runs(args) => runs::run(&context()?, &args),
+        Command::Report(args) => monthly::run(&context()?, &args),
+        Command::Alert(args) => alert::run(&context()?, args),
         Command::Doctor(args) => doctor::run(context(), args_global.json, args),
         Command::Setup(args) => setup::run(&context, &args_global, &Args::command(), args),
         Command::Import(args) => import::run(&context()?, args),

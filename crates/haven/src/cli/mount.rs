@@ -21,7 +21,7 @@ use crate::{
     library,
     report::{self, Code, Trouble, UNTOUCHED},
     secret::{KeyArgs, Source},
-    served::Mounting,
+    served::{Companion, Mounting},
     standing, wire, words,
 };
 
@@ -97,6 +97,7 @@ impl How {
 }
 
 /// What is to be mounted where, decided.
+#[derive(Clone)]
 pub struct Plan {
     pub url: String,
     pub point: PathBuf,
@@ -113,7 +114,7 @@ pub fn run(context: &Context, args: Args, background: &mut Option<Background>) -
 }
 
 /// One argument alone is the folder, if the library is named elsewhere.
-fn places(config: &Config, first: Option<String>, second: Option<PathBuf>) -> Result<(String, PathBuf), Trouble> {
+pub fn places(config: &Config, first: Option<String>, second: Option<PathBuf>) -> Result<(String, PathBuf), Trouble> {
     let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let configured =
         env("HAVEN_LIBRARY").map(|url| url.to_string_lossy().into_owned()).or_else(|| config.library.url.clone());
@@ -154,7 +155,7 @@ pub fn start(config: &Config, plan: Plan, background: &mut Option<Background>) -
     let mut config = config.clone();
     plan.how.over(&mut config);
     let runtime = wire::runtime()?;
-    let outcome = runtime.block_on(serve(config, plan, &secret, background));
+    let outcome = runtime.block_on(serve(config, plan, &secret, background, None));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     outcome.map(|()| None)
 }
@@ -170,11 +171,13 @@ fn into_background(secret: &[u8]) -> Result<Option<u32>, Trouble> {
     }
 }
 
-async fn serve(
+/// Mounts in this process and serves until the mount has ended.
+pub async fn serve(
     config: Config,
     plan: Plan,
     secret: &Secret,
     background: &mut Option<Background>,
+    beside: Option<Arc<dyn Companion>>,
 ) -> Result<(), Trouble> {
     // Before anything is claimed: a mount that can't be must not take the library from another machine.
     check_point(&plan)?;
@@ -204,6 +207,7 @@ async fn serve(
         keys,
         allow_non_empty: plan.how.non_empty,
         at,
+        beside,
     };
     mounting.serve(background, log).await
 }
@@ -300,7 +304,7 @@ fn log_file(library: &str) -> Option<PathBuf> {
     Some(directory.join(format!("{library}.log")))
 }
 
-fn begin_log(config: &Config) {
+pub fn begin_log(config: &Config) {
     let level = std::env::var("HAVEN_LOG").unwrap_or_else(|_| config.log.level.clone());
     let filter = tracing_subscriber::EnvFilter::try_new(&level).unwrap_or_else(|error| {
         report::warn(format!("log.level {level:?} can't be meant ({error}); it is \"info\""));

@@ -5,6 +5,7 @@ mod bad_input;
 mod copies;
 mod export;
 mod help;
+mod keeping;
 mod keys;
 mod machine;
 mod making;

@@ -62,11 +62,18 @@ fn written(settings: &EmailSettings, message: &Message) -> Result<Mail, SendErro
         text += &format!("\n\n{}\n", last_lines(log, LINES));
     }
     let text = SinglePart::plain(text);
-    let made = if log.is_empty() {
-        mail.singlepart(text)
-    } else {
-        let attached = Attachment::new("log.txt".into()).body(log.to_owned(), ContentType::TEXT_PLAIN);
-        mail.multipart(MultiPart::mixed().singlepart(text).singlepart(attached))
+    let attached = || Attachment::new("log.txt".into()).body(log.to_owned(), ContentType::TEXT_PLAIN);
+    let made = match (log.is_empty(), message.html.is_empty()) {
+        (true, true) => mail.singlepart(text),
+        (false, true) => mail.multipart(MultiPart::mixed().singlepart(text).singlepart(attached())),
+        (_, false) => {
+            let both = MultiPart::alternative().singlepart(text).singlepart(SinglePart::html(message.html.clone()));
+            mail.multipart(if log.is_empty() {
+                both
+            } else {
+                MultiPart::mixed().multipart(both).singlepart(attached())
+            })
+        }
     };
     made.map_err(|error| SendError::never(format!("no mail can be made: {error}")))
 }

@@ -109,6 +109,8 @@ mod tests {
             body: body.into(),
             log: log.into(),
             host: "mini".into(),
+            html: String::new(),
+            weight: None,
         }
     }
 

@@ -111,6 +111,8 @@ pub fn message(id: &str, log: &str) -> Message {
         body: "It was made 3 h ago.".into(),
         log: log.into(),
         host: "mini".into(),
+        html: String::new(),
+        weight: None,
     }
 }
 

@@ -88,11 +88,14 @@ fn the_mount_is_no_more_exposed_than_a_mount_must_be_and_the_alert_much_less() {
 }
 
 #[test]
-fn the_unit_of_the_package_is_the_one_for_every_machine() {
-    let text = Setup::of_a_package(false, false).service();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/debian/haven.service");
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, &text).unwrap();
+fn the_units_of_the_package_are_those_for_every_machine() {
+    let setup = Setup::of_a_package(true, true);
+    for (name, text) in setup.files() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/debian").join(&name);
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        let there = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(there, text, "{}: UPDATE=1 cargo test -p haven-units writes it anew", name.display());
     }
-    assert_eq!(fs::read_to_string(path).unwrap(), text, "UPDATE=1 cargo test -p haven-units writes it anew");
 }

@@ -149,7 +149,7 @@ fn first_point(config: &Path, point: &Path) -> Result<(), Trouble> {
     fs::create_dir_all(&folder)
         .map_err(|error| Trouble::new(Code::Mount, format!("{} can't be made", folder.display())).caused_by(&error))?;
     haven(config, &["backup", "run", "immich"], "the first recovery point was not taken")?;
-    haven(config, &["backup", "verify"], "the first recovery point is not what it should be")?;
+    haven(config, &["backup", "check"], "the first recovery point is not what it should be")?;
     say("   files and database of one instant are in the bucket, and were checked.");
     Ok(())
 }
@@ -192,8 +192,17 @@ fn next_steps(guide: &Guide, point: &Path, units: bool, mounted: bool, made: boo
     }
     if units {
         next.push("systemctl daemon-reload && systemctl enable --now haven.service".to_owned());
+    } else if guide.has.keeper {
+        let away = if mounted { "    (after haven umount: it mounts by itself)" } else { "" };
+        next.push(format!(
+            "haven --config {} run    mounts, and does everything on schedule{away}",
+            guide.path.display()
+        ));
     } else if !mounted {
         next.push(format!("haven --config {} mount", guide.path.display()));
+    }
+    if guide.has.keeper {
+        next.push("haven schedule    tells when it does what; haven health whether the photos are safe".to_owned());
     }
     next.push(format!("haven status {}", point.display()));
     next.push("haven doctor    and haven doctor --units look at the rest".to_owned());

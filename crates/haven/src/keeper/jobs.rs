@@ -1,0 +1,118 @@
+//! What a keeper has to do, by the settings: each job with the commands that it is made of.
+
+use haven_keeper::{calendar::Schedule, plan::Job};
+
+use crate::{config::Config, words};
+
+/// What the names of snapshots begin with that the keeper takes: it prunes these alone.
+const AUTO: &str = "auto-";
+const DRILLS: [&str; 3] = ["drill-0", "drill-1", "drill-2"];
+
+fn job(kind: &str, name: &str, schedule: &Schedule) -> Job {
+    let heavy = ["copy", "scrub", "gc"].contains(&kind) || DRILLS.contains(&kind);
+    // A copy wants the newest point, a drill one that is not being taken just now.
+    let after = if kind == "copy" || DRILLS.contains(&kind) { vec!["backup".to_owned()] } else { Vec::new() };
+    Job { kind: kind.to_owned(), name: name.to_owned(), schedule: schedule.clone(), heavy, after }
+}
+
+/// All that is scheduled.
+pub fn jobs(config: &Config) -> Vec<Job> {
+    let s = &config.schedule;
+    let mut all = vec![job("snapshot", "", &s.snapshot)];
+    all.extend(config.apps.iter().map(|app| job("backup", &app.name, &s.backup)));
+    all.extend(config.replicas.keys().map(|name| job("replica", name, &s.replica)));
+    all.extend(config.copies.keys().map(|name| job("copy", name, &s.copy)));
+    all.push(job("gc", "", &s.gc));
+    all.push(job("scrub", "", &s.scrub));
+    if !config.apps.is_empty() {
+        all.extend(DRILLS.iter().zip([&s.drill_0, &s.drill_1, &s.drill_2]).map(|(kind, when)| job(kind, "", when)));
+    }
+    if !config.channels.is_empty() {
+        all.push(job("report", "", &s.report));
+    }
+    if config.mount.read_only {
+        // Another machine writes, and does what changes the library.
+        all.retain(|job| !["snapshot", "backup", "gc"].contains(&job.kind.as_str()));
+    }
+    all.retain(|job| !job.schedule.is_never());
+    all
+}
+
+/// The commands of a job, one after the other: arguments of this program.
+pub fn steps(config: &Config, job: &Job) -> Vec<Vec<String>> {
+    let s = &config.schedule;
+    let name = job.name.as_str();
+    let line = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let limit = s.rate_now().map(|rate| format!("--limit={rate}"));
+    let limited = |mut words: Vec<String>| {
+        words.extend(limit.clone());
+        words
+    };
+    match job.kind.as_str() {
+        "snapshot" => vec![
+            line(&["snapshot", "create", &format!("{AUTO}{}", words::iso(words::now())), "--note", "by the keeper"]),
+            line(&["snapshot", "prune", &s.snapshot_keep, "--prefix", AUTO]),
+        ],
+        "backup" => {
+            let mut all = vec![line(&["backup", "run", name])];
+            if config.apps.iter().any(|app| app.name == name && app.common.keep.is_some()) {
+                all.push(line(&["backup", "prune", "--of", name]));
+            }
+            all
+        }
+        "replica" => vec![limited(line(&["replica", "sync", name]))],
+        "copy" => {
+            let prune = config.copies.get(name).is_some_and(|copy| copy.keep.is_some());
+            let words = ["copy", "run", name, "--prune"];
+            vec![limited(line(&words[..if prune { 4 } else { 3 }]))]
+        }
+        "gc" => vec![line(&["gc"])],
+        "scrub" => vec![limited(line(&["check", "--read-data", "--sample", &s.scrub_share]))],
+        "drill-2" => {
+            let mut words = line(&["drill", "--level", "2"]);
+            words.extend(s.drill_scratch.iter().flat_map(|path| ["--scratch".to_owned(), path.display().to_string()]));
+            vec![words]
+        }
+        kind if DRILLS.contains(&kind) => vec![line(&["drill", "--level", &kind["drill-".len()..]])],
+        "report" => vec![line(&["report", "--send"])],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[backup.immich]\nkind = 'folder'\nkeep = 'daily 7'\n[replica.near]\nurl = '/srv/near'\n\
+                        [copy.home]\nrepository = '/srv/borg'\n[schedule]\ngc = 'off'\nbandwidth = ['00:00..24:00 2MB']\n";
+
+    #[test]
+    fn what_the_settings_name_is_done_and_nothing_else() {
+        let config = Config::from_text(TEXT, "").unwrap();
+        let keys: Vec<_> = jobs(&config).iter().map(Job::key).collect();
+        assert_eq!(
+            keys,
+            ["snapshot", "backup immich", "replica near", "copy home", "scrub", "drill-0", "drill-1", "drill-2"],
+            "no report: nobody could be told"
+        );
+        let bare: Vec<_> = jobs(&Config::from_text("", "").unwrap()).iter().map(Job::key).collect();
+        assert_eq!(bare, ["snapshot", "gc", "scrub"]);
+        let reader = Config::from_text(&format!("{TEXT}\n[mount]\nread_only = true"), "").unwrap();
+        assert!(!jobs(&reader).iter().any(|job| job.kind == "backup"));
+    }
+
+    #[test]
+    fn every_job_is_made_of_commands_that_there_are() {
+        use clap::CommandFactory;
+        let config = Config::from_text(TEXT, "").unwrap();
+        for job in jobs(&config) {
+            for step in steps(&config, &job) {
+                let words = std::iter::once("haven".to_owned()).chain(step.clone());
+                let parsed = crate::cli::Args::command().try_get_matches_from(words);
+                assert!(parsed.is_ok(), "{step:?}: {:?}", parsed.err());
+            }
+        }
+        let near = jobs(&config).into_iter().find(|job| job.kind == "replica").unwrap();
+        assert_eq!(steps(&config, &near)[0], ["replica", "sync", "near", "--limit=2000000"]);
+    }
+}

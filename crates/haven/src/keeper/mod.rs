@@ -1,0 +1,435 @@
+//! The keeper: does on schedule what a careful person would do, watches what did not happen, and tells people.
+//!
+//! ```text
+//!     haven run ── mount (this process) ──────────── programs
+//!        │
+//!        ├─ plan ──due──▶ child of this binary ──▶ ledger        a job each, never two of one kind
+//!        ├─ watch ──────▶ State ──▶ findings, score ──▶ state.json, page, metrics
+//!        └─ tell ───────▶ outbox ──▶ channels; dead-man's switch
+//! ```
+//! Promises: nothing that a job does can take the mount along; what was due while nobody was here is done once; a message
+//! that was put into the outbox is told or still there.
+
+mod child;
+mod expiry;
+mod facts;
+mod jobs;
+mod place;
+pub mod settings;
+mod tell;
+pub mod unit;
+mod watch;
+mod work;
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use haven_keeper::{
+    findings::Finding,
+    ledger::{Ledger, Verdict},
+    plan::{Job, Plan},
+    score::Score,
+    state::State,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, broadcast, watch as channel};
+
+pub use child::settle_in;
+pub use jobs::jobs;
+pub use tell::{Teller, deliver_here, http, switches};
+pub use watch::look_from_outside;
+
+use crate::{
+    config::Config,
+    manager,
+    report::{Code, Trouble, UNTOUCHED},
+    served::{Companion, Inside},
+};
+use settings::Rooms;
+
+/// How long jobs have to end when the keeper is told to.
+const WIND_DOWN: Duration = Duration::from_secs(25);
+/// The longest sleep: clocks are set, and machines are woken.
+const SLEEP_MAX: Duration = Duration::from_secs(20);
+/// How often certificates are looked at.
+const EXPIRIES_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// How often a dead-man's switch hears that the library is mounted.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// Everything that was seen at one look.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// The keeper that saw it.
+    pub pid: u32,
+    pub state: State,
+    pub findings: Vec<Finding>,
+    pub score: Option<Score>,
+    pub sentence: String,
+    /// `ok`, `warning` or `critical`.
+    pub colour: String,
+}
+
+/// Something has changed that others may show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Runs,
+    Health,
+}
+
+/// A job that is at work.
+#[derive(Debug, Clone)]
+struct Working {
+    pid: Option<u32>,
+    since: i64,
+}
+
+pub struct Keeper {
+    pub rooms: Rooms,
+    pub ledger: Ledger,
+    pub teller: Teller,
+    config: RwLock<Arc<Config>>,
+    plan: Mutex<Plan>,
+    working: Mutex<BTreeMap<String, Working>>,
+    inside: OnceLock<Inside>,
+    seen: channel::Sender<Arc<Seen>>,
+    /// What runs out, as it was last asked for.
+    expiries: Mutex<Vec<haven_keeper::state::Expiry>>,
+    events: broadcast::Sender<Event>,
+    /// Something may be due.
+    due: Notify,
+    /// A look is wanted.
+    look: Notify,
+    stopping: channel::Sender<bool>,
+    begun: Instant,
+    runtime: tokio::runtime::Handle,
+    own: std::sync::Weak<Self>,
+    _lock: File,
+}
+
+pub fn seconds() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+pub fn millis() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn cannot(path: &std::path::Path, error: &dyn std::error::Error) -> Trouble {
+    Trouble::new(Code::Local, format!("the keeper's directory {} can't be used", path.display()))
+        .caused_by(error)
+        .meaning(UNTOUCHED)
+        .next("make room there, or name another: schedule.directory in haven.toml")
+}
+
+/// The right to be the keeper of a library on this machine; none: somebody else is.
+pub fn lock(rooms: &Rooms) -> Result<Option<File>, Trouble> {
+    let folder = rooms.root();
+    std::fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
+    let file = File::options().create(true).append(true).open(rooms.lock()).map_err(|error| cannot(folder, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(cannot(folder, &error)),
+    }
+}
+
+impl Keeper {
+    /// To be called on a runtime. Closes what an earlier keeper was at when it was killed.
+    pub fn new(config: &Config) -> Result<Arc<Self>, Trouble> {
+        let rooms = Rooms::of(config);
+        let held = lock(&rooms)?.ok_or_else(|| {
+            Trouble::new(Code::Occupied, "another keeper of this library is at work on this machine")
+                .meaning(UNTOUCHED)
+                .next("haven health    tells how it is; systemctl status haven")
+        })?;
+        let ledger = Ledger::open(&rooms.ledger()).map_err(|error| cannot(rooms.root(), &error))?;
+        work::close_what_was_killed(&ledger).map_err(|error| cannot(rooms.root(), &error))?;
+        let teller = Teller::new(&rooms, config)?;
+        let (plan, missed) =
+            Plan::new(config.schedule.rules(), jobs(config), seconds(), |job| last_begun(&ledger, job));
+        let keeper = Arc::new_cyclic(|own| Self {
+            rooms,
+            ledger,
+            teller,
+            config: RwLock::new(Arc::new(config.clone())),
+            plan: Mutex::new(plan),
+            working: Mutex::default(),
+            inside: OnceLock::new(),
+            seen: channel::Sender::new(Arc::default()),
+            expiries: Mutex::default(),
+            events: broadcast::Sender::new(64),
+            due: Notify::new(),
+            look: Notify::new(),
+            stopping: channel::Sender::new(false),
+            begun: Instant::now(),
+            runtime: tokio::runtime::Handle::current(),
+            own: own.clone(),
+            _lock: held,
+        });
+        keeper.note_missed(&missed);
+        Ok(keeper)
+    }
+
+    fn note_missed(&self, missed: &[haven_keeper::plan::Missed]) {
+        for one in missed {
+            let (kind, name) = (&one.job.kind, &one.job.name);
+            let killed = self.ledger.last(kind, name, &[Verdict::Killed]).ok().flatten();
+            if killed.is_some_and(|run| run.planned == Some(one.due * 1000)) {
+                // Begun, and cut off: it is tried again.
+                continue;
+            }
+            let times =
+                if one.count > 1 { format!("{} times passed", one.count) } else { "its time passed".to_owned() };
+            let said = format!("{times} while the keeper was not at work; it is done now");
+            tracing::info!(job = one.job.key(), "{said}");
+            if let Err(error) = self.ledger.missed(kind, name, one.due * 1000, &said) {
+                tracing::error!(%error, "a missed run can't be noted");
+            }
+        }
+    }
+
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn inside(&self) -> Option<&Inside> {
+        self.inside.get()
+    }
+
+    pub fn seen(&self) -> Arc<Seen> {
+        self.seen.borrow().clone()
+    }
+
+    #[allow(dead_code, reason = "asked for by the page")]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    pub fn was_mounted(&self) -> bool {
+        self.inside.get().is_some()
+    }
+
+    /// The jobs with their next time.
+    #[allow(dead_code, reason = "asked for by the page")]
+    pub fn upcoming(&self) -> Vec<(Job, Option<i64>)> {
+        let plan = locked(&self.plan);
+        plan.jobs().iter().map(|job| (job.clone(), plan.next(&job.key()))).collect()
+    }
+
+    /// Somebody wants a job done now. False: there is no such job, or it is at work.
+    #[allow(dead_code, reason = "asked for by the page")]
+    pub fn ask(&self, key: &str) -> bool {
+        let asked = locked(&self.plan).ask(key, seconds());
+        self.due.notify_one();
+        asked
+    }
+
+    fn own(&self) -> Option<Arc<Self>> {
+        self.own.upgrade()
+    }
+
+    /// What goes on from the first moment: looking, and telling.
+    pub fn begin(self: &Arc<Self>) {
+        tokio::spawn(self.clone().keep_telling());
+        tokio::spawn(self.clone().keep_looking());
+        tokio::spawn(self.clone().keep_alive());
+        tokio::spawn(self.clone().keep_asking());
+    }
+
+    /// Certificates change rarely.
+    async fn keep_asking(self: Arc<Self>) {
+        loop {
+            let found = expiry::look(&self.config()).await;
+            *locked(&self.expiries) = found;
+            tokio::time::sleep(EXPIRIES_EVERY).await;
+        }
+    }
+
+    async fn keep_telling(self: Arc<Self>) {
+        loop {
+            self.teller.deliver().await;
+            tokio::select! {
+                () = self.teller.wanted() => {}
+                () = tokio::time::sleep(Duration::from_secs(2)) => {}
+            }
+        }
+    }
+
+    async fn keep_looking(self: Arc<Self>) {
+        let mut memory = watch::Memory::default();
+        loop {
+            self.look_once(&mut memory).await;
+            let every = self.config().health.every;
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = self.look.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+
+    /// One look at everything, and what follows from it.
+    async fn look_once(self: &Arc<Self>, memory: &mut watch::Memory) {
+        let config = self.config();
+        let mut seen = watch::look(self, &config, memory).await;
+        let keys: Vec<String> = seen.findings.iter().map(Finding::id).collect();
+        match self.ledger.since(&keys, seen.state.now) {
+            Ok(since) => seen.findings.iter_mut().zip(since).for_each(|(finding, at)| finding.since = at),
+            Err(error) => tracing::error!(%error, "the ledger can't be written"),
+        }
+        let before = self.seen();
+        let changed = before.findings != seen.findings || before.score != seen.score;
+        if let Ok(text) = serde_json::to_string(&seen)
+            && let Err(error) = crate::settings_file::replace(&self.rooms.state(), &text)
+        {
+            tracing::warn!(%error, "what was seen can't be written down");
+        }
+        // A keeper that has just begun may be about to mount.
+        let patient = self.begun.elapsed() < config.health.store_patience && !self.was_mounted();
+        if !self.is_stopping() && !patient {
+            self.teller.tell_findings(&config, &self.ledger, &seen.findings);
+        }
+        if self.was_mounted() && !self.is_stopping() {
+            manager::status(&seen.sentence);
+            self.limit_bandwidth(&config);
+        }
+        self.seen.send_replace(Arc::new(seen));
+        if changed {
+            _ = self.events.send(Event::Health);
+        }
+    }
+
+    fn limit_bandwidth(&self, config: &Config) {
+        let Some(inside) = self.inside() else { return };
+        let rate = config.schedule.rate_now().unwrap_or(config.store.limit.upload_rate_max);
+        inside.stack().limits.set_upload_rate(rate);
+    }
+
+    /// The service manager's watchdog and the dead-man's switch hear of this process as long as the mount answers.
+    async fn keep_alive(self: Arc<Self>) {
+        let fed = manager::watchdog().map(|limit| limit / 3);
+        let step = fed.unwrap_or(HEARTBEAT).min(HEARTBEAT);
+        let mut beat: Option<Instant> = None;
+        let mut probe = watch::Probe::default();
+        loop {
+            tokio::time::sleep(step).await;
+            let Some(inside) = self.inside().filter(|_| !self.is_stopping()) else {
+                // Waiting for the store, or ending: whoever does that tells of it.
+                continue;
+            };
+            let mount = watch::mount_answers(inside.point().to_owned()).await;
+            let store = probe.ask(inside).await;
+            if let (Ok(_), Ok(())) = (&mount, &store) {
+                if fed.is_some() {
+                    manager::tell("WATCHDOG=1");
+                }
+            } else {
+                tracing::error!(?mount, ?store, "the watchdog is not fed");
+            }
+            if beat.is_none_or(|beat| beat.elapsed() >= HEARTBEAT) {
+                beat = Some(Instant::now());
+                let config = self.config();
+                let ping = if mount.is_ok() { haven_notify::Ping::Success } else { haven_notify::Ping::Fail };
+                self.teller.ping(&config, "alive", ping, None, "");
+            }
+        }
+    }
+
+    fn reloaded(&self) -> Result<(), Trouble> {
+        let known = self.config();
+        let mut fresh = Config::load(known.from.clone())?;
+        // These want a restart.
+        fresh.library = known.library.clone();
+        fresh.mount = known.mount.clone();
+        fresh.schedule.directory.clone_from(&known.schedule.directory);
+        let missed = {
+            let mut plan = locked(&self.plan);
+            plan.use_rules(fresh.schedule.rules());
+            plan.use_jobs(jobs(&fresh), seconds(), |job| last_begun(&self.ledger, job))
+        };
+        self.note_missed(&missed);
+        self.teller.use_config(&fresh);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        self.due.notify_one();
+        self.look.notify_one();
+        Ok(())
+    }
+}
+
+/// When a job was last begun so that it need not be made up for, seconds since the epoch.
+fn last_begun(ledger: &Ledger, job: &Job) -> Option<i64> {
+    let last = |verdicts: &[Verdict]| ledger.last(&job.kind, &job.name, verdicts).ok().flatten();
+    let ended = last(&[Verdict::Ok, Verdict::Warned, Verdict::Failed]).map(|run| run.started / 1000);
+    let killed = last(&[Verdict::Killed]).map(|run| run.planned.unwrap_or(run.started) / 1000 - 1);
+    match (ended, killed) {
+        // What was cut off after that is still to be done.
+        (Some(ended), _) => Some(ended),
+        (None, killed) => killed,
+    }
+}
+
+#[async_trait::async_trait]
+impl Companion for Keeper {
+    fn mounted(&self, inside: Inside) {
+        if self.inside.set(inside).is_err() {
+            return;
+        }
+        let Some(own) = self.own() else { return };
+        self.look.notify_one();
+        self.runtime.spawn(own.keep_working());
+    }
+
+    fn reload(&self) {
+        match self.reloaded() {
+            Ok(()) => tracing::info!(
+                "the settings were read again; where the library is, and how it is mounted, stays as it was"
+            ),
+            Err(trouble) => {
+                tracing::error!(what = trouble.what, "the settings can't be read again; what held before holds");
+                self.teller.tell_reload(&self.config(), &trouble);
+            }
+        }
+    }
+
+    async fn wind_down(&self) {
+        if self.stopping.send_replace(true) {
+            return;
+        }
+        self.end_jobs().await;
+    }
+}
+
+/// The newest look of the keeper that is at work, if it is fresh.
+pub fn newest_look(config: &Config) -> Option<Seen> {
+    let rooms = Rooms::of(config);
+    let text = std::fs::read_to_string(rooms.state()).ok()?;
+    let seen: Seen = serde_json::from_str(&text).ok()?;
+    let old = config.health.every.as_secs() * 3 + 60;
+    let fresh = seconds() - seen.state.now <= i64::try_from(old).unwrap_or(i64::MAX);
+    (fresh && child::started(seen.pid).is_some()).then_some(seen)
+}
+
+/// The ledger for reading; none: there is none yet.
+pub fn ledger(config: &Config) -> Result<Option<Ledger>, Trouble> {
+    let path: PathBuf = Rooms::of(config).ledger();
+    match Ledger::read(&path) {
+        Ok(ledger) => Ok(Some(ledger)),
+        Err(haven_keeper::ledger::LedgerError::Missing { .. }) => Ok(None),
+        Err(error @ haven_keeper::ledger::LedgerError::Newer { .. }) => {
+            Err(Trouble::new(Code::Newer, error.to_string()).meaning(UNTOUCHED).next("install the newer Haven here"))
+        }
+        Err(error) => Err(cannot(&path, &error)),
+    }
+}

@@ -1,0 +1,284 @@
+//! Telling people: findings become conditions, conditions messages, messages letters in the outbox.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use haven_keeper::{
+    findings::{Finding, Severity as Weight},
+    ledger::Ledger,
+};
+use haven_notify::{Book, ChannelSettings, Condition, Http, Limits, Message, Outbox, Ping, Postman, Severity, Switch};
+use tokio::sync::Notify;
+
+use super::{
+    locked, millis,
+    settings::{ChannelConfig, Rooms},
+};
+use crate::{
+    config::Config,
+    report::{Code, Trouble, UNTOUCHED},
+    wire,
+};
+
+/// What stands before a finding's id in the ledger's notes while nobody wants to hear of it.
+const HUSH: &str = "hush ";
+
+pub struct Teller {
+    postman: Postman,
+    http: Http,
+    book: Mutex<Book>,
+    rooms: Rooms,
+    wanted: Notify,
+    /// The right to deliver, once it was had.
+    lock: Mutex<Option<std::fs::File>>,
+    runtime: tokio::runtime::Handle,
+}
+
+pub fn http() -> Result<Http, Trouble> {
+    Http::new(None, Limits::default())
+        .map_err(|why| Trouble::new(Code::Local, "nobody can be told by TLS").because(why).meaning(UNTOUCHED))
+}
+
+pub fn severity(weight: Weight) -> Severity {
+    match weight {
+        Weight::Info => Severity::Info,
+        Weight::Warning => Severity::Warning,
+        Weight::Critical => Severity::Critical,
+    }
+}
+
+/// What a person reads: what it means, then each step.
+fn body(finding: &Finding) -> String {
+    let steps: String = finding.next.iter().map(|step| format!("\n→ {step}")).collect();
+    format!("{}{steps}", finding.meaning)
+}
+
+impl Teller {
+    /// To be called on a runtime.
+    pub fn new(rooms: &Rooms, config: &Config) -> Result<Self, Trouble> {
+        let outbox = Outbox::open(&rooms.outbox()).map_err(|error| super::cannot(rooms.root(), &error))?;
+        let book = Book::load(&rooms.book()).unwrap_or_else(|error| {
+            // People are told again rather than not at all.
+            tracing::warn!(%error, "what people know can't be read; they are told anew");
+            Book::default()
+        });
+        let http = http()?;
+        let postman = Postman::new(outbox, config.channels(), http.clone(), Arc::new(millis));
+        Ok(Self {
+            postman,
+            http,
+            book: Mutex::new(book),
+            rooms: rooms.clone(),
+            wanted: Notify::new(),
+            lock: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
+        })
+    }
+
+    /// Messages that are not told to everybody yet.
+    #[allow(dead_code, reason = "asked for by the page")]
+    pub fn waiting(&self) -> usize {
+        self.postman.outbox().waiting().map_or(0, |waiting| waiting.len())
+    }
+
+    pub fn use_config(&self, config: &Config) {
+        self.postman.use_channels(config.channels());
+    }
+
+    /// Returns when there may be something to deliver.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    fn may_deliver(&self) -> bool {
+        let mut lock = locked(&self.lock);
+        if lock.is_none() {
+            *lock = self.postman.outbox().lock().unwrap_or_else(|error| {
+                tracing::error!(%error, "the outbox can't be locked");
+                None
+            });
+        }
+        lock.is_some()
+    }
+
+    /// Tries all that is due; when the next try is due, milliseconds since the epoch.
+    pub async fn deliver(&self) -> Option<i64> {
+        if !self.may_deliver() {
+            return None;
+        }
+        match self.postman.pump().await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%error, "the outbox can't be used");
+                None
+            }
+        }
+    }
+
+    /// Puts a message into the outbox.
+    pub fn put(&self, config: &Config, message: Message) -> Result<(), haven_notify::OutboxError> {
+        self.postman.outbox().put(&config.route().letter(message, millis()))?;
+        self.wanted.notify_one();
+        Ok(())
+    }
+
+    /// Tells what is new, worse, still so, or well again.
+    pub fn tell_findings(&self, config: &Config, ledger: &Ledger, findings: &[Finding]) {
+        let wanted = findings.iter().filter(|finding| finding.severity >= Weight::Warning);
+        let conditions: Vec<Condition> = wanted
+            .map(|finding| Condition {
+                key: finding.id(),
+                severity: severity(finding.severity),
+                title: finding.title.clone(),
+                body: body(finding),
+                log: finding.log.clone(),
+            })
+            .collect();
+        let now = millis();
+        let hushed: Vec<&str> = conditions
+            .iter()
+            .filter(|condition| hushed_until(ledger, &condition.key).is_some_and(|until| until * 1000 > now))
+            .map(|condition| condition.title.as_str())
+            .collect();
+        let mut book = locked(&self.book);
+        let before = book.clone();
+        let messages = book.look(now, &conditions, &config.alert.manner(), &wire::host());
+        let kept =
+            messages.into_iter().filter(|message| !hushed.contains(&message.title.as_str())).try_for_each(|message| {
+                tracing::warn!(message = message.id, "{}", message.title);
+                self.put(config, message)
+            });
+        let saved = kept.map_err(|error| error.to_string()).and_then(|()| {
+            if *book == before { Ok(()) } else { book.save(&self.rooms.book()).map_err(|error| error.to_string()) }
+        });
+        if let Err(why) = saved {
+            tracing::error!(why, "people can't be told");
+            // What is not in the outbox is told at the next look.
+            *book = before;
+        }
+    }
+
+    /// The settings could not be read again.
+    pub fn tell_reload(&self, config: &Config, trouble: &Trouble) {
+        let message = Message {
+            id: format!("reload-{}", millis()),
+            severity: Severity::Warning,
+            title: format!("the changed settings can't be used: {}", trouble.what),
+            body: "What held before goes on holding. → correct haven.toml, and systemctl reload haven".into(),
+            log: trouble.render(false),
+            host: wire::host(),
+            html: String::new(),
+            weight: None,
+        };
+        if let Err(error) = self.put(config, message) {
+            tracing::error!(%error, "people can't be told");
+        }
+    }
+
+    /// Tells every dead-man's switch, without waiting for it.
+    pub fn ping(&self, config: &Config, kind: &str, ping: Ping, token: Option<&str>, log: &str) {
+        for (name, switch) in switches(&config.channels, &self.http) {
+            let (kind, token, log) = (kind.to_owned(), token.map(str::to_owned), log.to_owned());
+            self.runtime.spawn(async move {
+                if let Err(error) = switch.ping(&kind, ping, token.as_deref(), &log).await {
+                    tracing::warn!(%error, channel = name, kind, "the dead-man's switch was not told");
+                }
+            });
+        }
+    }
+}
+
+/// The dead-man's switches among the channels.
+pub fn switches(channels: &std::collections::BTreeMap<String, ChannelConfig>, http: &Http) -> Vec<(String, Switch)> {
+    let one = |(name, channel): (&String, &ChannelConfig)| match &channel.settings {
+        ChannelSettings::Healthchecks(settings) => {
+            Some((name.clone(), Switch { settings: settings.clone(), http: http.clone() }))
+        }
+        _ => None,
+    };
+    channels.iter().filter_map(one).collect()
+}
+
+/// Until when nobody wants to hear of a finding, seconds since the epoch.
+pub fn hushed_until(ledger: &Ledger, id: &str) -> Option<i64> {
+    ledger.note(&format!("{HUSH}{id}")).ok()??.parse().ok()
+}
+
+#[allow(dead_code, reason = "asked for by the page")]
+pub fn hush(ledger: &Ledger, id: &str, until: i64) -> Result<(), haven_keeper::ledger::LedgerError> {
+    ledger.set_note(&format!("{HUSH}{id}"), &until.to_string())
+}
+
+/// Delivers what is in the outbox from a process that is not the keeper; leaves it to the keeper that is at work. True: told
+/// to everybody.
+pub async fn deliver_here(config: &Config, rooms: &Rooms, patience: Duration) -> Result<bool, Trouble> {
+    let outbox = Outbox::open(&rooms.outbox()).map_err(|error| super::cannot(rooms.root(), &error))?;
+    let until = tokio::time::Instant::now() + patience;
+    let held = outbox.lock().map_err(|error| super::cannot(rooms.root(), &error))?;
+    let postman = Postman::new(outbox.clone(), config.channels(), http()?, Arc::new(millis));
+    loop {
+        let next = match &held {
+            Some(_) => postman.pump().await,
+            // The keeper has it in hand.
+            None => outbox.waiting().map(|waiting| (!waiting.is_empty()).then(|| millis() + 500)),
+        };
+        match next.map_err(|error| super::cannot(rooms.root(), &error))? {
+            None => return Ok(true),
+            Some(at) => {
+                let pause = Duration::from_millis((at - millis()).clamp(100, 60_000).unsigned_abs());
+                if tokio::time::Instant::now() + pause > until {
+                    return Ok(false);
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_amiss_is_told_once_and_well_again_once_across_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[schedule]\ndirectory = {:?}\n[alert]\ncalm = '1ms'\n[alert.hook]\nkind = 'webhook'\nurl = 'http://127.0.0.1:1'\n",
+            folder.path()
+        );
+        let config = Config::from_text(&text, "").unwrap();
+        let rooms = Rooms::of(&config);
+        let ledger = Ledger::open(&rooms.ledger()).unwrap();
+        let finding = Finding {
+            key: "replica-lag".into(),
+            subject: "far".into(),
+            severity: Weight::Critical,
+            title: "far is behind".into(),
+            meaning: "so".into(),
+            next: vec!["do".into()],
+            log: String::new(),
+            since: 0,
+        };
+        let waiting = || Outbox::open(&rooms.outbox()).unwrap().waiting().unwrap();
+        for _ in 0..3 {
+            // A keeper that is started anew each time.
+            Teller::new(&rooms, &config).unwrap().tell_findings(&config, &ledger, std::slice::from_ref(&finding));
+        }
+        assert_eq!(waiting().len(), 1);
+        assert_eq!(waiting()[0].message.body, "so\n→ do");
+        let teller = Teller::new(&rooms, &config).unwrap();
+        teller.tell_findings(&config, &ledger, &[]);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        teller.tell_findings(&config, &ledger, &[]);
+        teller.tell_findings(&config, &ledger, &[]);
+        let all = waiting();
+        assert_eq!(all.len(), 2);
+        assert!(all[1].message.title.starts_with("Recovered: far"), "{all:?}");
+        assert_eq!(all[1].deliveries.len(), 1, "who heard of it hears that it is well again");
+        hush(&ledger, "replica-lag:far", super::super::seconds() + 60).unwrap();
+        teller.tell_findings(&config, &ledger, &[finding]);
+        assert_eq!(waiting().len(), 2, "nobody wants to hear of it");
+    }
+}

@@ -1,0 +1,143 @@
+//! Jobs that failed, and jobs that did not happen.
+
+use super::{Finding, Limits, Severity, long};
+use crate::{
+    ledger::Verdict,
+    state::{JobState, State},
+};
+
+pub fn jobs(state: &State, limits: &Limits) -> Vec<Finding> {
+    state.jobs.iter().flat_map(|job| [failed(job), missed(state, job, limits)]).flatten().collect()
+}
+
+pub fn keeper(state: &State, _: &Limits) -> Vec<Finding> {
+    if !state.keeper_absent {
+        return Vec::new();
+    }
+    vec![
+        Finding::critical("keeper-absent", "", "the keeper is not at work")
+            .means("nothing is backed up, copied or tried on schedule, and nobody is told when something is wrong")
+            .next("systemctl start haven    or haven run"),
+    ]
+}
+
+/// What a person calls it.
+fn called(job: &JobState) -> String {
+    if job.name.is_empty() { job.kind.clone() } else { format!("{} {}", job.kind, job.name) }
+}
+
+fn failed(job: &JobState) -> Option<Finding> {
+    let last = job.last.as_ref()?;
+    let severity = match last.verdict {
+        Verdict::Failed => Severity::Warning,
+        // One that was killed is tried again first.
+        Verdict::Killed if job.failures >= 2 => Severity::Warning,
+        Verdict::Warned => Severity::Warning,
+        _ => return None,
+    };
+    let times = if job.failures > 1 { format!(", {} times now", job.failures) } else { String::new() };
+    let word = match last.verdict {
+        Verdict::Warned => "wants to be looked at",
+        Verdict::Killed => "was killed",
+        _ => "failed",
+    };
+    let mut finding =
+        Finding::new("job-failed", called(job), severity, format!("{} {word}{times}: {}", called(job), last.said))
+            .means(meaning(job))
+            .next(format!("haven runs {}    shows its log", last.id));
+    if last.verdict != Verdict::Warned {
+        finding = finding.next("it is tried again by itself");
+    }
+    finding.log.clone_from(&last.tail);
+    Some(finding)
+}
+
+fn meaning(job: &JobState) -> &'static str {
+    match job.kind.as_str() {
+        "backup" => "there is no new recovery point; the older ones are as they were",
+        "replica" => "this replica stays where it was, and is whole; the library is not touched by it",
+        "copy" => "there is no new archive of that copy; the older ones are as they were",
+        "scrub" => "the library was not looked through, or not everything in it was right",
+        "snapshot" => "there is no new snapshot; the older ones are as they were",
+        "gc" => "what nobody needs stays and is paid for; nothing that is needed is touched",
+        "report" => "the monthly report was not sent",
+        _ => "it was not proven this time that everything comes back",
+    }
+}
+
+fn missed(state: &State, job: &JobState, limits: &Limits) -> Option<Finding> {
+    let interval = job.interval?;
+    // What is at work, or fails, is told as that.
+    if job.running_since.is_some_and(|since| state.now - since < interval.max(3600)) || job.failures > 0 {
+        return None;
+    }
+    let begun = job.last.as_ref().map(|last| last.started).max(job.last_done).max(job.scheduled_since)?;
+    let age = state.now - begun;
+    if age as f64 <= interval as f64 * limits.late.max(1.0) + 60.0 {
+        return None;
+    }
+    let when = if job.last.is_some() { format!("{} ago", long(age)) } else { "never".to_owned() };
+    Some(
+        Finding::warning(
+            "job-missed",
+            called(job),
+            format!("{} is due every {} and was last begun: {when}", called(job), long(interval)),
+        )
+        .means(meaning(job))
+        .next("systemctl status haven    is the keeper at work?")
+        .next("haven schedule    tells when it is due"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{DAY, HOUR, NOW, ids, well};
+    use super::*;
+    use crate::state::LastRun;
+
+    fn job(verdict: Verdict, ago: i64) -> JobState {
+        JobState {
+            kind: "replica".into(),
+            name: "far".into(),
+            schedule: "hourly".into(),
+            interval: Some(HOUR),
+            next: Some(NOW + HOUR),
+            running_since: None,
+            last: Some(LastRun { id: 7, started: NOW - ago, verdict, said: "no".into(), tail: "line".into() }),
+            last_done: None,
+            failures: u32::from(!verdict.is_done()),
+            missed: None,
+            scheduled_since: Some(NOW - 10 * DAY),
+        }
+    }
+
+    fn state(job: JobState) -> State {
+        State { jobs: vec![job], ..well() }
+    }
+
+    #[test]
+    fn a_failed_run_is_told_with_its_log_and_a_killed_one_when_it_was_killed_again() {
+        assert!(ids(&state(job(Verdict::Ok, 60))).is_empty());
+        assert_eq!(ids(&state(job(Verdict::Failed, 60))), ["job-failed:replica far"]);
+        assert_eq!(ids(&state(job(Verdict::Warned, 60))), ["job-failed:replica far"]);
+        assert!(ids(&state(job(Verdict::Killed, 60))).is_empty());
+        assert_eq!(ids(&state(JobState { failures: 2, ..job(Verdict::Killed, 60) })), ["job-failed:replica far"]);
+        let told = jobs(&state(job(Verdict::Failed, 60)), &Limits::default());
+        assert_eq!((told[0].log.as_str(), told[0].title.as_str()), ("line", "replica far failed: no"));
+    }
+
+    #[test]
+    fn nobody_at_work_is_told() {
+        assert_eq!(ids(&State { keeper_absent: true, ..well() }), ["keeper-absent"]);
+    }
+
+    #[test]
+    fn a_job_that_did_not_happen_is_told() {
+        assert!(ids(&state(job(Verdict::Ok, 80 * 60))).is_empty());
+        assert_eq!(ids(&state(job(Verdict::Ok, 100 * 60))), ["job-missed:replica far"]);
+        let never = JobState { last: None, ..job(Verdict::Ok, 0) };
+        assert_eq!(ids(&state(never.clone())), ["job-missed:replica far"]);
+        assert!(ids(&state(JobState { scheduled_since: Some(NOW - HOUR), ..never.clone() })).is_empty());
+        assert!(ids(&state(JobState { running_since: Some(NOW - 60), ..never })).is_empty());
+    }
+}

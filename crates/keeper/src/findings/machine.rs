@@ -1,0 +1,169 @@
+//! The machine: its disk, its clock, and what runs out.
+
+use super::{Finding, Limits, Severity, long, size};
+use crate::state::{Cache, State};
+
+pub fn cache(state: &State, limits: &Limits) -> Vec<Finding> {
+    let cache = &state.cache;
+    if cache.disk_bytes == 0 {
+        return Vec::new();
+    }
+    let used = 1.0 - cache.disk_free as f64 / cache.disk_bytes as f64;
+    let full_in = full_in(cache, state.now);
+    let soon = full_in.filter(|left| *left < limits.disk_forecast);
+    // The cache may still take what its limit leaves: a disk that has no room for that is full before its time.
+    if used < limits.disk_full && soon.is_none() {
+        return Vec::new();
+    }
+    let severity =
+        if used > 0.95 || soon.is_some_and(|left| left < 3600) { Severity::Critical } else { Severity::Warning };
+    let forecast = match soon {
+        Some(left) => format!("; it is full in {} if it goes on like this", long(left)),
+        None => String::new(),
+    };
+    let title =
+        format!("the disk of the cache is {:.0} % full, {} are free{forecast}", used * 100.0, size(cache.disk_free));
+    vec![
+        Finding::new("cache-disk", "", severity, title)
+            .means("when it is full, new photos have no place to wait for the bucket, and writers wait; nothing that was accepted is lost")
+            .next(format!("make room on the disk of {}", cache.place))
+            .next("or give the cache less: cache.size in haven.toml, or another disk: cache.directory"),
+    ]
+}
+
+/// Seconds until the disk is full, by the straight line through what was free lately; none: it does not fill.
+pub fn full_in(cache: &Cache, now: i64) -> Option<i64> {
+    let samples: Vec<_> = cache.samples.iter().filter(|(at, _)| *at <= now).collect();
+    let (first, last) = (samples.first()?, samples.last()?);
+    // Less than ten minutes of watching says nothing of a day.
+    if last.0 - first.0 < 600 || samples.len() < 3 {
+        return None;
+    }
+    let count = samples.len() as f64;
+    let mean_at = samples.iter().map(|(at, _)| (at - first.0) as f64).sum::<f64>() / count;
+    let mean_free = samples.iter().map(|(_, free)| *free as f64).sum::<f64>() / count;
+    let (mut up, mut down) = (0.0, 0.0);
+    for (at, free) in &samples {
+        let off = (at - first.0) as f64 - mean_at;
+        up += off * (*free as f64 - mean_free);
+        down += off * off;
+    }
+    let slope = up / down;
+    let fell = first.1.saturating_sub(cache.disk_free);
+    // A cache below its limit fills up on purpose, and then stops: what it may have taken meanwhile is no leak.
+    let own = cache.used < cache.limit && fell <= cache.used && cache.limit - cache.used < cache.disk_free;
+    if slope > -1.0 || own {
+        return None;
+    }
+    let left = cache.disk_free as f64 / -slope;
+    Some(left as i64)
+}
+
+pub fn clock(state: &State, limits: &Limits) -> Vec<Finding> {
+    let Some(skew) = state.store.skew.filter(|skew| skew.abs() > limits.clock_skew) else { return Vec::new() };
+    let word = if skew > 0 { "behind" } else { "ahead of" };
+    vec![
+        Finding::warning("clock-skew", "", format!("this machine's clock is {} {word} the store's", long(skew.abs())))
+            .means("stores refuse requests when it is a quarter of an hour; retention and grace times are reckoned by this clock")
+            .next("timedatectl set-ntp true    and timedatectl timesync-status"),
+    ]
+}
+
+pub fn expiry(state: &State, limits: &Limits) -> Vec<Finding> {
+    let near = state.expiries.iter().filter(|one| one.at - state.now < limits.expiry);
+    near.map(|one| {
+        let left = one.at - state.now;
+        let severity = if left < 3 * 86_400 { Severity::Critical } else { Severity::Warning };
+        let when =
+            if left < 0 { format!("ran out {} ago", long(-left)) } else { format!("runs out in {}", long(left)) };
+        Finding::new("expiry", one.subject.clone(), severity, format!("{} {when}", one.what))
+            .means("from then on that place can't be reached, and copies there are not kept up")
+            .next("renew it, or ask who does")
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{DAY, HOUR, NOW, ids, well},
+        *,
+    };
+    use crate::state::Expiry;
+
+    const GB: u64 = 1_000_000_000;
+
+    fn disk(free: u64) -> Cache {
+        Cache {
+            place: "/var/cache/haven".into(),
+            used: 10 * GB,
+            limit: 10 * GB,
+            disk_bytes: 100 * GB,
+            disk_free: free,
+            ..Cache::default()
+        }
+    }
+
+    #[test]
+    fn a_disk_is_told_of_from_eighty_percent_on() {
+        let mut state = well();
+        state.cache = disk(21 * GB);
+        assert!(ids(&state).is_empty());
+        state.cache = disk(19 * GB);
+        assert_eq!(ids(&state), ["cache-disk"]);
+        let severity = |state: &State| findings(state)[0].severity;
+        assert_eq!(severity(&state), Severity::Warning);
+        state.cache = disk(2 * GB);
+        assert_eq!(severity(&state), Severity::Critical);
+    }
+
+    fn findings(state: &State) -> Vec<Finding> {
+        super::super::findings(state, &Limits::default())
+    }
+
+    #[test]
+    fn a_disk_that_fills_within_a_day_is_told_of_although_there_is_room() {
+        let mut state = well();
+        state.cache = disk(50 * GB);
+        // 5 GB an hour: full in ten hours.
+        state.cache.samples = (0..=4).map(|n| (NOW - (4 - n) * HOUR, (70 - 5 * n as u64) * GB)).collect();
+        let told = findings(&state);
+        assert!(told.len() == 1 && told[0].title.contains("full in 10 hours"), "{told:?}");
+        // A tenth of that: days away.
+        state.cache.samples = (0..=4).map(|n| (NOW - (4 - n) * HOUR, 52 * GB - n as u64 * GB / 2)).collect();
+        assert!(findings(&state).is_empty());
+        // Too short a look.
+        state.cache.samples = (0..=4).map(|n| (NOW - (4 - n) * 60, (70 - 5 * n as u64) * GB)).collect();
+        assert!(findings(&state).is_empty());
+    }
+
+    #[test]
+    fn a_cache_that_grows_to_its_limit_is_no_disk_that_fills() {
+        let mut state = well();
+        state.cache = Cache { used: 20 * GB, limit: 30 * GB, ..disk(50 * GB) };
+        state.cache.samples = (0..=4).map(|n| (NOW - (4 - n) * HOUR, (70 - 5 * n as u64) * GB)).collect();
+        assert!(findings(&state).is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_is_off_by_more_than_a_minute_is_told() {
+        let mut state = well();
+        state.store.skew = Some(59);
+        assert!(ids(&state).is_empty());
+        state.store.skew = Some(-300);
+        assert_eq!(ids(&state), ["clock-skew"]);
+        assert!(findings(&state)[0].title.contains("5 minutes ahead"));
+    }
+
+    #[test]
+    fn what_runs_out_within_three_weeks_is_told() {
+        let mut state = well();
+        let one = |at| vec![Expiry { what: "the certificate of x".into(), subject: "x".into(), at }];
+        state.expiries = one(NOW + 30 * DAY);
+        assert!(ids(&state).is_empty());
+        state.expiries = one(NOW + 20 * DAY);
+        assert_eq!(ids(&state), ["expiry:x"]);
+        state.expiries = one(NOW - DAY);
+        assert!(findings(&state)[0].title.contains("ran out 24 hours ago"));
+    }
+}

@@ -1,0 +1,254 @@
+//! The 3-2-1-1-0 score: three copies, on two kinds of storage, one elsewhere, one that nobody can change, zero errors.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    findings::{Limits, long},
+    state::State,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digit {
+    /// `3`, `2`, `1`, `1`, `0`.
+    pub digit: char,
+    /// What it asks for.
+    pub asks: String,
+    pub met: bool,
+    /// What there is, or what is missing.
+    pub why: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Score {
+    pub digits: Vec<Digit>,
+}
+
+impl Score {
+    /// `3-2-1-?-0`: a digit that is missing is a question mark.
+    pub fn shown(&self) -> String {
+        let digit = |digit: &Digit| if digit.met { digit.digit.to_string() } else { "?".into() };
+        self.digits.iter().map(digit).collect::<Vec<_>>().join("-")
+    }
+
+    pub fn met(&self) -> usize {
+        self.digits.iter().filter(|digit| digit.met).count()
+    }
+
+    /// The digits that are missing, with what they ask for.
+    pub fn missing(&self) -> Vec<&Digit> {
+        self.digits.iter().filter(|digit| !digit.met).collect()
+    }
+}
+
+/// What there is now.
+pub fn score(state: &State, limits: &Limits) -> Score {
+    let places = state.places();
+    let names = |all: Vec<&String>| all.into_iter().cloned().collect::<Vec<_>>().join(", ");
+    // Copies that fail together are one copy.
+    let fates: BTreeSet<&str> = places
+        .iter()
+        .map(|(name, place)| if place.domain.is_empty() { name.as_str() } else { place.domain.as_str() })
+        .collect();
+    let kinds: BTreeSet<String> = places.iter().map(|(_, place)| storage(place)).collect();
+    let elsewhere: Vec<&String> = places.iter().filter(|(_, place)| place.elsewhere).map(|(name, _)| name).collect();
+    let fixed: Vec<&String> = places.iter().filter(|(_, place)| place.fixed).map(|(name, _)| name).collect();
+    let digit = |digit, asks: &str, met, why: String| Digit { digit, asks: asks.to_owned(), met, why };
+    let three = if places.len() >= 3 {
+        names(places.iter().map(|(name, _)| name).collect())
+    } else {
+        format!("there are {}: {}", places.len(), names(places.iter().map(|(name, _)| name).collect()))
+    };
+    let (zero, why) = errors(state, limits);
+    Score {
+        digits: vec![
+            digit('3', "three copies", places.len() >= 3, three),
+            digit(
+                '2',
+                "two of them do not fail together",
+                fates.len() >= 2 && (kinds.len() >= 2 || fates.len() >= 2),
+                match fates.len() {
+                    0 => "there is no copy".into(),
+                    1 => format!("all of them are on {}", fates.iter().copied().collect::<String>()),
+                    _ => fates.iter().copied().collect::<Vec<_>>().join(", "),
+                },
+            ),
+            digit(
+                '1',
+                "one is elsewhere",
+                !elsewhere.is_empty(),
+                if elsewhere.is_empty() { "all are on this machine".into() } else { names(elsewhere) },
+            ),
+            digit(
+                '1',
+                "one can't be changed, not even with this machine's keys",
+                !fixed.is_empty(),
+                if fixed.is_empty() {
+                    "no copy is locked (store.s3.lock) or can only be added to (copy.NAME.append_only)".into()
+                } else {
+                    names(fixed)
+                },
+            ),
+            digit('0', "no errors: what is there was tried, and comes back", zero, why),
+        ],
+    }
+}
+
+fn storage(place: &crate::state::Place) -> String {
+    format!("{} {}", place.kind, place.domain)
+}
+
+/// Zero unproven, zero damaged.
+fn errors(state: &State, limits: &Limits) -> (bool, String) {
+    let damaged = state.store.damage.len() as u64
+        + state.scrub.as_ref().filter(|scrub| !scrub.whole).map_or(0, |scrub| scrub.faults.max(1))
+        + state.replicas.iter().map(|one| one.damaged).sum::<u64>();
+    if damaged > 0 {
+        return (false, format!("{damaged} objects are damaged"));
+    }
+    let mut newest: std::collections::BTreeMap<&str, &crate::state::Drill> = std::collections::BTreeMap::new();
+    for drill in &state.drills {
+        let known = newest.entry(&drill.copy).or_insert(drill);
+        if drill.at > known.at {
+            *known = drill;
+        }
+    }
+    if let Some((copy, drill)) = newest.iter().find(|(_, drill)| !drill.ok) {
+        return (false, format!("the last drill of {copy} failed: {}", drill.why));
+    }
+    let proven = state.drills.iter().filter(|drill| drill.ok && drill.level >= 1).map(|drill| drill.at).max();
+    match proven.map(|at| state.now - at) {
+        Some(age) if age <= limits.drill_age => {
+            (true, format!("every photo of the newest point then was read and right, {} ago", long(age)))
+        }
+        Some(age) => (false, format!("the last drill that read every photo is {} old", long(age))),
+        None => (false, "no drill has read every photo yet (haven drill --level 1)".into()),
+    }
+}
+
+/// Is it safe? One sentence, and whether it is well (`ok`), wants attention (`warning`), or is not (`critical`).
+pub fn sentence(state: &State, findings: &[crate::findings::Finding], score: &Score) -> (String, &'static str) {
+    use crate::findings::Severity;
+    let worst = findings.iter().filter(|one| one.severity == Severity::Critical).count();
+    let minor = findings.iter().filter(|one| one.severity == Severity::Warning).count();
+    let copies = state.places().len();
+    let count = match copies {
+        0 => "nowhere but here".to_owned(),
+        1 => "in one place".to_owned(),
+        many => format!("in {many} places"),
+    };
+    match (worst, minor) {
+        (0, 0) if score.met() == 5 => {
+            (format!("Your photos are safe: {count}, and it was proven that they come back."), "ok")
+        }
+        (0, 0) => (
+            format!("Your photos are {count}, and nothing is wrong; {} is missing to 3-2-1-1-0.", missing(score)),
+            "ok",
+        ),
+        (0, some) => (
+            format!(
+                "Your photos are {count}; {some} thing{} to be looked at.",
+                if some == 1 { " wants" } else { "s want" }
+            ),
+            "warning",
+        ),
+        (some, _) => (
+            format!(
+                "Your photos are less safe than they should be: {}{}.",
+                findings.first().map(|one| one.title.clone()).unwrap_or_default(),
+                if some > 1 { format!(", and {} more", some - 1) } else { String::new() }
+            ),
+            "critical",
+        ),
+    }
+}
+
+fn missing(score: &Score) -> String {
+    score.missing().first().map(|digit| format!("\"{}: {}\"", digit.digit, digit.asks)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        findings::tests::{DAY, NOW, place, well},
+        state::{Drill, Place, Replica, Scrub, State, ThirdCopy},
+    };
+
+    fn whole() -> State {
+        let replica = Replica {
+            name: "far".into(),
+            place: Place { fixed: true, ..place("s3://far/x", "other.example.org", true) },
+            up_to_date: Some(NOW),
+            ..Replica::default()
+        };
+        let copy = ThirdCopy {
+            name: "home".into(),
+            format: "borg".into(),
+            place: place("/srv/borg", "disk 8:1", false),
+            last_good: Some(NOW),
+            ..ThirdCopy::default()
+        };
+        let drill = Drill { copy: "library".into(), level: 1, at: NOW - DAY, ok: true, why: String::new() };
+        State { replicas: vec![replica], copies: vec![copy], drills: vec![drill], ..well() }
+    }
+
+    fn shown(state: &State) -> String {
+        score(state, &Limits::default()).shown()
+    }
+
+    #[test]
+    fn each_digit_can_be_missing_alone_and_is_named() {
+        assert_eq!(shown(&whole()), "3-2-1-1-0");
+        let mut two = whole();
+        two.copies.clear();
+        assert_eq!(shown(&two), "?-2-1-1-0");
+        let mut unlocked = whole();
+        unlocked.replicas[0].place.fixed = false;
+        assert_eq!(shown(&unlocked), "3-2-1-?-0");
+        let mut here = whole();
+        here.library = Some(place("file:///a", "disk 8:1", false));
+        here.replicas[0].place.elsewhere = false;
+        assert_eq!(shown(&here), "3-2-?-1-0");
+        here.replicas[0].place.domain = "disk 8:1".into();
+        assert_eq!(shown(&here), "3-?-?-1-0");
+        let mut untried = whole();
+        untried.drills[0].at = NOW - 40 * DAY;
+        assert_eq!(shown(&untried), "3-2-1-1-?");
+        let missing = score(&untried, &Limits::default());
+        assert!(missing.missing()[0].why.contains("40 days"), "{missing:?}");
+    }
+
+    #[test]
+    fn damage_and_a_failed_drill_take_the_zero() {
+        let mut damaged = whole();
+        damaged.scrub = Some(Scrub { at: NOW, whole: false, faults: 1, files: 0 });
+        assert_eq!(shown(&damaged), "3-2-1-1-?");
+        let mut failed = whole();
+        failed.drills.push(Drill { copy: "far".into(), level: 0, at: NOW, ok: false, why: "gone".into() });
+        assert_eq!(shown(&failed), "3-2-1-1-?");
+    }
+
+    #[test]
+    fn a_replica_that_was_never_made_is_no_copy() {
+        let mut state = whole();
+        state.replicas[0].up_to_date = None;
+        assert_eq!(shown(&state), "?-2-1-?-0");
+    }
+
+    #[test]
+    fn the_sentence_says_the_worst_first() {
+        let limits = Limits::default();
+        let told = |state: &State| {
+            let found = crate::findings::findings(state, &limits);
+            sentence(state, &found, &score(state, &limits))
+        };
+        assert_eq!(told(&whole()).1, "ok");
+        assert!(told(&whole()).0.starts_with("Your photos are safe"));
+        let mut late = whole();
+        late.replicas[0].interval = Some(3600);
+        late.replicas[0].up_to_date = Some(NOW - DAY);
+        assert!(told(&late).1 == "critical" && told(&late).0.contains("replica far"), "{:?}", told(&late));
+    }
+}

@@ -1,0 +1,231 @@
+//! How everything is, collected at one moment: all that findings and the score are made of. Times are seconds since the
+//! Unix epoch, sizes are bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::Verdict;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub now: i64,
+    pub host: String,
+    /// Where the library is; none: no settings name one.
+    pub library: Option<Place>,
+    pub mount: Mount,
+    pub queue: Queue,
+    pub cache: Cache,
+    pub store: Store,
+    pub brakes: Vec<Brake>,
+    pub points: Vec<Points>,
+    pub replicas: Vec<Replica>,
+    pub copies: Vec<ThirdCopy>,
+    pub drills: Vec<Drill>,
+    pub jobs: Vec<JobState>,
+    pub expiries: Vec<Expiry>,
+    /// The last look at the library's content, and what it found damaged.
+    pub scrub: Option<Scrub>,
+    pub sums: Sums,
+    /// Jobs are scheduled, and nobody is there to do them.
+    pub keeper_absent: bool,
+}
+
+/// What a place shares its fate with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Without secrets.
+    pub url: String,
+    /// `s3`, `directory`, `sftp`, `webdav`, or what a foreign program calls it.
+    pub kind: String,
+    /// What fails together: a disk of this machine, a server, a provider's endpoint.
+    pub domain: String,
+    /// Whether it is on another machine.
+    pub elsewhere: bool,
+    /// Nobody with this machine's keys can change or delete what is there, for a time: a lock of the store's, a program
+    /// that only adds.
+    pub fixed: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Mount {
+    pub point: String,
+    /// What a look at it answered: how long that took in seconds, or what is wrong.
+    pub answers: Option<Result<f64, String>>,
+    pub writable: bool,
+    /// Why it is not writable.
+    pub stopped: Option<String>,
+    pub fenced: bool,
+    /// The settings want it read-only.
+    pub meant_read_only: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Queue {
+    pub changes: u64,
+    pub bytes: u64,
+    /// Since when the oldest change waits.
+    pub since: Option<i64>,
+    /// Since when nothing has gone out, although something waits.
+    pub stuck_since: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cache {
+    pub place: String,
+    pub used: u64,
+    pub limit: u64,
+    pub clean: u64,
+    /// The disk below it.
+    pub disk_bytes: u64,
+    pub disk_free: u64,
+    /// What was free, and when: oldest first.
+    pub samples: Vec<(i64, u64)>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Store {
+    /// What is wrong with it just now.
+    pub trouble: Option<String>,
+    pub trouble_since: Option<i64>,
+    /// Requests within the last look back, and how many of them failed.
+    pub requests: u64,
+    pub errors: u64,
+    /// Objects found damaged, and how.
+    pub damage: Vec<(String, String)>,
+    /// The store's clock minus this machine's, seconds, where it tells.
+    pub skew: Option<i64>,
+}
+
+/// Deletions are held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brake {
+    /// `library`, or a replica's name.
+    pub of: String,
+    pub why: String,
+}
+
+/// Recovery points of an application.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Points {
+    pub application: String,
+    pub newest: Option<i64>,
+    pub count: usize,
+    /// How far apart they should be; none: they are not scheduled.
+    pub interval: Option<i64>,
+    /// Since when they are: a first one is not late before its time.
+    pub scheduled_since: Option<i64>,
+    /// Folders of points that are not complete.
+    pub broken: usize,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Replica {
+    pub name: String,
+    pub place: Place,
+    /// When it last had everything that the library had.
+    pub up_to_date: Option<i64>,
+    pub interval: Option<i64>,
+    pub scheduled_since: Option<i64>,
+    /// The most it may be behind, whatever its schedule says, seconds.
+    pub lag_max: Option<i64>,
+    /// When every byte of it was last read back and found right.
+    pub verified: Option<i64>,
+    /// Objects in it that nothing could mend.
+    pub damaged: u64,
+    pub trouble: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ThirdCopy {
+    pub name: String,
+    /// `borg`, `restic`.
+    pub format: String,
+    pub place: Place,
+    pub last_good: Option<i64>,
+    pub interval: Option<i64>,
+    pub scheduled_since: Option<i64>,
+    /// Archives that were there and are not any more.
+    pub vanished: usize,
+}
+
+/// The newest drill of a copy at a level.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drill {
+    pub copy: String,
+    pub level: u8,
+    pub at: i64,
+    pub ok: bool,
+    /// Its first fault.
+    pub why: String,
+}
+
+/// A job, and how its last run went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobState {
+    pub kind: String,
+    pub name: String,
+    pub schedule: String,
+    pub interval: Option<i64>,
+    pub next: Option<i64>,
+    pub running_since: Option<i64>,
+    /// The last run that came to an end.
+    pub last: Option<LastRun>,
+    pub last_done: Option<i64>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last time that passed without it.
+    pub missed: Option<i64>,
+    pub scheduled_since: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastRun {
+    pub id: i64,
+    pub started: i64,
+    pub verdict: Verdict,
+    pub said: String,
+    pub tail: String,
+}
+
+/// Something that ends by itself: a certificate, a key, a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expiry {
+    /// `the certificate of s3.example.org`.
+    pub what: String,
+    pub subject: String,
+    pub at: i64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrub {
+    pub at: i64,
+    pub whole: bool,
+    /// Objects damaged and not mended.
+    pub faults: u64,
+    /// Files that can't be read whole: names are for the owner alone, and are not told by alerts.
+    pub files: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sums {
+    pub files: u64,
+    pub file_bytes: u64,
+    pub stored_bytes: u64,
+}
+
+impl State {
+    /// Whether anything is copied anywhere at regular times.
+    pub fn has_points(&self) -> bool {
+        !self.points.is_empty()
+    }
+
+    /// All places where the photos are: the library itself, replicas that were made, copies that were made.
+    pub fn places(&self) -> Vec<(String, &Place)> {
+        let library = self.library.iter().map(|place| ("library".to_owned(), place));
+        let replicas = self.replicas.iter().filter(|one| one.up_to_date.is_some());
+        let copies = self.copies.iter().filter(|one| one.last_good.is_some());
+        library
+            .chain(replicas.map(|one| (one.name.clone(), &one.place)))
+            .chain(copies.map(|one| (one.name.clone(), &one.place)))
+            .collect()
+    }
+}
