@@ -32,7 +32,6 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     pub alert: AlertConfig,
     pub health: HealthConfig,
-    #[allow(dead_code, reason = "read by the page")]
     pub page: PageConfig,
     pub log: LogConfig,
     pub store: StoreOptions,

@@ -69,13 +69,11 @@ impl Inside {
     }
 
     /// Everything written so far is in the bucket when this returns.
-    #[allow(dead_code, reason = "asked for by the page")]
     pub async fn flush(&self) -> Result<(), Refusal> {
         self.0.served.flush().await
     }
 
     /// Answers what commands ask of the library.
-    #[allow(dead_code, reason = "asked for by the page")]
     pub fn library(&self) -> Library {
         self.0.library()
     }
@@ -93,7 +91,6 @@ impl Inside {
     }
 
     /// What the kernel has asked of the mount so far.
-    #[allow(dead_code, reason = "asked for by the page")]
     pub fn kernel(&self) -> haven_mount::Snapshot {
         self.0.session.metrics().snapshot()
     }

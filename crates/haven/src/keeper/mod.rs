@@ -14,6 +14,7 @@ mod child;
 mod expiry;
 mod facts;
 mod jobs;
+mod page;
 mod place;
 pub mod settings;
 mod tell;
@@ -209,7 +210,6 @@ impl Keeper {
         self.seen.borrow().clone()
     }
 
-    #[allow(dead_code, reason = "asked for by the page")]
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
@@ -223,14 +223,12 @@ impl Keeper {
     }
 
     /// The jobs with their next time.
-    #[allow(dead_code, reason = "asked for by the page")]
     pub fn upcoming(&self) -> Vec<(Job, Option<i64>)> {
         let plan = locked(&self.plan);
         plan.jobs().iter().map(|job| (job.clone(), plan.next(&job.key()))).collect()
     }
 
     /// Somebody wants a job done now. False: there is no such job, or it is at work.
-    #[allow(dead_code, reason = "asked for by the page")]
     pub fn ask(&self, key: &str) -> bool {
         let asked = locked(&self.plan).ask(key, seconds());
         self.due.notify_one();
@@ -247,6 +245,7 @@ impl Keeper {
         tokio::spawn(self.clone().keep_looking());
         tokio::spawn(self.clone().keep_alive());
         tokio::spawn(self.clone().keep_asking());
+        tokio::spawn(self.clone().keep_page());
     }
 
     /// Certificates change rarely.

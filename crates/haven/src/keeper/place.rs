@@ -39,13 +39,12 @@ fn server(url: &str, kind: &str, host: &str) -> Place {
 pub fn of_store(url: &str, options: &StoreOptions) -> Place {
     match url.split_once("://") {
         Some(("file", path)) => directory(url, Path::new(path)),
-        Some(("s3", bucket)) => {
+        Some(("s3", _)) => {
             let endpoint = options.s3.endpoint.clone().or_else(|| std::env::var("AWS_ENDPOINT_URL").ok());
             let place = match endpoint.as_deref().and_then(|endpoint| endpoint.split_once("://")) {
                 Some((_, host)) => server(url, "s3", host),
                 None => server(url, "s3", "amazonaws.com"),
             };
-            _ = bucket;
             Place { fixed: options.s3.lock.is_some(), ..place }
         }
         Some((scheme, rest)) => {

@@ -169,7 +169,6 @@ impl HealthConfig {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-#[allow(dead_code, reason = "read by the page")]
 pub struct PageConfig {
     pub listen: String,
     pub url: Option<String>,

@@ -78,7 +78,6 @@ impl Teller {
     }
 
     /// Messages that are not told to everybody yet.
-    #[allow(dead_code, reason = "asked for by the page")]
     pub fn waiting(&self) -> usize {
         self.postman.outbox().waiting().map_or(0, |waiting| waiting.len())
     }
@@ -206,7 +205,6 @@ pub fn hushed_until(ledger: &Ledger, id: &str) -> Option<i64> {
     ledger.note(&format!("{HUSH}{id}")).ok()??.parse().ok()
 }
 
-#[allow(dead_code, reason = "asked for by the page")]
 pub fn hush(ledger: &Ledger, id: &str, until: i64) -> Result<(), haven_keeper::ledger::LedgerError> {
     ledger.set_note(&format!("{HUSH}{id}"), &until.to_string())
 }

@@ -83,13 +83,23 @@ fn done(machine: &Machine, kind: &str) -> usize {
     runs(machine, kind).iter().filter(|run| run["verdict"] == "ok").count()
 }
 
+/// What the page answers, all of it.
+fn page(port: u16, path: &str, headers: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// A library with settings for a keeper that is in a hurry.
 fn machine(more: &str) -> Machine {
     let machine = Machine::with_library();
     let text = |name: &str| machine.text(name);
+    let page = if more.contains("[page]") { "" } else { "[page]\nlisten = \"off\"\n" };
     let toml = format!(
         "[library]\nurl = {:?}\n[mount]\npoint = {:?}\n[cache]\ndirectory = {:?}\n[store.retry]\npatience = \"200ms\"\n\
-         [page]\nlisten = \"off\"\n[health]\nevery = \"500ms\"\ndisk_full = 0.999\nlate = 1000\n{}\n",
+         {page}[health]\nevery = \"500ms\"\ndisk_full = 0.999\nlate = 1000\n{}\n",
         text("lib"),
         text("m"),
         text("cache"),
@@ -117,7 +127,10 @@ fn a_keeper_mounts_does_what_is_due_notes_it_and_ends_in_order() {
         return;
     }
     let times = "snapshot = \"every 2s\"\nreplica = \"every 2s\"\nscrub = \"every 3s\"\nscrub_share = \"100%\"\ngc = \"every 5s\"";
-    let machine = machine(&format!("{}[replica.near]\nurl = \"@near\"\n", schedule(times)));
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let more = "metrics_token.file = \"@metrics-token\"\n[replica.near]\nurl = \"@near\"\n";
+    let machine = machine(&format!("{}[page]\nlisten = \"127.0.0.1:{port}\"\n{more}", schedule(times)));
+    machine.write("metrics-token", "a-token-for-prometheus");
     fs::create_dir(machine.path("near")).unwrap();
     let planned = json(&machine.run("schedule --json").out);
     assert_eq!(planned["jobs"].as_array().unwrap().len(), 4, "{planned}");
@@ -127,6 +140,12 @@ fn a_keeper_mounts_does_what_is_due_notes_it_and_ends_in_order() {
     keeper.until("each was done twice", |machine| {
         ["snapshot", "replica", "scrub"].iter().all(|kind| done(machine, kind) >= 2) && done(machine, "gc") >= 1
     });
+    // The page: alive to everybody, and nothing else without a token.
+    assert!(page(port, "/healthz", "").starts_with("HTTP/1.1 200"), "{}", keeper.log());
+    let shut = page(port, "/metrics", "");
+    assert!(shut.starts_with("HTTP/1.1 401") || shut.starts_with("HTTP/1.1 403"), "{shut}");
+    let metrics = page(port, "/metrics", "Authorization: Bearer a-token-for-prometheus\r\n");
+    assert!(metrics.contains("haven_mount_up 1") && metrics.contains("haven_run_last_good"), "{metrics}");
     let second = machine.run("run");
     assert!(second.exit == 7 && second.err.contains("another keeper"), "{}", second.err);
     let health = json(&machine.run("health --json").out);
@@ -138,14 +157,7 @@ fn a_keeper_mounts_does_what_is_due_notes_it_and_ends_in_order() {
     assert!(one.out.contains("$ haven replica sync near"), "{}", one.out);
     // A changed schedule holds from the next signal on.
     let text = fs::read_to_string(machine.path("haven.toml")).unwrap();
-    machine.write(
-        "haven.toml",
-        text.replace("snapshot = \"every 2s\"", "snapshot = \"off\"\nbackup = \"off\"").replacen(
-            "backup = \"off\"\n",
-            "",
-            1,
-        ),
-    );
+    machine.write("haven.toml", text.replace("snapshot = \"every 2s\"", "snapshot = \"off\""));
     keeper.signal("-HUP");
     keeper.until("it is read again", |_| keeper.log().contains("read again"));
     assert_eq!(keeper.stop(), Some(0));

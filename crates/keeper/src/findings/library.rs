@@ -109,7 +109,11 @@ pub fn damage(state: &State, _: &Limits) -> Vec<Finding> {
         let mut finding = Finding::critical(
             "damaged",
             "library",
-            format!("{faults} object{} of the library damaged or missing", if faults == 1 { " is" } else { "s are" }),
+            format!(
+                "the library has {faults} object{} that {} damaged or missing",
+                if faults == 1 { "" } else { "s" },
+                if faults == 1 { "is" } else { "are" }
+            ),
         )
         .means(match files {
             0 => "every file as it is now could still be read when it was looked for; older states may not".to_owned(),
