@@ -75,7 +75,7 @@ pub fn plot(said: &str, lines: &[Line], unit: impl Fn(f64) -> String, tell: &Tel
                 path class={ "line line" (n) } d=(path(line)) {}
                 @if let Some((at, value)) = line.points.last() {
                     circle class={ "dot line" (n) } cx=(format!("{:.1}", x(*at))) cy=(format!("{:.1}", y(*value))) r="3.5" {}
-                    @let below = if lines.len() > 1 && n > 0 { 16.0 } else { -7.0 };
+                    @let below = if lines.len() > 1 && n > 0 { 22.0 } else { -8.0 };
                     text class={ "label line" (n) } x=(format!("{:.1}", x(*at) - 6.0)) y=(format!("{:.1}", (y(*value) + below).clamp(12.0, HEIGHT - BOTTOM - 4.0))) text-anchor="end" {
                         (cut(line.name, 28))
                     }

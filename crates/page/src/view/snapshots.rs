@@ -83,8 +83,8 @@ pub fn folder(frame: &Frame, snapshot: &str, path: &Inside, listing: &Listing, s
                 table {
                     caption { "What lies in " (here) }
                     thead { tr {
-                        th scope="col" { "Name" } th scope="col" { "Kind" } th scope="col" { "Size" } th scope="col" { "Changed" }
-                        th scope="col" { "Get it" }
+                        th scope="col" { "Name" } th scope="col" { "Get it" } th scope="col" { "Size" } th scope="col" { "Kind" }
+                        th scope="col" { "Changed" }
                     } }
                     tbody { @for (n, entry) in listing.entries.iter().enumerate() { (row(frame, snapshot, path, entry, skip + n)) } }
                 }
@@ -108,10 +108,7 @@ fn row(frame: &Frame, snapshot: &str, folder: &Inside, entry: &Entry, n: usize) 
                     _ => (entry.name),
                 }
             }
-            td { (kind(entry.kind)) }
-            td class="number" { @if entry.kind == EntryKind::File { (bytes(entry.bytes)) } }
-            td { (frame.tell.at(entry.modified)) }
-            td class="row" {
+            td { div class="row" {
                 @match path {
                     None => "by the command line: its name is not UTF-8",
                     Some(path) => {
@@ -119,7 +116,10 @@ fn row(frame: &Frame, snapshot: &str, folder: &Inside, entry: &Entry, n: usize) 
                         @if !frame.read_only { (restore(frame, snapshot, &path, "", &id)) }
                     }
                 }
-            }
+            } }
+            td class="number" { @if entry.kind == EntryKind::File { (bytes(entry.bytes)) } }
+            td { (kind(entry.kind)) }
+            td { (frame.tell.at(entry.modified)) }
         }
     }
 }
