@@ -60,10 +60,9 @@ fn proven(copy: &Copy, tell: &Tell) -> String {
 /// The whole in a sentence each, for who does not see it.
 fn described(copies: &[Copy], tell: &Tell) -> String {
     let one = |copy: &Copy| {
+        let name = if copy.name == kind(copy) { copy.name.clone() } else { format!("{} {}", kind(copy), copy.name) };
         format!(
-            "{} {}, at {}: {}; {}, {}{}.",
-            kind(copy),
-            copy.name,
+            "{name}, at {}: {}; {}, {}{}.",
             copy.place,
             state(copy).1,
             lag(copy),
