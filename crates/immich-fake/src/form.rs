@@ -19,6 +19,8 @@ pub(crate) struct Form {
     /// Hex; empty where nothing was summed.
     pub sha1: String,
     pub size: u64,
+    /// Where they are to be kept.
+    pub bytes: Vec<u8>,
 }
 
 impl Form {
@@ -41,6 +43,7 @@ pub(crate) async fn read(
     body: Incoming,
     kind: &str,
     stall_after: Option<u64>,
+    keep: bool,
     arrived: impl Fn(u64) + Send + 'static,
 ) -> io::Result<Form> {
     let boundary = multer::parse_boundary(kind).map_err(io::Error::other)?;
@@ -54,6 +57,9 @@ pub(crate) async fn read(
                 while let Some(piece) = part.chunk().await.map_err(io::Error::other)? {
                     sum.update(&piece);
                     form.size += piece.len() as u64;
+                    if keep {
+                        form.bytes.extend_from_slice(&piece);
+                    }
                     if stall_after.is_some_and(|after| form.size >= after) {
                         std::future::pending::<()>().await;
                     }
@@ -76,8 +82,15 @@ pub(crate) async fn read(
     Ok(form)
 }
 
-/// The same, where `assetData` is the last part, its bytes looked at only to sum them, and no end looked for in them.
-pub(crate) async fn skim(mut body: Incoming, kind: &str, length: u64, arrived: impl Fn(u64)) -> io::Result<Form> {
+/// The same, where `assetData` is the last part, and no end looked for in it. Its bytes are summed where the client did not
+/// say their sum (`told`, hex): whoever measures a client measures no server.
+pub(crate) async fn skim(
+    mut body: Incoming,
+    kind: &str,
+    length: u64,
+    told: Option<String>,
+    arrived: impl Fn(u64),
+) -> io::Result<Form> {
     let boundary = multer::parse_boundary(kind).map_err(io::Error::other)?;
     let tail = boundary.len() as u64 + 8;
     let mut head = BytesMut::new();
@@ -112,7 +125,9 @@ pub(crate) async fn skim(mut body: Incoming, kind: &str, length: u64, arrived: i
     let mut piece = head.freeze();
     loop {
         let own = piece.len().min(left as usize);
-        sum.update(&piece[..own]);
+        if told.is_none() {
+            sum.update(&piece[..own]);
+        }
         left -= own as u64;
         match next(&mut body, &arrived).await? {
             Some(more) => piece = more,
@@ -122,7 +137,7 @@ pub(crate) async fn skim(mut body: Incoming, kind: &str, length: u64, arrived: i
     if left > 0 {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
     }
-    form.sha1 = data_encoding::HEXLOWER.encode(sum.finish().as_ref());
+    form.sha1 = told.unwrap_or_else(|| data_encoding::HEXLOWER.encode(sum.finish().as_ref()));
     Ok(form)
 }
 

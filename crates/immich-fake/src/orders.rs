@@ -22,6 +22,8 @@ pub struct Orders {
     pub disk_bytes: Option<u64>,
     /// Names of files that are refused with 400, by their end.
     pub refuse_names: Vec<String>,
+    /// Downloads come with one byte changed.
+    pub rot: bool,
     /// Permissions that no key has.
     pub deny: Vec<String>,
 }

@@ -22,11 +22,13 @@ pub(crate) struct Told {
     pub status: u16,
     pub body: Value,
     pub cookie: Option<String>,
+    /// In place of `body`.
+    pub file: Option<Bytes>,
 }
 
 impl Told {
     pub(crate) fn new(status: u16, body: Value) -> Self {
-        Self { status, body, cookie: None }
+        Self { status, body, cookie: None, file: None }
     }
 
     /// Refused as Immich would, and remembered as wrong of the client.
@@ -46,6 +48,11 @@ impl Told {
     }
 
     fn response(self) -> Response<Full<Bytes>> {
+        if let Some(file) = self.file {
+            let response =
+                Response::builder().status(self.status).header(header::CONTENT_TYPE, "application/octet-stream");
+            return response.body(Full::new(file)).unwrap_or_default();
+        }
         let body = if self.body.is_null() { Bytes::new() } else { Bytes::from(self.body.to_string()) };
         let mut response = Response::builder().status(self.status).header(header::CONTENT_TYPE, "application/json");
         if let Some(cookie) = self.cookie {
@@ -239,6 +246,13 @@ fn route(shared: &Shared, operation: &Operation, asker: &Asker, query: &[(String
             }
         }
         "GET /assets/{id}" if owns(&world, &id) => ok(shapes::asset(&id, &world.assets[&id], version)),
+        "GET /assets/{id}/original" if owns(&world, &id) && world.assets[&id].bytes.is_some() => {
+            let mut bytes = world.assets[&id].bytes.as_deref().unwrap_or_default().to_vec();
+            if let Some(last) = bytes.last_mut().filter(|_| shared.orders.lock().rot) {
+                *last ^= 1;
+            }
+            Told { file: Some(bytes.into()), ..ok(Value::Null) }
+        }
         "PUT /assets/{id}" if owns(&world, &id) => {
             change(&mut world, std::slice::from_ref(&id), &body);
             ok(shapes::asset(&id, &world.assets[&id], version))
@@ -323,6 +337,17 @@ fn route(shared: &Shared, operation: &Operation, asker: &Asker, query: &[(String
             }
             ok(json!({"count": count}))
         }
+        "DELETE /tags/{id}/assets" if world.tags.get(&id).is_some_and(|tag| tag.owner == me) => {
+            let mut results = Vec::new();
+            for asset in strings(&body["ids"]) {
+                let had = world.tags.get_mut(&id).is_some_and(|tag| tag.assets.remove(&asset));
+                results.push(match had {
+                    true => json!({"id": asset, "success": true}),
+                    false => json!({"id": asset, "success": false, "error": "not_found"}),
+                });
+            }
+            ok(Value::Array(results))
+        }
         "POST /stacks" => {
             let ids = strings(&body["assetIds"]);
             let distinct: BTreeSet<&String> = ids.iter().collect();
@@ -355,7 +380,7 @@ fn route(shared: &Shared, operation: &Operation, asker: &Asker, query: &[(String
             let token = world::new_id();
             world.maintenance = Some(token.clone());
             let cookie = format!("immich_maintenance_token={token}; Path=/; HttpOnly; SameSite=Lax");
-            Told { status: 201, body: Value::Null, cookie: Some(cookie) }
+            Told { cookie: Some(cookie), ..Told::new(201, Value::Null) }
         }
         // With a key and outside of maintenance nothing happens.
         "POST /admin/maintenance" => Told::new(201, Value::Null),
@@ -384,6 +409,11 @@ fn change(world: &mut World, ids: &[String], body: &Value) {
         }
         if let Some(video) = body["livePhotoVideoId"].as_str() {
             asset.live_video = Some(video.to_owned());
+        }
+        for name in ["dateTimeOriginal", "latitude", "longitude", "description"] {
+            if !body[name].is_null() {
+                asset.said.insert(name.to_owned(), body[name].clone());
+            }
         }
     }
 }

@@ -29,8 +29,11 @@ pub struct Options {
     /// As `GET /server/version` gives it.
     pub version: (u32, u32, u32),
     pub keys: Vec<Key>,
-    /// Takes files and keeps nothing of them but their names and lengths; forms are not checked. For throughput.
+    /// Takes files and keeps nothing of them but their names and lengths; forms are not checked, and a checksum that is told is
+    /// believed. For throughput.
     pub null: bool,
+    /// Keeps the bytes of files too, in memory, to be downloaded.
+    pub keep: bool,
     /// Where it finds what it knew, and keeps what it knows when it is ended.
     pub state: Option<PathBuf>,
 }
@@ -45,7 +48,7 @@ impl Default for Options {
             quota_bytes: None,
         };
         let keys = vec![key(USER_KEY, "user@example.org", false), key(ADMIN_KEY, "admin@example.org", true)];
-        Self { port: 0, version: (3, 1, 0), keys, null: false, state: None }
+        Self { port: 0, version: (3, 1, 0), keys, null: false, keep: false, state: None }
     }
 }
 
@@ -64,6 +67,7 @@ pub(crate) struct Shared {
     pub spec: Spec,
     pub version: Version,
     pub null: bool,
+    pub keep: bool,
 }
 
 impl Fake {
@@ -81,6 +85,7 @@ impl Fake {
             spec: Spec::new(options.version),
             version: options.version,
             null: options.null,
+            keep: options.keep,
         });
         let (open, opened) = watch::channel(true);
         let task = tokio::spawn(listen(listener, address, shared.clone(), opened));

@@ -31,6 +31,7 @@ pub(crate) async fn take(
     let Ok(length) = text(header::CONTENT_LENGTH).parse::<u64>() else {
         return Ok(Told::violation(shared, operation, vec!["content-length: missing".into()]));
     };
+    let mut told = None;
     if let Some(sum) = headers.get("x-immich-checksum") {
         let Some(sha1) = sum.to_str().ok().and_then(hex_of) else {
             return Ok(Told::violation(shared, operation, vec!["x-immich-checksum: no SHA-1".into()]));
@@ -45,13 +46,14 @@ pub(crate) async fn take(
             }
             return Ok(Told::new(200, json!({"id": id, "status": "duplicate"})));
         }
+        told = Some(sha1);
     }
     let counting = shared.clone();
     let arrived = move |bytes| counting.world.lock().counts.media_bytes += bytes;
     let stall_after = shared.orders.lock().stall_after;
     let form = match shared.null {
-        true => form::skim(body, &kind, length, arrived).await,
-        false => form::read(body, &kind, stall_after, arrived).await,
+        true => form::skim(body, &kind, length, told, arrived).await,
+        false => form::read(body, &kind, stall_after, shared.keep, arrived).await,
     };
     // Who went away gets no answer and leaves nothing.
     let form = form.map_err(|_| Lost)?;
@@ -110,6 +112,8 @@ fn keep(shared: &Shared, operation: &Operation, owner: &str, quota: Option<u64>,
         sidecar: form.sidecar,
         sha1: form.sha1,
         live_video,
+        bytes: shared.keep.then(|| form.bytes.into()),
+        said: Default::default(),
     };
     let id = world.add(asset);
     world.counts.created += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use bytes::Bytes;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -53,6 +54,12 @@ pub(crate) struct Asset {
     pub trashed: bool,
     pub sidecar: Option<String>,
     pub live_video: Option<String>,
+    /// Where the server was told to keep them.
+    #[serde(skip)]
+    pub bytes: Option<Bytes>,
+    /// What was said of it after it was uploaded.
+    #[serde(default)]
+    pub said: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -197,7 +204,7 @@ impl World {
                     "user": email(&a.owner), "sha1": a.sha1, "size": a.size, "name": a.name,
                     "createdAt": a.created_at, "modifiedAt": a.modified_at, "favourite": a.favourite,
                     "visibility": a.visibility, "trashed": a.trashed, "sidecar": a.sidecar,
-                    "liveVideo": a.live_video.as_ref().map(sum),
+                    "liveVideo": a.live_video.as_ref().map(sum), "said": a.said,
                 })
             })
             .collect();

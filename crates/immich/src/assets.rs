@@ -1,5 +1,6 @@
 //! Assets: which ones the server has, and what it knows of them.
 
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use http::Method;
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +185,22 @@ pub struct Change {
     pub visibility: Option<Visibility>,
 }
 
+/// What is to be said of one asset; what is none stays. The server writes it into a sidecar of its own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Words {
+    /// ISO 8601 with its offset.
+    #[serde(rename = "dateTimeOriginal", skip_serializing_if = "Option::is_none")]
+    pub taken: Option<String>,
+    /// Degrees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latitude: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longitude: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
 #[derive(Serialize)]
 struct ChangeBody<'a> {
     ids: &'a [Id],
@@ -228,6 +245,24 @@ impl Immich {
         self.get(call::ASSET, &format!("/assets/{id}")).await
     }
 
+    /// The SHA-1 and the length of an asset's bytes, as they come back from the server's disk.
+    pub async fn download_sum(&self, id: &Id) -> Result<(Sha1, u64), Error> {
+        let mut sum = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+        let mut bytes = 0;
+        let path = format!("/assets/{id}/original");
+        let read = self.wire.read(call::DOWNLOAD, &path, |piece| {
+            sum.update(piece);
+            bytes += piece.len() as u64;
+        });
+        if let Err(answer) = read.await? {
+            self.serving(answer.status).await?;
+            answer.good(call::DOWNLOAD, self.wire.connector.address(), 0)?;
+        }
+        let mut sha1 = [0; 20];
+        sha1.copy_from_slice(sum.finish().as_ref());
+        Ok((Sha1(sha1), bytes))
+    }
+
     /// A page of a list; the first is 1.
     pub async fn search(&self, query: &Query, page: u32) -> Result<Found, Error> {
         let body = Page { query, page, size: PAGE };
@@ -256,6 +291,12 @@ impl Immich {
     /// Links a still to its moving half, after both were uploaded.
     pub async fn link_live_video(&self, still: &Id, video: &Id) -> Result<(), Error> {
         self.tell(call::UPDATE_ASSET, Method::PUT, &format!("/assets/{still}"), Some(&LiveVideo { video })).await?;
+        Ok(())
+    }
+
+    /// Says something of one asset, in place of what was said before.
+    pub async fn describe(&self, asset: &Id, words: &Words) -> Result<(), Error> {
+        self.tell(call::UPDATE_ASSET, Method::PUT, &format!("/assets/{asset}"), Some(words)).await?;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub mod permission {
     pub const ASSET_UPLOAD: &str = "asset.upload";
     pub const ASSET_READ: &str = "asset.read";
     pub const ASSET_UPDATE: &str = "asset.update";
+    pub const ASSET_DOWNLOAD: &str = "asset.download";
     pub const ASSET_DELETE: &str = "asset.delete";
     pub const ASSET_STATISTICS: &str = "asset.statistics";
     pub const ALBUM_CREATE: &str = "album.create";
@@ -50,6 +51,7 @@ pub(crate) const KEY: Call = call("ask what the API key may", "");
 pub(crate) const UPLOAD: Call = call("upload a file", p::ASSET_UPLOAD);
 pub(crate) const BULK_CHECK: Call = call("ask which files the server has", p::ASSET_UPLOAD);
 pub(crate) const ASSET: Call = call("read an asset", p::ASSET_READ);
+pub(crate) const DOWNLOAD: Call = call("download an asset", p::ASSET_DOWNLOAD);
 pub(crate) const UPDATE_ASSET: Call = call("change an asset", p::ASSET_UPDATE);
 pub(crate) const TRASH: Call = call("move assets to the trash", p::ASSET_DELETE);
 pub(crate) const RESTORE: Call = call("take assets out of the trash", p::ASSET_DELETE);

@@ -32,7 +32,7 @@ mod version;
 
 pub use account::{Account, KeyPermissions, MediaTypes, Storage};
 pub use albums::{Album, AlbumAnswer};
-pub use assets::{Asset, AssetKind, BulkAnswer, Change, Found, Query, Statistics, Visibility};
+pub use assets::{Asset, AssetKind, BulkAnswer, Change, Found, Query, Statistics, Visibility, Words};
 pub use call::permission;
 pub use client::{Immich, Settings, Standing, Timeouts};
 pub use database::Schema;

@@ -19,7 +19,7 @@ use crate::{
     Error, Timeouts,
     answer::Answer,
     call::Call,
-    connect::{Body, Connector, causes},
+    connect::{Body, Connector, Lane, causes},
 };
 
 /// No answer is longer: a page of a thousand assets is a few megabytes.
@@ -151,6 +151,45 @@ impl Wire {
         body: Body,
         progress: &Progress,
     ) -> Result<Answer, Error> {
+        let (lane, head) = self.head(call, request, body, progress).await?;
+        let answer = self.whole(call, head).await?;
+        if progress.is_done() {
+            self.connector.keep(lane);
+        }
+        Ok(answer)
+    }
+
+    /// Reads an answer of any length piece by piece; where it says no, it is given back whole.
+    pub(crate) async fn read(
+        &self,
+        call: Call,
+        path: &str,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<Result<(), Answer>, Error> {
+        let request = Request::builder().method(Method::GET).uri(self.path(path));
+        let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
+        let progress = Progress::new();
+        progress.finish();
+        let (lane, head) = self.head(call, request, body, &progress).await?;
+        if !head.status().is_success() {
+            return Ok(Err(self.whole(call, head).await?));
+        }
+        let mut body = head.into_body();
+        while let Some(frame) = self.frame(call, &mut body).await? {
+            take(&frame);
+        }
+        self.connector.keep(lane);
+        Ok(Ok(()))
+    }
+
+    /// Sends, and gives the head of the answer and the connection it comes by.
+    async fn head(
+        &self,
+        call: Call,
+        request: http::request::Builder,
+        body: Body,
+        progress: &Progress,
+    ) -> Result<(Lane, Response<Incoming>), Error> {
         let mut lane = self.connector.lane().await?;
         progress.moved();
         let request = request
@@ -169,26 +208,24 @@ impl Wire {
             return Err(Error::Source(error));
         }
         let head = head.map_err(|error| passing(format!("the connection broke: {}", causes(&error))))?;
-        let answer = self.whole(call, head).await?;
-        if progress.is_done() {
-            self.connector.keep(lane);
-        }
-        Ok(answer)
+        Ok((lane, head))
+    }
+
+    /// The next bytes of an answer; none at its end.
+    async fn frame(&self, call: Call, body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+        let passing = |detail: String| Error::Passing { call: call.does, status: None, detail, after: None };
+        let frame = tokio::time::timeout(self.timeouts.stall, body.frame()).await;
+        let frame =
+            frame.map_err(|_| passing(format!("the answer stopped for {} s", self.timeouts.stall.as_secs())))?;
+        let frame = frame.transpose().map_err(|error| passing(format!("the answer broke off: {}", causes(&error))))?;
+        Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
     }
 
     async fn whole(&self, call: Call, head: Response<Incoming>) -> Result<Answer, Error> {
-        let passing = |detail: String| Error::Passing { call: call.does, status: None, detail, after: None };
         let (parts, mut body) = head.into_parts();
         let mut whole = BytesMut::new();
-        loop {
-            let frame = tokio::time::timeout(self.timeouts.stall, body.frame()).await;
-            let frame =
-                frame.map_err(|_| passing(format!("the answer stopped for {} s", self.timeouts.stall.as_secs())))?;
-            let Some(frame) = frame else { break };
-            let frame = frame.map_err(|error| passing(format!("the answer broke off: {}", causes(&error))))?;
-            if let Ok(data) = frame.into_data() {
-                whole.extend_from_slice(&data);
-            }
+        while let Some(frame) = self.frame(call, &mut body).await? {
+            whole.extend_from_slice(&frame);
             if whole.len() > ANSWER_BYTES_MAX {
                 return Err(Error::Garbled { call: call.does, detail: "an answer without end".into() });
             }

@@ -28,6 +28,11 @@ struct TagAssets<'a> {
     asset_ids: &'a [Id],
 }
 
+#[derive(Serialize)]
+struct Ids<'a> {
+    ids: &'a [Id],
+}
+
 #[derive(Deserialize)]
 struct Count {
     count: u64,
@@ -53,5 +58,14 @@ impl Immich {
             count += self.ask::<Count>(call::TAG_ASSETS, Method::PUT, "/tags/assets", Some(&body)).await?.count;
         }
         Ok(count)
+    }
+
+    /// Takes a tag off assets, 500 at a time; what does not have it stays as it is.
+    pub async fn untag_assets(&self, tag: &Id, assets: &[Id]) -> Result<(), Error> {
+        let path = format!("/tags/{tag}/assets");
+        for ids in assets.chunks(IDS_MAX) {
+            self.tell(call::TAG_ASSETS, Method::DELETE, &path, Some(&Ids { ids })).await?;
+        }
+        Ok(())
     }
 }

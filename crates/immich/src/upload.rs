@@ -4,6 +4,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,6 +23,9 @@ use crate::{Error, Id, Immich, Sha1, Visibility, call, error::Space, send::Progr
 const PIECE_BYTES_MAX: usize = 256 << 10;
 /// Less than this and the next file does not fit either.
 const DISK_BYTES_MIN: u64 = 64 << 20;
+
+/// How long a proxy may take to refuse a request by its head.
+const PROBE_WAIT: Duration = Duration::from_millis(700);
 
 /// What is said about a file beside its bytes.
 #[derive(Debug, Clone)]
@@ -156,6 +160,34 @@ impl Immich {
             Status::Duplicate | Status::Replaced => Verdict::Duplicate,
         };
         Ok(Uploaded { id: said.id, verdict, sent_whole: progress.is_done() })
+    }
+
+    /// Does whatever stands before the server take requests of that length? Only the head of an upload is sent: a proxy refuses
+    /// by that, and a server that waits for the rest is left waiting. Of one that answers late it is believed that it does.
+    pub async fn lets_through(&self, bytes: u64) -> Result<bool, Error> {
+        let progress = Progress::new();
+        let boundary = format!("haven-{:032x}", rand::rng().random::<u128>());
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(self.wire.path("/assets"))
+            .header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
+            .header(header::CONTENT_LENGTH, bytes);
+        let body = Form {
+            ahead: None,
+            left: bytes,
+            pieces: futures::stream::pending().boxed(),
+            piece: Bytes::new(),
+            tail: Some(Bytes::new()),
+            total: bytes,
+            progress: progress.clone(),
+        };
+        let exchange = self.wire.exchange(call::UPLOAD, request, body.boxed_unsync(), &progress);
+        match tokio::time::timeout(PROBE_WAIT, exchange).await {
+            Ok(Ok(answer)) => Ok(answer.status != StatusCode::PAYLOAD_TOO_LARGE),
+            // Some close the connection without a word, for other reasons too: it is not called a limit.
+            Ok(Err(Error::Passing { .. })) | Err(_) => Ok(true),
+            Ok(Err(error)) => Err(error),
+        }
     }
 
     /// A full disk is an "internal server error" to Immich; how much room there is says which one it was.
