@@ -7,17 +7,35 @@ use crate::{
     options::{Locked, Only, Options, Partner},
 };
 
-/// Chooses a copy of each content: one with a sure sidecar, of the newest export, outside of albums. Then which contents are
-/// moving halves, and of what.
+/// Chooses a copy of each content: one with a sure sidecar, of the newest export, outside of albums; and one that is read,
+/// the same where its part is here. Then which contents are moving halves, and of what.
 pub fn contents(tx: &Transaction<'_>) -> rusqlite::Result<()> {
-    tx.execute("UPDATE content SET entry = NULL, still = NULL", [])?;
+    tx.execute("UPDATE content SET entry = NULL, source = NULL, still = NULL", [])?;
+    // Most contents are there once. `max` and `min` of one row are that row's.
     tx.execute(
-        "UPDATE content SET entry = best.entry, part = best.part, place = best.place FROM (
-           SELECT e.content, e.id AS entry, e.part, e.place, row_number() OVER (
+        "UPDATE content SET entry = one.entry, source = one.entry, part = one.part, place = one.place FROM (
+           SELECT e.content, min(e.id) AS entry, min(e.part) AS part, min(e.place) AS place
+           FROM item i JOIN entry e ON e.id = i.entry GROUP BY e.content HAVING count(*) = 1) one
+         WHERE one.content = content.id",
+        [],
+    )?;
+    tx.execute(
+        "UPDATE content SET entry = best.entry FROM (
+           SELECT e.content, e.id AS entry, row_number() OVER (
              PARTITION BY e.content ORDER BY i.role = 2, i.sidecar IS NULL, i.strong DESC, p.export DESC,
              EXISTS(SELECT 1 FROM album a WHERE a.dir = e.dir), e.id) AS n
-           FROM item i JOIN entry e ON e.id = i.entry JOIN part p ON p.id = e.part) best
+           FROM item i JOIN entry e ON e.id = i.entry JOIN part p ON p.id = e.part
+           JOIN content c ON c.id = e.content WHERE c.entry IS NULL) best
          WHERE best.n = 1 AND best.content = content.id",
+        [],
+    )?;
+    tx.execute(
+        "UPDATE content SET source = near.source, part = near.part, place = near.place FROM (
+           SELECT e.content, e.id AS source, e.part, e.place, row_number() OVER (
+             PARTITION BY e.content ORDER BY p.here DESC, p.kind IN ('tar', 'tgz'), e.id <> c.entry, e.id) AS n
+           FROM item i JOIN entry e ON e.id = i.entry JOIN part p ON p.id = e.part
+           JOIN content c ON c.id = e.content WHERE c.source IS NULL AND c.entry IS NOT NULL) near
+         WHERE near.n = 1 AND near.content = content.id",
         [],
     )?;
     tx.execute(
@@ -39,16 +57,19 @@ pub fn contents(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Marks what the owner does not want, with the reason; what is done already stays done.
-pub fn filter(tx: &Transaction<'_>, options: &Options) -> rusqlite::Result<()> {
+/// Marks what the owner does not want, with the reason, and where parts are `lacking` what waits for them; what is done
+/// already stays done.
+pub fn filter(tx: &Transaction<'_>, options: &Options, lacking: bool) -> rusqlite::Result<()> {
     let (planned, filtered) = (State::Planned as i64, State::Filtered as i64);
-    tx.execute("UPDATE content SET state = ?1, why = NULL WHERE state IN (5, 6)", [planned])?;
-    let mut unwanted: Vec<(i64, String)> = vec![];
+    tx.execute("UPDATE content SET state = ?1, why = NULL WHERE state IN (5, 6, 8)", [planned])?;
+    let mut unwanted: Vec<(i64, State, &'static str)> = vec![];
     {
         let mut query = tx.prepare(
-            "SELECT c.id, e.name, coalesce(s.flags, 0), s.taken, i.sidecar IS NULL AND i.xmp IS NULL, c.bytes
+            "SELECT c.id, e.name, coalesce(s.flags, t.flags, 0), coalesce(s.taken, t.taken),
+               i.sidecar IS NULL AND i.xmp IS NULL AND t.name IS NULL, c.bytes
              FROM content c JOIN entry e ON e.id = c.entry JOIN item i ON i.entry = c.entry
-             LEFT JOIN sidecar s ON s.entry = i.sidecar WHERE c.state IN (0, 1, 4)",
+             LEFT JOIN sidecar s ON s.entry = i.sidecar LEFT JOIN detail t ON t.dir = e.dir AND t.name = e.name
+             WHERE c.state IN (0, 1, 4)",
         )?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
@@ -56,13 +77,16 @@ pub fn filter(tx: &Transaction<'_>, options: &Options) -> rusqlite::Result<()> {
             let about =
                 About { name, flags: row.get(2)?, taken: row.get(3)?, unmatched: row.get(4)?, bytes: row.get(5)? };
             if let Some(why) = unwanted_because(&about, options) {
-                unwanted.push((row.get(0)?, why));
+                unwanted.push((row.get(0)?, State::Filtered, why));
+            } else if about.unmatched && lacking && !options.no_wait {
+                let why = "its sidecar may lie in a part that is missing; --no-wait brings it without";
+                unwanted.push((row.get(0)?, State::Held, why));
             }
         }
     }
     let mut mark = tx.prepare("UPDATE content SET state = ?2, why = ?3 WHERE id = ?1")?;
-    for (id, why) in unwanted {
-        mark.execute(params![id, filtered, why])?;
+    for (id, state, why) in unwanted {
+        mark.execute(params![id, state as i64, why])?;
     }
     if options.only_album.is_some() {
         tx.execute(
@@ -89,7 +113,7 @@ struct About<'a> {
     bytes: i64,
 }
 
-fn unwanted_because(about: &About<'_>, options: &Options) -> Option<String> {
+fn unwanted_because(about: &About<'_>, options: &Options) -> Option<&'static str> {
     let has = |flag: i64| about.flags & flag != 0;
     let extension = haven_takeout::names::split_extension(about.name).1.to_lowercase();
     let outside =
@@ -100,7 +124,7 @@ fn unwanted_because(about: &About<'_>, options: &Options) -> Option<String> {
         .any(|format| format.is_video() && format.extensions().contains(&extension.as_str()));
     let why = match () {
         () if about.bytes == 0 => "it is empty",
-        () if has(flag::TRASHED) && !options.trashed => "it is in Google's trash",
+        () if has(flag::TRASHED) && !options.trashed => "it is in the trash there",
         () if has(flag::LOCKED) && options.locked == Locked::Skip => "it is in the locked folder",
         () if has(flag::ARCHIVED) && !options.archived => "it is archived",
         () if has(flag::PARTNER) && options.partner == Partner::Skip => "it is a partner's",
@@ -114,5 +138,5 @@ fn unwanted_because(about: &About<'_>, options: &Options) -> Option<String> {
         () if options.only == Some(Only::Video) && !video => "it is no video",
         () => return None,
     };
-    Some(why.to_owned())
+    Some(why)
 }

@@ -2,7 +2,7 @@
 
 use haven_takeout::{
     dates::{self, Known},
-    exif, names, sniff, xmp,
+    exif, film, names, sniff, xmp,
 };
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -17,6 +17,9 @@ use crate::{
 /// Places nearer to one another than this, in degrees (some ten metres), are the same.
 const SAME_PLACE_DEGREES: f64 = 1e-4;
 
+/// The tag of photos without a sidecar.
+pub const UNMATCHED: &str = "takeout/unmatched";
+
 /// What every description needs.
 pub struct Telling {
     pub options: Options,
@@ -25,26 +28,81 @@ pub struct Telling {
     pub session: Option<String>,
 }
 
+/// What a file tells of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Facts {
+    pub format: Option<sniff::Format>,
+    pub told: exif::Told,
+    /// When a film was made.
+    pub film: Option<Timestamp>,
+}
+
+impl Facts {
+    /// From its first bytes; `more` reads some at a place further on, where that can be done.
+    pub fn of(head: &[u8], more: impl FnOnce(u64, usize) -> Option<Vec<u8>>) -> Self {
+        let format = sniff::format(head);
+        if format.is_none_or(|format| !format.is_video()) {
+            return Self { format, told: exif::read(head), film: None };
+        }
+        let film = match film::made(head) {
+            film::Made::Beyond(at) => more(at, film::HEADER_BYTES).map_or(film::Made::Unknown, |m| film::of_header(&m)),
+            made => made,
+        };
+        let film = if let film::Made::At(film) = film { Some(film) } else { None };
+        Self { format, told: exif::Told::default(), film }
+    }
+
+    /// As kept in the journal: clock, offset in seconds, latitude, longitude, film in seconds since 1970.
+    pub fn text(&self) -> String {
+        let clock = self.told.taken.map(|taken| taken.to_string());
+        let offset = self.told.offset.map(jiff::tz::Offset::seconds);
+        let film = self.film.map(Timestamp::as_second);
+        serde_json::json!([clock, offset, self.told.place, film]).to_string()
+    }
+
+    /// From there. The format is not kept.
+    pub fn kept(text: &str) -> Self {
+        let (clock, offset, place, film): (Option<String>, Option<i32>, Option<(f64, f64)>, Option<i64>) =
+            serde_json::from_str(text).unwrap_or_default();
+        let told = exif::Told {
+            taken: clock.and_then(|clock| clock.parse().ok()),
+            offset: offset.and_then(|seconds| jiff::tz::Offset::from_seconds(seconds).ok()),
+            place,
+        };
+        Self { format: None, told, film: film.and_then(|seconds| Timestamp::from_second(seconds).ok()) }
+    }
+}
+
+/// What is to be said of a file that it does not say itself.
+pub struct Words {
+    pub date: dates::Date,
+    pub place: Option<(f64, f64, Option<f64>)>,
+    pub description: Option<String>,
+    pub tags: Vec<String>,
+    pub favourite: bool,
+    pub visibility: Visibility,
+}
+
 /// An upload, and how it came about.
 pub struct Described {
     pub upload: Upload,
-    pub dated: &'static str,
+    pub dated: dates::Source,
     pub tags: Vec<String>,
     /// They are in the XMP that goes with it; an owner's own XMP is sent as it is.
     pub tags_in_xmp: bool,
+    /// For a sidecar that comes later.
+    pub facts: Option<String>,
 }
 
 impl Telling {
-    /// Describes a content from the beginning of its bytes. `own_xmp` is the text of a sidecar that lay beside it.
-    pub fn describe(&self, row: &ContentRow, head: &[u8], own_xmp: Option<String>) -> Described {
-        let format = sniff::format(head);
-        let picture = format.is_none_or(|format| !format.is_video());
-        let file = if picture { exif::read(head) } else { exif::Told::default() };
+    /// What the sidecar adds to what the file says.
+    pub fn words(&self, row: &ContentRow, facts: &Facts) -> Words {
         let told = row.told.as_ref();
         let motion = row.role == MOTION && row.still.is_some();
         let date = dates::decide(
             &Known {
-                file,
+                file: facts.told,
+                film: facts.film,
                 taken: told.and_then(|told| told.taken),
                 created: told.and_then(|told| told.created),
                 place: told.and_then(|told| told.place).map(|(latitude, longitude, _)| (latitude, longitude)),
@@ -54,37 +112,64 @@ impl Telling {
             },
             &self.zone,
         );
-        let moment = date.moment.unwrap_or_else(|| self.last_resort(row));
-        let tags = if motion { vec![] } else { self.tags(row) };
         // A doubtful sidecar never outweighs the file.
-        let place = told.and_then(|told| told.place).filter(|place| match file.place {
+        let place = told.and_then(|told| told.place).filter(|place| match facts.told.place {
             Some(has) => row.sure && !same_place(has, *place),
             None => true,
         });
-        let description = told.and_then(|told| told.description.as_deref().filter(|text| *text != told.title));
-        let said = xmp::Said { taken: date.send.as_ref(), place, description, tags: &tags };
-        let owner_wrote = own_xmp.is_some();
-        let xmp = own_xmp.or_else(|| (!motion).then(|| xmp::document(&said)).flatten());
+        let description = told.and_then(|told| told.description.clone().filter(|text| *text != told.title));
         let flags = told.map_or(0, |told| told.flags);
-        let name = row.name.as_str();
-        let title = told.map(|told| told.title.as_str()).filter(|title| {
-            !title.is_empty() && row.sure && !motion && row.role != EDITED && names::media_name(title) != name
-        });
-        let name =
-            title.map_or_else(|| name.to_owned(), |title| title.replace(['/', '\\', '\0', '\r', '\n', '"'], "_"));
-        let upload = Upload {
-            name: format.map_or(name.clone(), |format| sniff::right_name(&name, format)),
-            created: moment,
-            modified: moment,
+        Words {
+            date,
+            place,
+            description,
+            tags: if motion { vec![] } else { self.tags(row) },
             favourite: flags & flag::FAVOURITE != 0 && !motion,
             visibility: self.visibility(flags, motion),
+        }
+    }
+
+    /// Describes a content from what its file tells. `own_xmp` is the text of a sidecar that lay beside it.
+    pub fn describe(&self, row: &ContentRow, facts: &Facts, own_xmp: Option<String>) -> Described {
+        let words = self.words(row, facts);
+        let motion = row.role == MOTION && row.still.is_some();
+        let moment = words.date.moment.unwrap_or_else(|| self.last_resort(row));
+        let said = xmp::Said {
+            taken: words.date.send.as_ref(),
+            place: words.place,
+            description: words.description.as_deref(),
+            tags: &words.tags,
+        };
+        let owner_wrote = own_xmp.is_some();
+        let xmp = own_xmp.or_else(|| (!motion).then(|| xmp::document(&said)).flatten());
+        let name = self.name(row, motion);
+        let upload = Upload {
+            name: facts.format.map_or(name.clone(), |format| sniff::right_name(&name, format)),
+            created: moment,
+            modified: moment,
+            favourite: words.favourite,
+            visibility: words.visibility,
             live_video: None,
             xmp,
             sha1: row.sha1,
             bytes: row.piece.bytes,
             device_asset_id: format!("{}-{:08x}-{}", row.name, row.piece.crc32, row.piece.bytes),
         };
-        Described { upload, dated: date.source.word(), tags, tags_in_xmp: !owner_wrote }
+        let dated = words.date.source;
+        let facts = row.sidecar.is_none().then(|| facts.text());
+        Described { upload, dated, tags: words.tags, tags_in_xmp: !owner_wrote, facts }
+    }
+
+    /// The title, which is whole where the name was cut; an edited copy keeps its name, which tells it from its original.
+    fn name(&self, row: &ContentRow, motion: bool) -> String {
+        let title = row.told.as_ref().map(|told| told.title.as_str());
+        let title = title.filter(|title| !title.is_empty() && row.sure && !motion && row.role != EDITED);
+        let Some(title) = title else { return row.name.clone() };
+        let clean = title.replace(['/', '\\', '\0', '\r', '\n', '"'], "_");
+        match names::split_extension(&clean).1 {
+            "" => format!("{clean}{}", names::split_extension(&row.name).1),
+            _ => clean,
+        }
     }
 
     fn visibility(&self, flags: i64, motion: bool) -> Visibility {
@@ -96,7 +181,8 @@ impl Telling {
         }
     }
 
-    fn tags(&self, row: &ContentRow) -> Vec<String> {
+    /// All tags of a photo.
+    pub fn tags(&self, row: &ContentRow) -> Vec<String> {
         let options = &self.options;
         let mut tags = options.tags.clone();
         tags.extend(self.session.clone());
@@ -113,7 +199,7 @@ impl Telling {
                 }
             }
             None if options.takeout_tag && options.source == crate::options::Source::Takeout => {
-                tags.push("takeout/unmatched".to_owned());
+                tags.push(UNMATCHED.to_owned());
             }
             None => {}
         }

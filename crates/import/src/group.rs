@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::{
     journal::JournalError,
+    late,
     patience::{Failed, Stop},
     server::{Album, AlbumId, AssetId, Change, Done, ServerError},
     upload::Shared,
@@ -15,6 +16,7 @@ const BATCH: usize = 500;
 /// All of it, in an order in which nothing needs what comes later.
 pub async fn group(shared: &Shared) -> Result<(), Stop> {
     link(shared).await?;
+    late::tell(shared).await?;
     tags(shared).await?;
     albums(shared).await?;
     stacks(shared).await?;
@@ -22,7 +24,7 @@ pub async fn group(shared: &Shared) -> Result<(), Stop> {
 }
 
 /// A call with patience; what failed of it alone is given back.
-async fn call<T>(
+pub async fn call<T>(
     shared: &Shared,
     mut call: impl AsyncFnMut() -> Result<T, ServerError>,
 ) -> Result<Result<T, ServerError>, Stop> {
@@ -71,21 +73,14 @@ async fn link(shared: &Shared) -> Result<(), Stop> {
 
 /// Tags of photos that were there before us: the others have them in their XMP.
 async fn tags(shared: &Shared) -> Result<(), Stop> {
-    let mut by_tag: BTreeMap<String, Vec<AssetId>> = BTreeMap::new();
-    {
+    let names: Vec<String> = {
         let db = shared.journal.db();
         let mut query = db.prepare(
-            "SELECT t.tag, c.asset FROM tagged t JOIN content c ON c.id = t.content
-             WHERE c.state IN (2, 3) AND c.asset IS NOT NULL",
+            "SELECT DISTINCT t.tag FROM tagged t JOIN content c ON c.id = t.content
+             WHERE c.state IN (2, 3) AND c.asset IS NOT NULL ORDER BY t.tag",
         )?;
-        let mut rows = query.query([])?;
-        while let Some(row) = rows.next()? {
-            if let Ok(asset) = row.get_ref(1)?.as_str().unwrap_or_default().parse() {
-                by_tag.entry(row.get(0)?).or_default().push(asset);
-            }
-        }
-    }
-    let names: Vec<String> = by_tag.keys().cloned().collect();
+        query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+    };
     if names.is_empty() {
         return Ok(());
     }
@@ -96,13 +91,26 @@ async fn tags(shared: &Shared) -> Result<(), Stop> {
         Err(error) => return Err(Stop::Strange(format!("tags: {error}"))),
     };
     for (name, tag) in names.iter().zip(tags) {
-        for ids in by_tag[name].chunks(BATCH) {
+        // One tag's photos at a time: all of them with all their tags may be more than fits in memory.
+        let assets: Vec<AssetId> = {
+            let db = shared.journal.db();
+            let mut query = db.prepare(
+                "SELECT c.asset FROM tagged t JOIN content c ON c.id = t.content
+                 WHERE t.tag = ?1 AND c.state IN (2, 3) AND c.asset IS NOT NULL ORDER BY c.id",
+            )?;
+            let rows: Vec<String> = query.query_map([name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            rows.iter().filter_map(|asset| asset.parse().ok()).collect()
+        };
+        for ids in assets.chunks(BATCH) {
             let tagged = call(shared, async || shared.server.tag_assets(std::slice::from_ref(&tag), ids).await).await?;
             if let Err(error) = tagged {
                 return Err(Stop::Strange(format!("tags: {error}")));
             }
         }
-        shared.journal.db().execute("DELETE FROM tagged WHERE tag = ?1", [name])?;
+        shared.journal.db().execute(
+            "DELETE FROM tagged WHERE tag = ?1 AND content IN (SELECT id FROM content WHERE state IN (2, 3))",
+            [name],
+        )?;
     }
     Ok(())
 }
@@ -298,9 +306,9 @@ async fn stacks(shared: &Shared) -> Result<(), Stop> {
 
 /// What was in Google's trash, and what this import brought: it goes into the trash here.
 async fn trash(shared: &Shared) -> Result<(), Stop> {
-    let sql =
-        "SELECT c.id, c.asset FROM content c JOIN item i ON i.entry = c.entry JOIN sidecar s ON s.entry = i.sidecar
-               WHERE s.flags & 4 AND c.state = 2 AND c.binned = 0 AND c.asset IS NOT NULL";
+    let sql = "SELECT c.id, c.asset FROM content c JOIN entry e ON e.id = c.entry JOIN item i ON i.entry = c.entry
+               LEFT JOIN sidecar s ON s.entry = i.sidecar LEFT JOIN detail t ON t.dir = e.dir AND t.name = e.name
+               WHERE coalesce(s.flags, t.flags, 0) & 4 AND c.state = 2 AND c.binned = 0 AND c.asset IS NOT NULL";
     for batch in pairs(shared, sql)?.chunks(BATCH) {
         let ids: Vec<AssetId> = batch.iter().map(|(_, asset)| asset.clone()).collect();
         if let Err(error) = call(shared, async || shared.server.trash(&ids).await).await? {

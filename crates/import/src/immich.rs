@@ -78,6 +78,10 @@ impl Server for Immich {
         Ok(Uploaded { id: ours(&answer.id)?, duplicate: answer.verdict == Verdict::Duplicate })
     }
 
+    async fn lets_through(&self, bytes: u64) -> Result<bool, ServerError> {
+        Immich::lets_through(self, bytes).await.map_err(error)
+    }
+
     async fn asset(&self, id: &AssetId) -> Result<Option<Asset>, ServerError> {
         match Immich::asset(self, &theirs(id.as_str())?).await {
             Ok(asset) => Ok(Some(Asset {
@@ -98,6 +102,11 @@ impl Server for Immich {
         }
     }
 
+    async fn downloaded(&self, id: &AssetId) -> Result<Sha1, ServerError> {
+        let (sum, _) = self.download_sum(&theirs(id.as_str())?).await.map_err(error)?;
+        Ok(Sha1(sum.0))
+    }
+
     async fn change(&self, ids: &[AssetId], change: &Change) -> Result<(), ServerError> {
         let ids = all_theirs(ids)?;
         if change.favourite.is_some() || change.visibility.is_some() {
@@ -106,6 +115,15 @@ impl Server for Immich {
         }
         if let (Some(video), [still]) = (&change.live_video, &ids[..]) {
             self.link_live_video(still, &theirs(video.as_str())?).await.map_err(error)?;
+        }
+        let words = immich::Words {
+            taken: change.taken.as_ref().map(|taken| taken.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()),
+            latitude: change.place.map(|(latitude, _)| latitude),
+            longitude: change.place.map(|(_, longitude)| longitude),
+            description: change.description.clone(),
+        };
+        if let (true, [asset]) = (words != immich::Words::default(), &ids[..]) {
+            self.describe(asset, &words).await.map_err(error)?;
         }
         Ok(())
     }
@@ -163,6 +181,10 @@ impl Server for Immich {
         let tags = tags.iter().map(|tag| theirs(tag.as_str())).collect::<Result<Vec<Id>, _>>()?;
         Immich::tag_assets(self, &tags, &all_theirs(ids)?).await.map_err(error)?;
         Ok(())
+    }
+
+    async fn untag_assets(&self, tag: &TagId, ids: &[AssetId]) -> Result<(), ServerError> {
+        Immich::untag_assets(self, &theirs(tag.as_str())?, &all_theirs(ids)?).await.map_err(error)
     }
 
     async fn stack(&self, ids: &[AssetId]) -> Result<(), ServerError> {

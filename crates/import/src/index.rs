@@ -2,6 +2,7 @@
 //! bytes where the name tells nothing; of archives that can't be sought in, everything is read once, and hashed.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fs::{self, File},
     io::{self, Read},
     ops::ControlFlow,
@@ -14,9 +15,9 @@ use std::{
 
 use haven_takeout::{
     Json,
-    parts::{self, Packed},
+    parts::{self, Packed, PartName},
     sniff, tarball,
-    zip::{Method, Part, PartEntry, PartError},
+    zip::{Method, Part, PartEntry, PartError, Refused},
 };
 use rusqlite::{OptionalExtension, params};
 use sha1::{Digest, Sha1 as Hasher};
@@ -25,7 +26,8 @@ use crate::{
     input::{Input, InputKind},
     journal::{EntryKind, Journal, JournalError},
     progress::Progress,
-    rows::Rows,
+    raw,
+    rows::{Before, Rows},
     walk,
 };
 
@@ -72,6 +74,7 @@ impl From<rusqlite::Error> for IndexError {
 /// Reads all inputs that the journal does not know yet. A part that can't be read is told in [`Indexed::trouble`].
 pub fn index(journal: &Journal, inputs: &[Input], progress: &Progress) -> Result<Indexed, IndexError> {
     let mut indexed = Indexed::default();
+    journal.db().execute("UPDATE part SET here = 0", [])?;
     progress.begin("index", inputs.len() as u64, 0);
     for input in inputs {
         let read = match input.kind {
@@ -116,7 +119,7 @@ fn known(journal: &Journal, fingerprint: &str, path: &Path) -> Result<Option<i64
     let sql = "SELECT id FROM part WHERE fingerprint = ?1";
     let id: Option<i64> = db.query_row(sql, [fingerprint], |row| row.get(0)).optional()?;
     if let Some(id) = id {
-        db.execute("UPDATE part SET path = ?2 WHERE id = ?1", params![id, path.to_string_lossy()])?;
+        db.execute("UPDATE part SET path = ?2, here = 1 WHERE id = ?1", params![id, path.to_string_lossy()])?;
     }
     Ok(id)
 }
@@ -130,6 +133,10 @@ fn zip(journal: &Journal, input: &Input, progress: &Progress) -> Result<(i64, bo
             return Err(unreadable(error));
         }
     };
+    let encrypted = |entry: &PartEntry| entry.method == Err(Refused::Encrypted);
+    if !part.entries.is_empty() && part.entries.iter().all(encrypted) {
+        return Err(Unread::Part("it is encrypted: Google makes no such zips; unpack it with its password".to_owned()));
+    }
     let mut hasher = Hasher::new();
     hasher.update(bytes.to_le_bytes());
     for entry in &part.entries {
@@ -174,7 +181,8 @@ fn zip(journal: &Journal, input: &Input, progress: &Progress) -> Result<(i64, bo
 
 /// What the first look into an entry showed.
 pub enum Seen {
-    Json(Result<Json, String>),
+    /// What it says, and all of it, packed.
+    Json(Result<Json, String>, Vec<u8>),
     Format(Option<sniff::Format>),
     Damaged(String),
 }
@@ -182,24 +190,25 @@ pub enum Seen {
 impl Seen {
     pub fn kind(&self) -> EntryKind {
         match self {
-            Self::Json(Ok(Json::Photo(_))) => EntryKind::Sidecar,
-            Self::Json(Ok(Json::Album(_))) => EntryKind::AlbumJson,
-            Self::Json(Ok(Json::Other)) => EntryKind::OtherJson,
+            Self::Json(Ok(Json::Photo(_)), _) => EntryKind::Sidecar,
+            Self::Json(Ok(Json::Album(_)), _) => EntryKind::AlbumJson,
+            Self::Json(Ok(Json::Other), _) => EntryKind::OtherJson,
             Self::Format(Some(_)) => EntryKind::Media,
             Self::Format(None) => EntryKind::Foreign,
-            Self::Json(Err(_)) | Self::Damaged(_) => EntryKind::Refused,
+            Self::Json(Err(_), _) | Self::Damaged(_) => EntryKind::Refused,
         }
     }
 
     pub fn why(&self) -> Option<&str> {
         match self {
-            Self::Json(Err(why)) | Self::Damaged(why) => Some(why),
+            Self::Json(Err(why), _) | Self::Damaged(why) => Some(why),
             _ => None,
         }
     }
 }
 
-/// Looks into entries by several threads; memory holds only what is between them and `take`.
+/// Looks into entries by several threads, and hands them on in their order: the same part gives the same rows. Memory holds
+/// only what is between the threads and `take`.
 fn read_parallel<'a>(
     part: &Part,
     entries: &[&'a PartEntry],
@@ -212,15 +221,25 @@ fn read_parallel<'a>(
             let sender = sender.clone();
             scope.spawn(|| {
                 let sender = sender;
-                while let Some(entry) = entries.get(next.fetch_add(1, Relaxed)) {
-                    if sender.send((*entry, look(part, entry))).is_err() {
+                loop {
+                    let at = next.fetch_add(1, Relaxed);
+                    let Some(entry) = entries.get(at) else { return };
+                    if sender.send((at, look(part, entry))).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(sender);
-        receiver.into_iter().try_for_each(|(entry, seen)| take(entry, seen))
+        let (mut early, mut due) = (BTreeMap::new(), 0);
+        for (at, seen) in receiver {
+            early.insert(at, seen);
+            while let Some(seen) = early.remove(&due) {
+                take(entries[due], seen)?;
+                due += 1;
+            }
+        }
+        Ok(())
     })
 }
 
@@ -234,11 +253,15 @@ fn look(part: &Part, entry: &PartEntry) -> Seen {
 
 pub fn json(reader: &mut dyn Read, bytes: u64) -> Seen {
     if bytes > JSON_BYTES_MAX {
-        return Seen::Json(Ok(Json::Other));
+        return Seen::Json(Ok(Json::Other), vec![]);
     }
-    let mut text = Vec::with_capacity(bytes as usize);
+    let mut text = Vec::with_capacity(bytes as usize + 1);
     match reader.read_to_end(&mut text) {
-        Ok(_) => Seen::Json(haven_takeout::sidecar::parse(&text).map_err(|error| format!("damaged JSON: {error}"))),
+        Ok(_) => {
+            let json = haven_takeout::sidecar::parse(&text).map_err(|error| format!("damaged JSON: {error}"));
+            let raw = if json.is_ok() { raw::pack(&text) } else { vec![] };
+            Seen::Json(json, raw)
+        }
         Err(error) => Seen::Damaged(error.to_string()),
     }
 }
@@ -365,14 +388,36 @@ fn folder(journal: &Journal, input: &Input) -> Result<(i64, bool), Unread> {
     let bytes = files.iter().map(|file| file.bytes).sum();
     let mut db = journal.db();
     let mut rows = Rows::begin(&mut db, input, bytes, &fingerprint)?;
-    // The same folder as it was before.
-    rows.forget_folder(&input.path)?;
+    let mut before: (Option<&str>, HashMap<String, Before>) = (None, HashMap::new());
     let mut same_size = walk::SameSize::new(&files);
     for (number, file) in files.iter().enumerate() {
         let mut crc32 = 0;
         let place = input.path.join(&file.path);
+        // What is as it was when this folder was looked at before is not opened again.
+        let (directory, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
+        if before.0 != Some(directory) {
+            before = (Some(directory), rows.before(&input.path, directory)?);
+        }
+        let same = before.1.get(name).filter(|before| {
+            let seen = matches!(before.kind, EntryKind::Media | EntryKind::Foreign);
+            seen && before.bytes == file.bytes && before.mtime_ms == Some(file.mtime_ms) && file.refused.is_none()
+        });
+        if let Some(before) = same {
+            rows.same_file(file, number, before)?;
+            continue;
+        }
         let seen = match (&file.refused, guess(&file.path)) {
             (Some(why), _) => Seen::Damaged((*why).to_owned()),
+            (None, Guess::Foreign) if file.path.ends_with(".csv") && file.bytes <= JSON_BYTES_MAX => {
+                // One of Apple's tables, perhaps. What is not text is none.
+                match fs::read_to_string(&place).ok().and_then(|text| haven_takeout::icloud::table(&text)) {
+                    Some(table) => {
+                        rows.table(file, number, table)?;
+                        continue;
+                    }
+                    None => Seen::Format(None),
+                }
+            }
             (None, Guess::Foreign) => Seen::Format(None),
             (None, Guess::Xmp) => {
                 rows.file(file, number, 0, EntryKind::Xmp, None)?;
@@ -399,6 +444,7 @@ fn folder(journal: &Journal, input: &Input) -> Result<(i64, bool), Unread> {
         let id = rows.file(file, number, crc32, kind, seen.why())?;
         rows.json(id, seen)?;
     }
+    rows.forget_folder(&input.path)?;
     Ok((rows.finish(files.len() as u64)?, true))
 }
 
@@ -443,7 +489,12 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Groups the parts by export, for the word on gaps.
-pub fn exports(inputs: &[Input]) -> Vec<parts::Export> {
-    parts::exports(inputs.iter().filter_map(|input| input.part.as_ref()))
+/// All exports of which a part was ever seen, in this run or before, for the word on gaps: parts may come and go.
+pub fn exports(journal: &Journal, inputs: &[Input]) -> Result<Vec<parts::Export>, JournalError> {
+    let db = journal.db();
+    let mut query = db.prepare("SELECT export, product, number FROM part WHERE number IS NOT NULL")?;
+    let part =
+        |row: &rusqlite::Row<'_>| Ok(PartName { export: row.get(0)?, product: row.get(1)?, number: row.get(2)? });
+    let known: Vec<PartName> = query.query_map([], part)?.collect::<rusqlite::Result<_>>()?;
+    Ok(parts::exports(known.iter().chain(inputs.iter().filter_map(|input| input.part.as_ref()))))
 }

@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 /// Changes when a table does. Each version knows only itself: an import is short-lived.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Why the journal can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,16 +42,22 @@ impl From<rusqlite::Error> for JournalError {
 }
 
 /// `part`: an archive or a folder; `fingerprint` recognises it under another name. `entries` is what its own list says: the
-/// sum that the buckets must have.
+/// sum that the buckets must have. `here`: it was named in the last run.
 /// `entry`: a file in it. `place` is its offset (zip) or its number (tar); `content` is none for what is no media.
-/// `sidecar`, `album_json`: what was read of JSON. `item`: what the matching found for a media entry.
+/// `sidecar`, `album_json`: what was read of JSON; `raw`: all of it, as Google wrote it, packed by [`crate::raw`]. `item`:
+/// what the matching found for a media entry. `orphan`: sidecars that serve nothing.
+/// `detail`, `listed`: what Apple's tables say of the files beside them, and which names an album's table lists.
 /// `excluded`: media entries that the owner's filters pass over before anything is matched.
-/// `content`: distinct bytes. `entry` is the copy that is read and whose sidecar speaks; `part` and `place` order the reading.
+/// `content`: bytes, taken for the same where CRC-32, length and `named` (a sum of the name without its counter) are. `entry`
+/// is the copy whose sidecar speaks, `source` the one that is read; `part` and `place` order the reading. `twin`: the
+/// content of another name that turned out to have the same SHA-1, and is the one on the server. `told`: the sidecar that
+/// spoke when it was uploaded; where there was none, `facts` is what the file told of itself, for a sidecar that comes later.
 /// `album.dir` is none for albums that no folder stands for. `lease`: queues that were paused and must be resumed.
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE part(id INTEGER PRIMARY KEY, path TEXT NOT NULL, kind TEXT NOT NULL, export TEXT NOT NULL, product INTEGER,
-  number INTEGER, bytes INTEGER NOT NULL, fingerprint TEXT NOT NULL UNIQUE, entries INTEGER NOT NULL);
+  number INTEGER, bytes INTEGER NOT NULL, fingerprint TEXT NOT NULL UNIQUE, entries INTEGER NOT NULL,
+  here INTEGER NOT NULL DEFAULT 1);
 CREATE TABLE dir(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
 CREATE TABLE entry(id INTEGER PRIMARY KEY, part INTEGER NOT NULL, dir INTEGER NOT NULL, name TEXT NOT NULL,
   place INTEGER NOT NULL, packed INTEGER NOT NULL, method INTEGER NOT NULL, bytes INTEGER NOT NULL, crc32 INTEGER NOT NULL,
@@ -59,16 +65,23 @@ CREATE TABLE entry(id INTEGER PRIMARY KEY, part INTEGER NOT NULL, dir INTEGER NO
 CREATE TABLE excluded(entry INTEGER PRIMARY KEY, why TEXT NOT NULL);
 CREATE INDEX entry_dir ON entry(dir);
 CREATE TABLE sidecar(entry INTEGER PRIMARY KEY, title TEXT NOT NULL, taken INTEGER, created INTEGER, latitude REAL,
-  longitude REAL, altitude REAL, description TEXT, flags INTEGER NOT NULL, people TEXT, url TEXT);
+  longitude REAL, altitude REAL, description TEXT, flags INTEGER NOT NULL, people TEXT);
+CREATE TABLE raw(entry INTEGER PRIMARY KEY, packed BLOB NOT NULL);
 CREATE TABLE album_json(entry INTEGER PRIMARY KEY, title TEXT NOT NULL, description TEXT NOT NULL);
+CREATE TABLE detail(dir INTEGER NOT NULL, name TEXT NOT NULL, taken INTEGER, flags INTEGER NOT NULL,
+  PRIMARY KEY(dir, name)) WITHOUT ROWID;
+CREATE TABLE listed(entry INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY(entry, name)) WITHOUT ROWID;
 CREATE TABLE item(entry INTEGER PRIMARY KEY, sidecar INTEGER, rule INTEGER, strong INTEGER NOT NULL,
   role INTEGER NOT NULL, partner INTEGER, xmp INTEGER);
-CREATE TABLE used(sidecar INTEGER PRIMARY KEY);
-CREATE TABLE content(id INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, bytes INTEGER NOT NULL, entry INTEGER,
-  part INTEGER, place INTEGER, still INTEGER, sha1 BLOB, state INTEGER NOT NULL DEFAULT 0, why TEXT, asset TEXT,
-  tries INTEGER NOT NULL DEFAULT 0, linked INTEGER NOT NULL DEFAULT 0, binned INTEGER NOT NULL DEFAULT 0,
-  verified INTEGER NOT NULL DEFAULT 0, name TEXT, dated TEXT, UNIQUE(bytes, crc32));
+CREATE TABLE orphan(sidecar INTEGER PRIMARY KEY);
+CREATE TABLE content(id INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, bytes INTEGER NOT NULL, named INTEGER NOT NULL,
+  entry INTEGER, source INTEGER, part INTEGER, place INTEGER, still INTEGER, twin INTEGER, sha1 BLOB,
+  state INTEGER NOT NULL DEFAULT 0, why TEXT, asset TEXT, tries INTEGER NOT NULL DEFAULT 0,
+  linked INTEGER NOT NULL DEFAULT 0, binned INTEGER NOT NULL DEFAULT 0, verified INTEGER NOT NULL DEFAULT 0,
+  downloaded INTEGER NOT NULL DEFAULT 0,
+  name TEXT, dated INTEGER, told INTEGER, facts TEXT, UNIQUE(bytes, crc32, named));
 CREATE INDEX content_still ON content(still) WHERE still IS NOT NULL;
+CREATE INDEX content_sha1 ON content(sha1) WHERE sha1 IS NOT NULL;
 CREATE TABLE album(id INTEGER PRIMARY KEY, dir INTEGER UNIQUE, title TEXT NOT NULL, description TEXT NOT NULL,
   server TEXT, before TEXT);
 CREATE TABLE member(album INTEGER NOT NULL, content INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0, why TEXT,
@@ -121,8 +134,10 @@ pub enum State {
     Filtered = 5,
     /// The server does not take such files.
     Unsupported = 6,
-    /// A moving half that its still holds inside.
+    /// A moving half that its still holds inside, here or on the server.
     Embedded = 7,
+    /// It has no sidecar, which may lie in a part that is missing.
+    Held = 8,
 }
 
 impl State {
@@ -135,6 +150,7 @@ impl State {
             4 => Self::Failed,
             5 => Self::Filtered,
             6 => Self::Unsupported,
+            8 => Self::Held,
             _ => Self::Embedded,
         }
     }
@@ -179,7 +195,7 @@ impl Journal {
         db.pragma_update(None, "journal_mode", "WAL")?;
         // A killed process loses nothing. A power cut may lose the last moments, which are found again by content.
         db.pragma_update(None, "synchronous", "NORMAL")?;
-        db.pragma_update(None, "cache_size", -16_384)?;
+        db.pragma_update(None, "cache_size", -32_768)?;
         let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if version == 0 {
             db.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;

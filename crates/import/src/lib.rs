@@ -10,8 +10,12 @@
 //! If it is killed: the journal says what was done, and what was under way is found again by its SHA-1. Running the same
 //! command again goes on from there.
 
+mod asked;
+mod buffer;
 mod choose;
+mod compare;
 mod content;
+mod copies;
 mod describe;
 mod group;
 pub mod immich;
@@ -20,11 +24,13 @@ mod input;
 pub mod jobs;
 mod journal;
 mod lane;
+mod late;
 pub mod near;
 mod options;
 mod patience;
 mod plan;
 mod progress;
+pub mod raw;
 pub mod report;
 mod rows;
 mod run;
@@ -35,6 +41,8 @@ mod upload;
 mod verify;
 mod walk;
 
+pub use compare::{Cap, CompareError, Compared, ServerFacts, cap, compare};
+pub use copies::{CopiesRead, read_copies};
 pub use haven_takeout::parts::Export;
 pub use index::{IndexError, Indexed, PartTrouble, exports, index};
 pub use input::{Input, InputError, InputKind, plain, takeouts};

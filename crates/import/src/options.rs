@@ -90,6 +90,10 @@ pub struct Options {
     pub stack_edited: bool,
     /// Take what is in the server's trash out of it.
     pub restore: bool,
+    /// Download everything that was uploaded, and compare it.
+    pub verify_downloads: bool,
+    /// Bring photos without a sidecar although parts are missing in which it may lie.
+    pub no_wait: bool,
 }
 
 /// What file managers, photo programs and storage boxes leave beside photos.
@@ -134,6 +138,8 @@ impl Default for Options {
             edited_suffixes: vec![],
             stack_edited: false,
             restore: false,
+            verify_downloads: false,
+            no_wait: false,
         }
     }
 }

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use haven_takeout::{
-    Confidence, Role,
+    Confidence, Role, Rule,
     names::split_extension,
-    tree::{Content, Entry, Kind, Tree, resolve},
+    tree::{self, Absent, Copies, Directory, Elsewhere, Entry, Kind},
 };
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -17,14 +17,22 @@ use crate::{
     options::{FolderAlbums, Options, Partner, Source},
 };
 
-/// A row of the index. Texts lie in one string, so that half a million of them cost little.
+/// A row of the index.
 struct Row {
     id: i64,
     kind: EntryKind,
-    path: (usize, usize),
+    /// Of the directory's texts: the name, and the title in it.
+    name: (usize, usize),
     title: (usize, usize),
     taken: Option<i64>,
-    content: Content,
+    content: i64,
+}
+
+/// A directory, and the names and titles in it: in one string, so that a hundred thousand of them cost little.
+struct Folder {
+    path: String,
+    text: String,
+    rows: Vec<Row>,
 }
 
 /// Roles as kept.
@@ -32,11 +40,11 @@ pub const PLAIN: i64 = 0;
 pub const EDITED: i64 = 1;
 pub const MOTION: i64 = 2;
 
-/// Matches everything that the journal holds.
-pub fn plan(journal: &Journal, options: &Options) -> Result<(), JournalError> {
+/// Matches everything that the journal holds. `lacking`: parts are missing, so a photo without a sidecar may get one yet.
+pub fn plan(journal: &Journal, options: &Options, lacking: bool) -> Result<(), JournalError> {
     let mut db = journal.db();
     let tx = db.transaction()?;
-    for table in ["item", "excluded", "used"] {
+    for table in ["item", "excluded", "orphan"] {
         tx.execute(&format!("DELETE FROM {table}"), [])?;
     }
     tx.execute("DELETE FROM member WHERE done = 0", [])?;
@@ -48,10 +56,13 @@ pub fn plan(journal: &Journal, options: &Options) -> Result<(), JournalError> {
     };
     // Names mean something within one export only: in another one the same name can be another photo.
     for export in exports {
-        plan_export(&tx, &export, options)?;
+        Export { tx: &tx, export: &export, options }.plan()?;
     }
     choose::contents(&tx)?;
-    choose::filter(&tx, options)?;
+    choose::filter(&tx, options, lacking)?;
+    if options.albums {
+        listed_albums(&tx, options)?;
+    }
     whole_albums(&tx, options)?;
     if options.stack_edited {
         tx.execute(
@@ -66,159 +77,273 @@ pub fn plan(journal: &Journal, options: &Options) -> Result<(), JournalError> {
     journal.set_meta("options", &serde_json::to_string(options).unwrap_or_default())
 }
 
-fn plan_export(tx: &Transaction<'_>, export: &str, options: &Options) -> rusqlite::Result<()> {
-    let (text, rows) = load(tx, export)?;
-    let path = |row: &Row| &text[row.path.0..row.path.1];
-    let roots = roots(&rows, path);
-    let mut exclude = tx.prepare("INSERT OR IGNORE INTO excluded VALUES(?1, ?2)")?;
-    let mut kept: Vec<&Row> = vec![];
-    for row in &rows {
-        let banned = options.banned(path(row)).map(|ban| format!("its name is passed over: {ban}"));
-        let foreign = options.source == Source::Takeout && !roots.contains(root_of(path(row)));
-        let why = banned.or_else(|| foreign.then(|| "no folder of Google Photos".to_owned()));
-        match why {
-            Some(why) => {
-                exclude.execute(params![row.id, why])?;
+/// One export, planned directory by directory: what is in memory is one of them, and what was left over in all.
+struct Export<'a> {
+    tx: &'a Transaction<'a>,
+    export: &'a str,
+    options: &'a Options,
+}
+
+impl Export<'_> {
+    fn plan(&self) -> rusqlite::Result<()> {
+        let roots = self.roots()?;
+        let (mut copies, mut elsewhere, mut absent) = (Copies::default(), Elsewhere::default(), Absent::default());
+        // Sidecars of albums whose photo is not there: album and sidecar.
+        let mut wanted: Vec<(i64, i64)> = vec![];
+        for (id, path) in self.directories()? {
+            let folder = self.load(id, path, &roots)?;
+            let found = self.pair(&folder)?;
+            for (id, found) in found.media.iter().filter(|(_, found)| found.sidecar.is_none()) {
+                let row = folder.row(*id);
+                copies.bare(row.content);
+                if found.role == Role::Plain {
+                    elsewhere.bare(*id, last(&folder.path), folder.name(row));
+                }
             }
-            None => kept.push(row),
+            let album = self.album(id, &folder, &found)?;
+            for id in &found.free {
+                let row = folder.row(*id);
+                elsewhere.free(*id, folder.name(row), folder.title(row), row.taken);
+                if let Some(album) = album {
+                    absent.want(folder.name(row), folder.title(row), row.taken);
+                    wanted.push((album, *id));
+                }
+            }
         }
+        self.take_copies(&mut copies)?;
+        self.take_elsewhere(&mut elsewhere)?;
+        self.take_absent(absent, &wanted)
     }
-    let entries: Vec<Entry<'_>> = kept
-        .iter()
-        .map(|row| {
-            let title = &text[row.title.0..row.title.1];
+
+    fn directories(&self) -> rusqlite::Result<Vec<(i64, String)>> {
+        let mut query = self.tx.prepare(
+            "SELECT id, path FROM dir WHERE id IN
+               (SELECT e.dir FROM entry e JOIN part p ON p.id = e.part WHERE p.export = ?1) ORDER BY path",
+        )?;
+        query.query_map([self.export], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    }
+
+    /// Folders of Google Photos are those that hold sidecars of photos: a full Takeout has pictures of other products too.
+    fn roots(&self) -> rusqlite::Result<HashSet<String>> {
+        let mut query = self.tx.prepare(
+            "SELECT path FROM dir WHERE id IN
+               (SELECT e.dir FROM entry e JOIN part p ON p.id = e.part WHERE p.export = ?1 AND e.kind = 1)",
+        )?;
+        let root = |row: &rusqlite::Row<'_>| Ok(above(row.get_ref(0)?.as_str()?).to_owned());
+        query.query_map([self.export], root)?.collect()
+    }
+
+    /// The files of a directory that are wanted; what is passed over is noted.
+    fn load(&self, directory: i64, path: String, roots: &HashSet<String>) -> rusqlite::Result<Folder> {
+        let mut query = self.tx.prepare_cached(
+            "SELECT e.id, e.kind, e.name, coalesce(s.title, a.title, ''), s.taken, coalesce(e.content, 0)
+             FROM entry e JOIN part p ON p.id = e.part
+             LEFT JOIN sidecar s ON s.entry = e.id LEFT JOIN album_json a ON a.entry = e.id
+             WHERE e.dir = ?1 AND p.export = ?2 AND e.kind IN (0, 1, 2, 6) ORDER BY e.id",
+        )?;
+        let mut exclude = self.tx.prepare_cached("INSERT OR IGNORE INTO excluded VALUES(?1, ?2)")?;
+        let foreign = self.options.source == Source::Takeout && !roots.contains(above(&path));
+        let mut folder = Folder { path, text: String::new(), rows: vec![] };
+        let banned = |name: &str| self.options.banned(name).map(|ban| format!("its name is passed over: {ban}"));
+        let whole = banned(&folder.path).or_else(|| foreign.then(|| "no folder of Google Photos".to_owned()));
+        let mut found = query.query(params![directory, self.export])?;
+        while let Some(row) = found.next()? {
+            let id: i64 = row.get(0)?;
+            let name = row.get_ref(2)?.as_str()?;
+            if let Some(why) = whole.clone().or_else(|| banned(name)) {
+                exclude.execute(params![id, why])?;
+                continue;
+            }
+            let start = folder.text.len();
+            folder.text.push_str(name);
+            let middle = folder.text.len();
+            folder.text.push_str(row.get_ref(3)?.as_str()?);
+            folder.rows.push(Row {
+                id,
+                kind: EntryKind::of(row.get(1)?),
+                name: (start, middle),
+                title: (middle, folder.text.len()),
+                taken: row.get(4)?,
+                content: row.get(5)?,
+            });
+        }
+        Ok(folder)
+    }
+
+    /// Pairs a directory by itself, and writes what was found.
+    fn pair(&self, folder: &Folder) -> rusqlite::Result<Directory> {
+        let suffixes: Vec<&str> = self.options.edited_suffixes.iter().map(String::as_str).collect();
+        let entry = |row: &Row| -> Entry<'_> {
+            let title = folder.title(row);
             let kind = match row.kind {
                 EntryKind::Media => Kind::Media(row.content),
                 EntryKind::Sidecar => Kind::Sidecar { title, taken: row.taken },
                 EntryKind::AlbumJson => Kind::Album { title },
                 _ => Kind::Other,
             };
-            Entry { path: path(row), kind }
-        })
-        .collect();
-    let suffixes: Vec<&str> = options.edited_suffixes.iter().map(String::as_str).collect();
-    let tree = resolve(&entries, &suffixes);
-    let xmp = xmps(&kept, path);
-    write_items(tx, &kept, &tree, |row| {
-        let stem = split_extension(path(row)).0;
-        let of = |name: &str| xmp.get(&name.to_lowercase()).copied();
-        of(path(row)).or_else(|| of(stem))
-    })?;
-    if options.albums {
-        write_albums(tx, &kept, &tree, options, |row| &text[row.title.0..row.title.1])?;
-    }
-    Ok(())
-}
-
-fn load(tx: &Transaction<'_>, export: &str) -> rusqlite::Result<(String, Vec<Row>)> {
-    let mut query = tx.prepare(
-        "SELECT e.id, e.kind, d.path, e.name, e.crc32, e.bytes, coalesce(s.title, a.title, ''), s.taken
-         FROM entry e JOIN part p ON p.id = e.part JOIN dir d ON d.id = e.dir
-         LEFT JOIN sidecar s ON s.entry = e.id LEFT JOIN album_json a ON a.entry = e.id
-         WHERE p.export = ?1 AND e.kind IN (0, 1, 2, 6) ORDER BY e.id",
-    )?;
-    let mut found = query.query([export])?;
-    let (mut text, mut rows) = (String::new(), vec![]);
-    while let Some(row) = found.next()? {
-        let start = text.len();
-        let directory = row.get_ref(2)?.as_str()?;
-        text.push_str(directory);
-        if !directory.is_empty() {
-            text.push('/');
-        }
-        text.push_str(row.get_ref(3)?.as_str()?);
-        let middle = text.len();
-        text.push_str(row.get_ref(6)?.as_str()?);
-        rows.push(Row {
-            id: row.get(0)?,
-            kind: EntryKind::of(row.get(1)?),
-            path: (start, middle),
-            title: (middle, text.len()),
-            taken: row.get(7)?,
-            content: Content { crc32: row.get(4)?, bytes: row.get::<_, i64>(5)? as u64 },
-        });
-    }
-    Ok((text, rows))
-}
-
-/// The folder that holds the folder of a file.
-fn root_of(path: &str) -> &str {
-    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-    directory.rsplit_once('/').map_or("", |(root, _)| root)
-}
-
-/// Folders of Google Photos are those that hold sidecars of photos: a full Takeout has pictures of other products too.
-fn roots<'a>(rows: &'a [Row], path: impl Fn(&'a Row) -> &'a str) -> HashSet<&'a str> {
-    rows.iter().filter(|row| row.kind == EntryKind::Sidecar).map(|row| root_of(path(row))).collect()
-}
-
-/// XMP sidecars by the path, in lower case, that they speak for.
-fn xmps<'a>(rows: &[&'a Row], path: impl Fn(&'a Row) -> &'a str) -> HashMap<String, i64> {
-    let xmps = rows.iter().filter(|row| row.kind == EntryKind::Xmp);
-    xmps.map(|row| (split_extension(path(row)).0.to_lowercase(), row.id)).collect()
-}
-
-fn write_items(
-    tx: &Transaction<'_>,
-    rows: &[&Row],
-    tree: &Tree,
-    xmp: impl Fn(&Row) -> Option<i64>,
-) -> rusqlite::Result<()> {
-    let mut insert = tx.prepare("INSERT INTO item VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
-    let mut used = tx.prepare("INSERT OR IGNORE INTO used VALUES(?1)")?;
-    for (at, found) in &tree.media {
-        let (role, partner) = match found.role {
-            Role::Plain => (PLAIN, None),
-            Role::Edited(original) => (EDITED, original),
-            Role::Motion(still) => (MOTION, still),
+            Entry { id: row.id, path: folder.name(row), kind }
         };
-        let sidecar = found.sidecar.map(|(sidecar, _, _)| rows[sidecar].id);
-        let rule = found.sidecar.map(|(_, rule, _)| rule as i64);
-        let strong = found.sidecar.is_some_and(|(_, _, confidence)| confidence == Confidence::Strong);
-        let row = rows[*at];
-        insert.execute(params![row.id, sidecar, rule, strong, role, partner.map(|at| rows[at].id), xmp(row)])?;
-        if let Some(sidecar) = sidecar {
-            used.execute([sidecar])?;
+        let entries: Vec<Entry<'_>> = folder.rows.iter().map(entry).collect();
+        let found = tree::directory(last(&folder.path), &entries, &suffixes);
+        // XMP sidecars by the name, in lower case, that they speak for.
+        let xmps = folder.rows.iter().filter(|row| row.kind == EntryKind::Xmp);
+        let xmps: HashMap<String, i64> =
+            xmps.map(|row| (split_extension(folder.name(row)).0.to_lowercase(), row.id)).collect();
+        let mut insert = self.tx.prepare_cached("INSERT INTO item VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+        for (id, found) in &found.media {
+            let (role, partner) = match found.role {
+                Role::Plain => (PLAIN, None),
+                Role::Edited(original) => (EDITED, original),
+                Role::Motion(still) => (MOTION, still),
+            };
+            let sidecar = found.sidecar.map(|(sidecar, _, _)| sidecar);
+            let rule = found.sidecar.map(|(_, rule, _)| rule as i64);
+            let strong = found.sidecar.is_some_and(|(_, _, confidence)| confidence == Confidence::Strong);
+            let name = folder.name(folder.row(*id));
+            let of = |name: &str| xmps.get(&name.to_lowercase()).copied();
+            let xmp = if xmps.is_empty() { None } else { of(name).or_else(|| of(split_extension(name).0)) };
+            insert.execute(params![id, sidecar, rule, strong, role, partner, xmp])?;
         }
+        let mut orphan = self.tx.prepare_cached("INSERT OR IGNORE INTO orphan VALUES(?1)")?;
+        for id in &found.free {
+            orphan.execute([id])?;
+        }
+        Ok(found)
     }
-    let orphans: HashSet<usize> = tree.orphans.iter().copied().collect();
-    let sidecars = rows.iter().enumerate().filter(|(_, row)| row.kind == EntryKind::Sidecar);
-    // What is no orphan served a file, an album, or is an older edition of one that did.
-    for (_, row) in sidecars.filter(|(at, _)| !orphans.contains(at)) {
-        used.execute([row.id])?;
-    }
-    Ok(())
-}
 
-fn write_albums<'a>(
-    tx: &Transaction<'_>,
-    rows: &[&'a Row],
-    tree: &Tree,
-    options: &Options,
-    title: impl Fn(&'a Row) -> &'a str,
-) -> rusqlite::Result<()> {
-    for members in &tree.albums {
-        let json = rows[members.album];
-        let folder = members.directory.rsplit('/').next().unwrap_or_default();
-        let title = match title(json) {
-            "" if options.untitled_albums => folder,
+    /// The album that a directory is, with the photos that lie in it.
+    fn album(&self, directory: i64, folder: &Folder, found: &Directory) -> rusqlite::Result<Option<i64>> {
+        let Some(json) = found.album.filter(|_| self.options.albums) else { return Ok(None) };
+        let title = match folder.title(folder.row(json)) {
+            "" if self.options.untitled_albums => last(&folder.path),
             title => title,
         };
-        if title.is_empty() || options.only_album.as_deref().is_some_and(|only| only != title && only != folder) {
-            continue;
+        let only = self.options.only_album.as_deref();
+        if title.is_empty() || only.is_some_and(|only| only != title && only != last(&folder.path)) {
+            return Ok(None);
         }
         let sql = "SELECT description FROM album_json WHERE entry = ?1";
-        let description: String = tx.query_row(sql, [json.id], |row| row.get(0))?;
-        let directory = tx.query_row("SELECT id FROM dir WHERE path = ?1", [&members.directory], |row| row.get(0))?;
-        let album = album(tx, Some(directory), title, &description)?;
-        let mut add = tx.prepare_cached(
-            "INSERT OR IGNORE INTO member(album, content) SELECT ?1, id FROM content WHERE bytes = ?2 AND crc32 = ?3",
-        )?;
-        for content in &members.contents {
-            add.execute(params![album, content.bytes as i64, content.crc32])?;
+        let description: String = self.tx.query_row(sql, [json], |row| row.get(0))?;
+        let album = album(self.tx, Some(directory), title, &description)?;
+        let mut add = self.tx.prepare_cached(ADD_MEMBER)?;
+        for (id, _) in found.media.iter().filter(|(_, found)| !matches!(found.role, Role::Motion(_))) {
+            add.execute([album, folder.row(*id).content])?;
         }
+        Ok(Some(album))
     }
-    Ok(())
+
+    fn take_copies(&self, copies: &mut Copies) -> rusqlite::Result<()> {
+        if copies.is_empty() {
+            return Ok(());
+        }
+        let mut query = self.tx.prepare(
+            "SELECT e.content, i.sidecar, s.taken FROM item i JOIN entry e ON e.id = i.entry
+             JOIN part p ON p.id = e.part JOIN sidecar s ON s.entry = i.sidecar WHERE p.export = ?1 AND i.strong
+             ORDER BY i.entry",
+        )?;
+        let mut rows = query.query([self.export])?;
+        while let Some(row) = rows.next()? {
+            copies.see(row.get(0)?, row.get(1)?, row.get(2)?);
+        }
+        let mut query = self.tx.prepare(
+            "SELECT i.entry, e.content FROM item i JOIN entry e ON e.id = i.entry JOIN part p ON p.id = e.part
+             WHERE p.export = ?1 AND i.sidecar IS NULL",
+        )?;
+        let bare = query.query_map([self.export], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let bare: Vec<(i64, i64)> = bare.collect::<rusqlite::Result<_>>()?;
+        for (entry, content) in bare {
+            if let Some(sidecar) = copies.sidecar(content) {
+                self.give(entry, sidecar, Rule::Copy, Confidence::Strong)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn give(&self, entry: i64, sidecar: i64, rule: Rule, confidence: Confidence) -> rusqlite::Result<()> {
+        let sql = "UPDATE item SET sidecar = ?2, rule = ?3, strong = ?4 WHERE entry = ?1 AND sidecar IS NULL";
+        let strong = confidence == Confidence::Strong;
+        self.tx.prepare_cached(sql)?.execute(params![entry, sidecar, rule as i64, strong])?;
+        Ok(())
+    }
+
+    fn no_orphan(&self, sidecar: i64) -> rusqlite::Result<()> {
+        self.tx.prepare_cached("DELETE FROM orphan WHERE sidecar = ?1")?.execute([sidecar])?;
+        Ok(())
+    }
+
+    fn take_elsewhere(&self, elsewhere: &mut Elsewhere) -> rusqlite::Result<()> {
+        if !elsewhere.narrow() {
+            return Ok(());
+        }
+        let mut query = self.tx.prepare(
+            "SELECT e.name, e.content FROM item i JOIN entry e ON e.id = i.entry JOIN part p ON p.id = e.part
+             WHERE p.export = ?1",
+        )?;
+        let mut rows = query.query([self.export])?;
+        while let Some(row) = rows.next()? {
+            elsewhere.see(row.get_ref(0)?.as_str()?, row.get(1)?);
+        }
+        for (photo, sidecar, confidence) in elsewhere.found() {
+            self.give(photo, sidecar, Rule::OtherDirectory, confidence)?;
+            self.no_orphan(sidecar)?;
+        }
+        Ok(())
+    }
+
+    fn take_absent(&self, mut absent: Absent, wanted: &[(i64, i64)]) -> rusqlite::Result<()> {
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let mut query = self.tx.prepare(
+            "SELECT se.name, s.title, s.taken, e.content FROM item i JOIN entry e ON e.id = i.entry
+             JOIN part p ON p.id = e.part JOIN sidecar s ON s.entry = i.sidecar JOIN entry se ON se.id = i.sidecar
+             WHERE p.export = ?1 AND i.role = 0",
+        )?;
+        let mut rows = query.query([self.export])?;
+        while let Some(row) = rows.next()? {
+            absent.see(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?, row.get(2)?, row.get(3)?);
+        }
+        let sql = "SELECT e.name, s.title, s.taken FROM sidecar s JOIN entry e ON e.id = s.entry WHERE s.entry = ?1";
+        let mut query = self.tx.prepare(sql)?;
+        for (album, sidecar) in wanted {
+            let content = query.query_row([sidecar], |row| {
+                Ok(absent.content(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?, row.get(2)?))
+            })?;
+            if let Some(content) = content {
+                self.tx.prepare_cached(ADD_MEMBER)?.execute([*album, content])?;
+                self.no_orphan(*sidecar)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const ADD_MEMBER: &str = "INSERT OR IGNORE INTO member(album, content) VALUES(?1, ?2)";
+
+impl Folder {
+    fn name(&self, row: &Row) -> &str {
+        &self.text[row.name.0..row.name.1]
+    }
+
+    fn title(&self, row: &Row) -> &str {
+        &self.text[row.title.0..row.title.1]
+    }
+
+    /// Rows are in the order of their ids.
+    fn row(&self, id: i64) -> &Row {
+        let at = self.rows.binary_search_by_key(&id, |row| row.id).expect("what was found is of this directory");
+        &self.rows[at]
+    }
+}
+
+/// The last name of a path.
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// What stands above the last name of a path.
+fn above(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(above, _)| above)
 }
 
 /// The album of a folder, or of that title where no folder stands for it.
@@ -236,6 +361,29 @@ fn album(tx: &Transaction<'_>, directory: Option<i64>, title: &str, description:
         params![directory, title, description],
     )?;
     Ok(tx.last_insert_rowid())
+}
+
+/// Albums of which a table lists the names: Apple's. A name that several photos have is nobody's.
+fn listed_albums(tx: &Transaction<'_>, options: &Options) -> rusqlite::Result<()> {
+    let mut query = tx.prepare(
+        "SELECT DISTINCT a.entry, a.title FROM album_json a JOIN listed l ON l.entry = a.entry ORDER BY a.entry",
+    )?;
+    let albums: Vec<(i64, String)> =
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    for (entry, title) in albums {
+        if options.only_album.as_ref().is_some_and(|only| *only != title) {
+            continue;
+        }
+        let album = album(tx, None, &title, "")?;
+        tx.execute(
+            "INSERT OR IGNORE INTO member(album, content)
+             SELECT ?1, min(e.content) FROM listed l JOIN entry e ON e.name = l.name AND e.content IS NOT NULL
+             JOIN item i ON i.entry = e.id AND i.role <> 2 JOIN entry own ON own.id = l.entry AND own.part = e.part
+             WHERE l.entry = ?2 GROUP BY l.name HAVING count(DISTINCT e.content) = 1",
+            [album, entry],
+        )?;
+    }
+    Ok(())
 }
 
 /// Albums that no JSON makes: of folders, of a partner, of everything.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use haven_takeout::Rule;
+use haven_takeout::{Rule, dates};
 use serde::Serialize;
 
 use crate::journal::{Journal, JournalError};
@@ -64,17 +64,17 @@ impl Bucket {
     }
 }
 
-/// The one place that decides on buckets. Needs `e` (entry), `x` (excluded), `i` (item), `c` (content), `u` (used).
+/// The one place that decides on buckets. Needs `e` (entry), `x` (excluded), `i` (item), `c` (content), `o` (orphan).
 pub const BUCKET: &str = "CASE
   WHEN x.entry IS NOT NULL AND e.kind <> 5 THEN 'filtered'
-  WHEN e.kind = 1 THEN CASE WHEN u.sidecar IS NULL THEN 'sidecar-orphan' ELSE 'sidecar-used' END
+  WHEN e.kind = 1 THEN CASE WHEN o.sidecar IS NULL THEN 'sidecar-used' ELSE 'sidecar-orphan' END
   WHEN e.kind = 2 THEN 'album-json'
   WHEN e.kind = 3 THEN 'other-json'
   WHEN e.kind = 4 THEN 'unsupported'
   WHEN e.kind = 5 THEN 'failed'
   WHEN e.kind = 6 THEN CASE WHEN EXISTS(SELECT 1 FROM item xi WHERE xi.xmp = e.id)
     THEN 'sidecar-used' ELSE 'sidecar-orphan' END
-  WHEN c.entry IS NOT NULL AND c.entry <> e.id THEN 'duplicate'
+  WHEN c.twin IS NOT NULL OR c.entry IS NOT NULL AND c.entry <> e.id THEN 'duplicate'
   WHEN c.state = 7 OR (c.still IS NOT NULL AND c.state IN (2, 3)) THEN 'motion-half'
   WHEN c.state = 2 THEN 'uploaded'
   WHEN c.state = 3 THEN 'already-there'
@@ -84,7 +84,7 @@ pub const BUCKET: &str = "CASE
   ELSE 'waiting' END";
 
 pub const JOINS: &str = "FROM entry e LEFT JOIN excluded x ON x.entry = e.id LEFT JOIN item i ON i.entry = e.id
-  LEFT JOIN content c ON c.id = e.content LEFT JOIN used u ON u.sidecar = e.id";
+  LEFT JOIN content c ON c.id = e.content LEFT JOIN orphan o ON o.sidecar = e.id";
 
 /// Files and bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -136,6 +136,8 @@ pub struct Summary {
     pub stacks: u64,
     /// Distinct photos and videos that are wanted: moving halves not counted.
     pub photos: u64,
+    /// Those without edited copies, which Google shows in place of their originals.
+    pub google_shows: u64,
     /// Bytes still to be sent.
     pub due_bytes: u64,
     pub largest_bytes: u64,
@@ -180,7 +182,7 @@ pub fn summary(journal: &Journal) -> Result<Summary, ReportError> {
     if listed != counted {
         return Err(ReportError::Sum { listed, counted });
     }
-    let wanted = "FROM content WHERE entry IS NOT NULL AND state NOT IN (5, 6)";
+    let wanted = "FROM content WHERE entry IS NOT NULL AND twin IS NULL AND state NOT IN (5, 6)";
     Ok(Summary {
         entries: listed,
         buckets,
@@ -193,6 +195,9 @@ pub fn summary(journal: &Journal) -> Result<Summary, ReportError> {
         notes: notes(journal)?,
         stacks: journal.count("SELECT count(DISTINCT below) FROM stack")?,
         photos: journal.count(&format!("SELECT count(*) {wanted} AND still IS NULL"))?,
+        google_shows: journal.count(&format!(
+            "SELECT count(*) {wanted} AND still IS NULL AND entry NOT IN (SELECT entry FROM item WHERE role = 1)"
+        ))?,
         due_bytes: journal
             .count("SELECT coalesce(sum(bytes), 0) FROM content WHERE entry IS NOT NULL AND state IN (0, 1, 4)")?,
         largest_bytes: journal.count(&format!("SELECT coalesce(max(bytes), 0) {wanted}"))?,
@@ -251,10 +256,15 @@ fn rules(journal: &Journal) -> Result<Vec<RuleCount>, JournalError> {
 
 fn dates(journal: &Journal) -> Result<BTreeMap<String, u64>, JournalError> {
     let db = journal.db();
-    let sql = "SELECT dated, count(*) FROM content WHERE dated IS NOT NULL AND state IN (2, 3) GROUP BY dated";
+    let sql = "SELECT dated, count(*) FROM content WHERE dated IS NOT NULL AND twin IS NULL AND state IN (2, 3) GROUP BY dated";
     let mut query = db.prepare(sql)?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
+    let rows = query.query_map([], |row| Ok((dated_word(row.get(0)?).to_owned(), row.get::<_, i64>(1)? as u64)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Where a date comes from, as told to people.
+fn dated_word(number: i64) -> &'static str {
+    usize::try_from(number).ok().and_then(|at| dates::Source::ALL.get(at)).map_or("unknown", |source| source.word())
 }
 
 fn albums(journal: &Journal) -> Result<Vec<AlbumCount>, JournalError> {
@@ -313,7 +323,7 @@ pub struct EntryRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_as: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dated_by: Option<String>,
+    pub dated_by: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -329,7 +339,8 @@ pub fn rows(journal: &Journal, path: Option<&str>, mut tell: impl FnMut(EntryRow
            (SELECT {side} FROM entry se JOIN dir sd ON sd.id = se.dir WHERE se.id = i.sidecar),
            (SELECT {other} FROM entry oe JOIN dir od ON od.id = oe.dir
             WHERE oe.id = CASE WHEN c.entry <> e.id THEN c.entry ELSE i.partner END),
-           c.asset, c.name, c.dated, coalesce(x.why, e.why, c.why)
+           c.asset, CASE WHEN c.asset IS NOT NULL THEN coalesce(c.name, (SELECT ce.name FROM entry ce WHERE ce.id = c.entry))
+           END, c.dated, coalesce(x.why, e.why, c.why)
          {JOINS} JOIN part p ON p.id = e.part JOIN dir d ON d.id = e.dir
          WHERE ?1 IS NULL OR ({path}) = ?1 OR ({path}) LIKE '%/' || ?1 ORDER BY e.id",
         path = whole("d", "e"),
@@ -349,7 +360,7 @@ pub fn rows(journal: &Journal, path: Option<&str>, mut tell: impl FnMut(EntryRow
             of: row.get(7)?,
             asset: row.get(8)?,
             sent_as: row.get(9)?,
-            dated_by: row.get(10)?,
+            dated_by: row.get::<_, Option<i64>>(10)?.map(dated_word),
             why: row.get(11)?,
         });
     }

@@ -6,14 +6,16 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::{
-    content::{ContentRow, Mark},
-    describe::Telling,
+    asked::{Asked, ask},
+    compare::{CompareError, cap},
+    content::{ContentRow, Mark, There},
+    describe::{Facts, Telling},
     group::group,
     jobs,
     journal::{Journal, State},
     lane::Lane,
     options::Options,
-    patience::{Failed, Patience, Stop, Waits},
+    patience::{Patience, Stop, Waits},
     progress::Progress,
     server::{About, Server, ServerError, Sha1},
     source::Sources,
@@ -116,12 +118,34 @@ async fn introduce(setup: &Setup) -> Result<About, Stop> {
             left as f64 / 1e9
         ));
     }
+    let wanted = ["asset.statistics", "asset.update", "tag.create", "tag.asset"];
+    let lacks = without(&about, &wanted);
+    if !lacks.is_empty() {
+        (setup.warn)(&format!(
+            "the API key lacks {}: photos that are on the server already can't be tagged and joined, and the import stops \
+             where it would have to",
+            lacks.join(", ")
+        ));
+    }
+    match cap(&setup.journal, &*setup.server).await {
+        Ok(Some(cap)) => (setup.warn)(&format!(
+            "a proxy before the server lets no request of {:.0} MB or more through: {} files ({:.1} GB) will not get there \
+             (nginx: client_max_body_size; Cloudflare: 100 MB). Immich's own address and port, http://HOST:2283, has no \
+             such limit",
+            cap.refused_bytes as f64 / 1e6,
+            cap.refused_files,
+            cap.refused_sum_bytes as f64 / 1e9
+        )),
+        Ok(None) => {}
+        Err(CompareError::Journal(error)) => return Err(error.into()),
+        // Whatever it is will be met again.
+        Err(CompareError::Server(_)) => {}
+    }
     Ok(about)
 }
 
 /// What the import needs and the key may not.
-fn lacking(about: &About, options: &Options) -> Vec<String> {
-    let Some(has) = about.permissions.as_ref().filter(|has| !has.iter().any(|p| p == "all")) else { return vec![] };
+pub fn lacking(about: &About, options: &Options) -> Vec<String> {
     let mut needed = vec!["asset.upload", "asset.read"];
     if options.albums || options.into_album.is_some() {
         needed.extend(["album.create", "album.read", "albumAsset.create"]);
@@ -129,6 +153,18 @@ fn lacking(about: &About, options: &Options) -> Vec<String> {
     if options.trashed || options.restore {
         needed.push("asset.delete");
     }
+    if options.verify_downloads {
+        needed.push("asset.download");
+    }
+    if options.stack_edited {
+        needed.push("stack.create");
+    }
+    without(about, &needed)
+}
+
+/// Those of `needed` that the key may not, as far as the server tells.
+fn without(about: &About, needed: &[&str]) -> Vec<String> {
+    let Some(has) = about.permissions.as_ref().filter(|has| !has.iter().any(|p| p == "all")) else { return vec![] };
     needed.iter().filter(|needed| !has.iter().any(|has| has == *needed)).map(|needed| (*needed).to_owned()).collect()
 }
 
@@ -149,6 +185,7 @@ async fn work(setup: Setup, about: About) -> Result<(), Stop> {
         memory: Shared::memory(),
         long: Shared::long(),
         fresh,
+        asked: Asked::default(),
         errors_max: setup.errors_max,
         failures: AtomicU64::new(0),
     });
@@ -189,28 +226,34 @@ fn session(journal: &Journal) -> Result<String, Stop> {
 
 /// Contents whose SHA-1 is known already: what the server has of them is not read.
 async fn known(shared: &Arc<Shared>) -> Result<(), Stop> {
-    let rows: Vec<(i64, [u8; 20])> = {
-        let db = shared.journal.db();
-        let mut query = db
-            .prepare("SELECT id, sha1 FROM content WHERE state IN (0, 1) AND sha1 IS NOT NULL AND entry IS NOT NULL")?;
-        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?
-    };
-    for batch in rows.chunks(1000) {
-        let sums: Vec<Sha1> = batch.iter().map(|(_, sha1)| Sha1(*sha1)).collect();
-        let server = &*shared.server;
-        let asked = shared.patience.call(server, &shared.progress, None, async |_| server.present(&sums).await).await;
-        let present = match asked {
-            Ok(present) => present,
-            Err(Failed::Stop(stop)) => return Err(stop),
-            Err(Failed::This(error)) => return Err(Stop::Strange(error.to_string())),
+    let mark = Mark(&shared.journal);
+    let mut after = 0;
+    loop {
+        let batch: Vec<(i64, [u8; 20])> = {
+            let db = shared.journal.db();
+            let mut query = db.prepare(
+                "SELECT id, sha1 FROM content WHERE state IN (0, 1) AND sha1 IS NOT NULL AND entry IS NOT NULL AND id > ?1
+                 ORDER BY id LIMIT 1000",
+            )?;
+            query.query_map([after], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?
         };
-        for ((id, _), present) in batch.iter().zip(present).filter_map(|(row, present)| Some((row, present?))) {
-            let Some(row) = ContentRow::load(&shared.journal, *id)? else { continue };
+        let Some((last, _)) = batch.last() else { return Ok(()) };
+        after = *last;
+        let sums: Vec<Sha1> = batch.iter().map(|(_, sha1)| Sha1(*sha1)).collect();
+        let present = ask(shared, &sums).await?;
+        for ((id, sha1), present) in batch.iter().zip(present) {
+            if mark.twin(*id, Sha1(*sha1))? {
+                continue;
+            }
+            let (Some(present), Some(row)) = (present, ContentRow::load(&shared.journal, *id)?) else { continue };
             let ours = row.tries > 0;
-            let tags = if ours { vec![] } else { shared.telling.describe(&row, &[], None).tags };
+            let tags = if ours && row.xmp.is_none() {
+                vec![]
+            } else {
+                shared.telling.describe(&row, &Facts::default(), None).tags
+            };
             let state = if ours { State::Uploaded } else { State::Present };
-            Mark(&shared.journal).there(*id, state, &present.id, row.sha1, false, &tags)?;
+            mark.there(*id, &There { state, asset: present.id, sha1: row.sha1, linked: false, tags })?;
         }
     }
-    Ok(())
 }

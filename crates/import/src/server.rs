@@ -8,7 +8,7 @@ use std::{fmt, io, str::FromStr, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 
 /// SHA-1 of a whole file: what the server knows contents by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,12 +158,16 @@ pub struct Asset {
 }
 
 /// What is to be changed of assets; what is none stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Change {
     pub favourite: Option<bool>,
     pub visibility: Option<Visibility>,
     /// The moving half of the one asset that is changed.
     pub live_video: Option<AssetId>,
+    /// What is said of the one asset that is changed: when it was taken, latitude and longitude, a text.
+    pub taken: Option<Zoned>,
+    pub place: Option<(f64, f64)>,
+    pub description: Option<String>,
 }
 
 /// An album as the server lists it.
@@ -242,8 +246,14 @@ pub trait Server: Send + Sync + 'static {
     /// of the whole time: only a stall (no byte taken for 60 s, no answer for 300 s) ends it, as [`ServerError::Gone`].
     async fn upload(&self, upload: &Upload, body: Body) -> Result<Uploaded, ServerError>;
 
+    /// Does what stands before the server let requests of that length through? Nothing is sent.
+    async fn lets_through(&self, bytes: u64) -> Result<bool, ServerError>;
+
     /// None where it does not exist.
     async fn asset(&self, id: &AssetId) -> Result<Option<Asset>, ServerError>;
+
+    /// The SHA-1 of an asset's bytes, downloaded from the server.
+    async fn downloaded(&self, id: &AssetId) -> Result<Sha1, ServerError>;
 
     async fn change(&self, ids: &[AssetId], change: &Change) -> Result<(), ServerError>;
 
@@ -269,6 +279,9 @@ pub trait Server: Send + Sync + 'static {
 
     /// Adds each tag to each asset; having it already is no error.
     async fn tag_assets(&self, tags: &[TagId], ids: &[AssetId]) -> Result<(), ServerError>;
+
+    /// Takes a tag off assets; not having it is no error.
+    async fn untag_assets(&self, tag: &TagId, ids: &[AssetId]) -> Result<(), ServerError>;
 
     /// Stacks at least two assets; the first is on top.
     async fn stack(&self, ids: &[AssetId]) -> Result<(), ServerError>;

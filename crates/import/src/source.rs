@@ -1,9 +1,11 @@
 //! Where the bytes are: opened parts and folders, read in place by several readers at once.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fs::File,
     io::{self, Read},
+    os::unix::fs::FileExt,
     path::PathBuf,
     time::UNIX_EPOCH,
 };
@@ -17,14 +19,14 @@ use haven_takeout::{
 use sha1::{Digest, Sha1 as Hasher};
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::buffer::PIECE_BYTES;
 use crate::{
+    buffer,
     input::InputKind,
     journal::{Journal, JournalError},
     server::{Body, Sha1},
 };
 
-/// Bytes are handed on in pieces of this length.
-pub const PIECE_BYTES: usize = 256 << 10;
 /// Pieces between a reader and its request.
 const PIECES_AHEAD: usize = 4;
 
@@ -99,18 +101,7 @@ impl Sources {
     pub fn read(&self, piece: &Piece) -> io::Result<Box<dyn Read + Send>> {
         match self.0.get(&piece.part) {
             None => Err(io::Error::new(io::ErrorKind::NotFound, "its part is not here")),
-            Some(Opened::Zip(part)) => {
-                let method = if piece.method == 8 { Method::Deflated } else { Method::Stored };
-                let entry = PartEntry {
-                    path: piece.path.clone(),
-                    crc32: piece.crc32,
-                    bytes: piece.bytes,
-                    packed_bytes: piece.packed,
-                    offset: piece.place,
-                    method: Ok(method),
-                };
-                Ok(Box::new(part.read(&entry)?))
-            }
+            Some(Opened::Zip(part)) => Ok(Box::new(part.read(&entry(piece))?)),
             Some(Opened::Folder(root)) => {
                 let file = File::open(root.join(&piece.path))?;
                 let about = file.metadata()?;
@@ -124,12 +115,25 @@ impl Sources {
         }
     }
 
-    /// The whole file.
-    pub fn whole(&self, piece: &Piece) -> io::Result<Bytes> {
-        let mut bytes = Vec::with_capacity(piece.bytes as usize);
-        // One byte of room more, so that the reader is asked for its end, where it checks.
+    /// The whole file, for short ones.
+    pub fn whole(&self, piece: &Piece) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(piece.bytes as usize + 1);
         self.read(piece)?.read_to_end(&mut bytes)?;
-        Ok(bytes.into())
+        Ok(bytes)
+    }
+
+    /// The whole file in pieces, and its SHA-1.
+    pub fn held(&self, piece: &Piece) -> io::Result<(Held, Sha1)> {
+        let mut reader = self.read(piece)?;
+        let (mut pieces, mut hasher) = (vec![], Hasher::new());
+        loop {
+            let bytes = buffer::fill(&mut *reader)?;
+            if bytes.is_empty() {
+                return Ok((Held(pieces), Sha1(hasher.finalize().into())));
+            }
+            hasher.update(&bytes);
+            pieces.push(bytes);
+        }
     }
 
     /// Reads the whole file for its SHA-1.
@@ -145,11 +149,58 @@ impl Sources {
         }
     }
 
-    /// The first bytes of a file; fewer where it is shorter.
-    pub fn head(&self, piece: &Piece, bytes: usize) -> io::Result<Bytes> {
-        let mut head = vec![];
-        self.read(piece)?.take(bytes as u64).read_to_end(&mut head)?;
-        Ok(head.into())
+    /// Some bytes of a file, where its source can be sought in; unchecked.
+    pub fn at(&self, piece: &Piece, at: u64, bytes: usize) -> Option<Vec<u8>> {
+        match self.0.get(&piece.part)? {
+            Opened::Zip(part) => part.read_at(&entry(piece), at, bytes).ok()?,
+            Opened::Folder(root) => {
+                let mut found = vec![0; piece.bytes.checked_sub(at)?.min(bytes as u64) as usize];
+                File::open(root.join(&piece.path)).ok()?.read_exact_at(&mut found, at).ok()?;
+                Some(found)
+            }
+            Opened::Tar(..) => None,
+        }
+    }
+}
+
+fn entry(piece: &Piece) -> PartEntry {
+    let method = if piece.method == 8 { Method::Deflated } else { Method::Stored };
+    PartEntry {
+        path: piece.path.clone(),
+        crc32: piece.crc32,
+        bytes: piece.bytes,
+        packed_bytes: piece.packed,
+        offset: piece.place,
+        method: Ok(method),
+    }
+}
+
+/// A file in memory, in pieces of [`PIECE_BYTES`].
+#[derive(Debug, Clone)]
+pub struct Held(Vec<Bytes>);
+
+impl Held {
+    /// The first bytes, as many as lie in one piece or are asked for.
+    pub fn head(&self, bytes: usize) -> Cow<'_, [u8]> {
+        match &self.0[..] {
+            [] => Cow::Borrowed(&[]),
+            [one] => Cow::Borrowed(one),
+            [one, ..] if one.len() >= bytes => Cow::Borrowed(one),
+            all => Cow::Owned(all[..all.len().min(bytes.div_ceil(PIECE_BYTES))].concat()),
+        }
+    }
+
+    /// Some bytes from anywhere.
+    pub fn at(&self, at: u64, bytes: usize) -> Option<Vec<u8>> {
+        let at = usize::try_from(at).ok()?;
+        let all = self.0.get(at / PIECE_BYTES..)?.iter().flat_map(|piece| piece.iter());
+        let found: Vec<u8> = all.skip(at % PIECE_BYTES).take(bytes).copied().collect();
+        (!found.is_empty()).then_some(found)
+    }
+
+    /// As the body of a request.
+    pub fn body(&self) -> Body {
+        stream::iter(self.0.clone().into_iter().map(Ok)).boxed()
     }
 }
 
@@ -205,14 +256,16 @@ pub fn pump(reader: &mut dyn Read, pieces: &mpsc::Sender<io::Result<Bytes>>) -> 
     let mut hasher = Hasher::new();
     let mut held: Option<Bytes> = None;
     loop {
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
-        if let Err(error) = reader.take(PIECE_BYTES as u64).read_to_end(&mut piece) {
-            _ = pieces.blocking_send(Err(error));
-            return None;
-        }
+        let piece = match buffer::fill(reader) {
+            Ok(piece) => piece,
+            Err(error) => {
+                _ = pieces.blocking_send(Err(error));
+                return None;
+            }
+        };
         let ended = piece.is_empty();
         hasher.update(&piece);
-        if let Some(held) = held.replace(piece.into()) {
+        if let Some(held) = held.replace(piece) {
             pieces.blocking_send(Ok(held)).ok()?;
         }
         if ended {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     content::ContentRow,
+    describe::Facts,
     patience::Stop,
     server::{Body, ServerError, Sha1},
     source::{body_of, pump},
@@ -129,7 +130,11 @@ async fn take(shared: &Arc<Shared>, file: Came) -> Result<(), Stop> {
         Some(motion) if motion.state.is_there() => crate::upload::asset_of(shared, motion.id),
         _ => None,
     };
-    let described = shared.telling.describe(&row, &file.bytes[..file.bytes.len().min(exif::HEAD_BYTES)], None);
+    let facts = Facts::of(&file.bytes[..file.bytes.len().min(exif::HEAD_BYTES)], |at, bytes| {
+        let at = usize::try_from(at).ok()?;
+        Some(file.bytes.get(at..)?.iter().take(bytes).copied().collect())
+    });
+    let described = shared.telling.describe(&row, &facts, None);
     let sha1: Option<Sha1> = row.sha1;
     let Some(rest) = file.rest else {
         deliver(shared, &row, described, sha1, video, async |upload| {

@@ -1,34 +1,34 @@
 //! The second pass: every distinct content once, in the order in which the parts hold them.
 
 use std::{
+    io::{Cursor, Read},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
 
-use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
-use haven_takeout::{exif, motion};
-use sha1::{Digest, Sha1 as Hasher};
+use haven_takeout::{exif, motion, sniff::Format};
 use tokio::sync::Semaphore;
 
 use crate::{
-    content::{ContentRow, Mark},
-    describe::{Described, Telling},
+    asked::Asked,
+    content::{ContentRow, Mark, There},
+    describe::{Described, Facts, Telling},
     journal::{Journal, JournalError, State},
     lane::Lane,
     patience::{Failed, Patience, Stop},
     progress::Progress,
     server::{About, AssetId, Server, ServerError, Sha1, Upload, Uploaded},
-    source::{Piece, Sources, body_from, body_of},
+    source::{Held, Piece, Sources, body_from},
 };
 
 /// Up to here a file is read into memory, and everything of it is known before its first byte travels.
 pub const WHOLE_BYTES_MAX: u64 = 32 << 20;
 /// Of all files in memory at once.
-const IN_FLIGHT_KIB: u32 = 192 << 10;
+const IN_FLIGHT_KIB: u32 = 128 << 10;
 /// What a long file costs while it streams.
 const STREAM_KIB: u32 = 3 << 10;
 /// Long files at once.
@@ -46,8 +46,9 @@ pub struct Shared {
     pub lane: Lane,
     pub memory: Semaphore,
     pub long: Semaphore,
-    /// The user had nothing there: a long file is not read for its SHA-1 beforehand.
+    /// The user had nothing there: it is not asked what is there, and a long file is not read for its SHA-1 beforehand.
     pub fresh: bool,
+    pub asked: Asked,
     /// Failures after which all stops.
     pub errors_max: Option<u64>,
     pub failures: AtomicU64,
@@ -65,9 +66,42 @@ impl Shared {
 
 /// Where the bytes of an upload come from.
 enum Payload {
-    Whole(Bytes, Sha1),
-    /// Opened anew for each try.
-    Long(Piece, Bytes),
+    Whole {
+        held: Held,
+        sha1: Sha1,
+        facts: Facts,
+    },
+    /// Its beginning was read; that and the reader serve the first try, and each further one opens it anew.
+    Long {
+        sha1: Option<Sha1>,
+        facts: Facts,
+        begun: Option<(Vec<u8>, Box<dyn Read + Send>)>,
+    },
+}
+
+impl Payload {
+    fn sha1(&self) -> Option<Sha1> {
+        match self {
+            Self::Whole { sha1, .. } => Some(*sha1),
+            Self::Long { sha1, .. } => *sha1,
+        }
+    }
+
+    fn set_sha1(&mut self, sum: Sha1) {
+        if let Self::Long { sha1, .. } = self {
+            *sha1 = Some(sum);
+        }
+    }
+
+    fn facts(&self) -> &Facts {
+        match self {
+            Self::Whole { facts, .. } | Self::Long { facts, .. } => facts,
+        }
+    }
+
+    fn held(&self) -> Option<(&Held, &Facts)> {
+        if let Self::Whole { held, facts, .. } = self { Some((held, facts)) } else { None }
+    }
 }
 
 /// Uploads all that is planned and can be read at any place.
@@ -113,6 +147,15 @@ pub fn planned(journal: &Journal) -> Result<Vec<(i64, i64)>, JournalError> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Contents that are planned and of which the SHA-1 is not known, in the order of reading.
+pub fn unread(journal: &Journal) -> Result<Vec<i64>, JournalError> {
+    let db = journal.db();
+    let mut query = db.prepare(
+        "SELECT id FROM content WHERE state IN (0, 1, 4) AND entry IS NOT NULL AND sha1 IS NULL ORDER BY part, place",
+    )?;
+    Ok(query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
 fn memory_kib(bytes: u64) -> u32 {
     if bytes > WHOLE_BYTES_MAX { STREAM_KIB } else { (bytes >> 10) as u32 + 1 }
 }
@@ -125,23 +168,98 @@ async fn unit(shared: &Arc<Shared>, id: i64) -> Result<(), Stop> {
     // Both at once: two that each hold one half would wait for one another.
     let kib = memory_kib(row.piece.bytes) + wanted.map_or(0, |motion| memory_kib(motion.piece.bytes));
     let Ok(_memory) = shared.memory.acquire_many(kib).await else { return Ok(()) };
-    let Some(payload) = read(shared, &row).await? else { return Ok(()) };
+    let Some(mut payload) = read(shared, &row).await? else { return Ok(()) };
+    let known = known(shared, &row, &mut payload).await?;
+    if matches!(known, Known::Failed | Known::Twin) && wanted.is_none() {
+        return Ok(());
+    }
     let mut video =
         motion.as_ref().filter(|motion| motion.state.is_there()).and_then(|motion| asset_of(shared, motion.id));
     if let Some(motion) = wanted {
-        let inside = matches!(&payload, Payload::Whole(bytes, _) if motion::has_video(bytes));
-        if inside {
-            Mark(&shared.journal).not(motion.id, State::Embedded, "its still holds it inside")?;
+        let inside = payload.held().is_some_and(|(held, facts)| {
+            let head = || held.head(exif::HEAD_BYTES);
+            let at = |at| held.at(at, 8).and_then(|mark| <[u8; 8]>::try_from(mark).ok());
+            facts.format == Some(Format::Jpeg) && motion::has_video(&head(), row.piece.bytes, at)
+        });
+        let there = match &known {
+            Known::There(asset) => has_video(shared, asset).await?,
+            _ => false,
+        };
+        if inside || there {
+            let why = if inside { "its still holds it inside" } else { "its still on the server has one" };
+            Mark(&shared.journal).not(motion.id, State::Embedded, why)?;
             shared.progress.done(motion.piece.bytes);
         } else if shared.sources.has(motion.piece.part)
             && !shared.sources.is_stream(motion.piece.part)
-            && let Some(payload) = read(shared, motion).await?
+            && let Some(mut payload) = read(shared, motion).await?
         {
-            video = send(shared, motion, payload, None).await?;
+            video = match self::known(shared, motion, &mut payload).await? {
+                Known::There(asset) => Some(asset),
+                Known::Twin => asset_of(shared, motion.id),
+                Known::Failed => None,
+                Known::New => send(shared, motion, payload, None).await?,
+            };
         }
     }
-    send(shared, &row, payload, video).await?;
+    if matches!(known, Known::New) {
+        send(shared, &row, payload, video).await?;
+    }
     Ok(())
+}
+
+/// What is known of a content before it is sent.
+enum Known {
+    /// The server does not have it, or was not asked because it had nothing.
+    New,
+    There(AssetId),
+    /// Another content of the same bytes is there.
+    Twin,
+    /// It can't be read.
+    Failed,
+}
+
+/// Looks for a content in the journal and on the server, and notes where it is there. What was there before the first try is
+/// not ours, and what only came there by one is: so this is asked before the first try is noted.
+async fn known(shared: &Arc<Shared>, row: &ContentRow, payload: &mut Payload) -> Result<Known, Stop> {
+    let sha1 = match (payload.sha1(), shared.fresh) {
+        (Some(sha1), _) => sha1,
+        (None, true) => return Ok(Known::New),
+        (None, false) => match hash(shared, &row.piece).await {
+            Ok(sha1) => sha1,
+            Err(error) => {
+                fail(shared, row, &format!("it can't be read: {error}"))?;
+                return Ok(Known::Failed);
+            }
+        },
+    };
+    payload.set_sha1(sha1);
+    let mark = Mark(&shared.journal);
+    if mark.twin(row.id, sha1)? {
+        shared.progress.done(row.piece.bytes);
+        return Ok(Known::Twin);
+    }
+    if shared.fresh {
+        return Ok(Known::New);
+    }
+    let Some(present) = shared.asked.present(shared, sha1).await? else { return Ok(Known::New) };
+    let ours = row.tries > 0;
+    let state = if ours { State::Uploaded } else { State::Present };
+    // An XMP of the owner's went as it was: the tags are still to be told.
+    let told = ours && row.xmp.is_none();
+    let tags = if told { vec![] } else { shared.telling.describe(row, payload.facts(), None).tags };
+    mark.there(row.id, &There { state, asset: present.id.clone(), sha1: Some(sha1), linked: false, tags })?;
+    shared.progress.done(row.piece.bytes);
+    Ok(Known::There(present.id))
+}
+
+/// Has a still on the server a moving half?
+async fn has_video(shared: &Shared, asset: &AssetId) -> Result<bool, Stop> {
+    let server = &*shared.server;
+    match shared.patience.call(server, &shared.progress, None, async |_| server.asset(asset).await).await {
+        Ok(asset) => Ok(asset.is_some_and(|asset| asset.live_video.is_some())),
+        Err(Failed::This(_)) => Ok(false),
+        Err(Failed::Stop(stop)) => Err(stop),
+    }
 }
 
 pub fn asset_of(shared: &Shared, content: i64) -> Option<AssetId> {
@@ -152,16 +270,20 @@ pub fn asset_of(shared: &Shared, content: i64) -> Option<AssetId> {
 
 /// Reads a file, or its beginning where it is long; none where it can't be read, which is then noted.
 async fn read(shared: &Arc<Shared>, row: &ContentRow) -> Result<Option<Payload>, Stop> {
-    let (piece, reader) = (row.piece.clone(), shared.clone());
+    let (piece, reader, sha1) = (row.piece.clone(), shared.clone(), row.sha1);
     let start = Instant::now();
-    let read = tokio::task::spawn_blocking(move || {
+    let read = tokio::task::spawn_blocking(move || -> std::io::Result<Payload> {
+        let sources = &reader.sources;
         if piece.bytes <= WHOLE_BYTES_MAX {
-            let bytes = reader.sources.whole(&piece)?;
-            let sha1 = Sha1(Hasher::digest(&bytes).into());
-            return Ok(Payload::Whole(bytes, sha1));
+            let (held, sha1) = sources.held(&piece)?;
+            let facts = Facts::of(&held.head(exif::HEAD_BYTES), |at, bytes| held.at(at, bytes));
+            return Ok(Payload::Whole { held, sha1, facts });
         }
-        let head = reader.sources.head(&piece, exif::HEAD_BYTES)?;
-        Ok(Payload::Long(piece, head))
+        let mut reader = sources.read(&piece)?;
+        let mut head = vec![];
+        (&mut reader).take(exif::HEAD_BYTES as u64).read_to_end(&mut head)?;
+        let facts = Facts::of(&head, |at, bytes| sources.at(&piece, at, bytes));
+        Ok(Payload::Long { sha1, facts, begun: Some((head, reader)) })
     });
     let read = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     shared.progress.disk_nanos.fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
@@ -189,8 +311,7 @@ pub fn fail(shared: &Shared, row: &ContentRow, why: &str) -> Result<(), Stop> {
 /// The text of the XMP that lies beside a file.
 fn own_xmp(shared: &Shared, row: &ContentRow) -> Option<String> {
     let piece = crate::content::piece_of(&shared.journal, row.xmp?).ok()??;
-    let bytes = shared.sources.whole(&piece).ok()?;
-    String::from_utf8(bytes.to_vec()).ok()
+    String::from_utf8(shared.sources.whole(&piece).ok()?).ok()
 }
 
 /// Does the server take files of this name?
@@ -205,31 +326,24 @@ async fn send(
     payload: Payload,
     video: Option<AssetId>,
 ) -> Result<Option<AssetId>, Stop> {
-    let own = own_xmp(shared, row);
+    let described = shared.telling.describe(row, payload.facts(), own_xmp(shared, row));
     match payload {
-        Payload::Whole(bytes, sha1) => {
-            let described = shared.telling.describe(row, &bytes[..bytes.len().min(exif::HEAD_BYTES)], own);
+        Payload::Whole { held, sha1, .. } => {
             deliver(shared, row, described, Some(sha1), video, async |upload| {
-                Ok((shared.server.upload(upload, body_of(&bytes)).await?, Some(sha1)))
+                Ok((shared.server.upload(upload, held.body()).await?, Some(sha1)))
             })
             .await
         }
-        Payload::Long(piece, head) => {
+        Payload::Long { sha1, begun, .. } => {
             let Ok(_long) = shared.long.acquire().await else { return Ok(None) };
-            let described = shared.telling.describe(row, &head, own);
-            let mut sha1 = row.sha1;
-            if !shared.fresh && sha1.is_none() {
-                match hash(shared, &piece).await {
-                    Ok(found) => sha1 = Some(found),
-                    Err(error) => {
-                        fail(shared, row, &format!("it can't be read: {error}"))?;
-                        return Ok(None);
-                    }
-                }
-            }
+            let begun = Mutex::new(begun);
             deliver(shared, row, described, sha1, video, async |upload| {
-                let (reader, piece) = (shared.clone(), piece.clone());
-                let (body, mut sum) = body_from(move || reader.sources.read(&piece));
+                let (reader, piece) = (shared.clone(), row.piece.clone());
+                let begun = begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+                let (body, mut sum) = body_from(move || match begun {
+                    Some((head, rest)) => Ok(Box::new(Cursor::new(head).chain(rest)) as Box<dyn Read + Send>),
+                    None => reader.sources.read(&piece),
+                });
                 let uploaded = shared.server.upload(upload, body).await?;
                 Ok((uploaded, sha1.or(sum.try_recv().ok())))
             })
@@ -253,7 +367,7 @@ pub async fn deliver(
     video: Option<AssetId>,
     attempt: impl AsyncFn(&Upload) -> Result<(Uploaded, Option<Sha1>), ServerError>,
 ) -> Result<Option<AssetId>, Stop> {
-    let Described { mut upload, dated, tags, tags_in_xmp } = described;
+    let Described { mut upload, dated, tags, tags_in_xmp, facts } = described;
     let mark = Mark(&shared.journal);
     if !takes(&shared.about, &upload.name) {
         mark.not(row.id, State::Unsupported, &format!("the server takes no such files: {}", upload.name))?;
@@ -262,7 +376,7 @@ pub async fn deliver(
     }
     upload.sha1 = sha1;
     upload.live_video.clone_from(&video);
-    mark.sending(row.id, &upload.name, Some(dated))?;
+    mark.sending(row, &upload.name, dated, facts.as_deref())?;
     let mut earlier = row.tries > 0;
     let start = Instant::now();
     shared.progress.in_flight.fetch_add(1, Relaxed);
@@ -283,7 +397,7 @@ pub async fn deliver(
             let state = if ours { State::Uploaded } else { State::Present };
             let tags = if uploaded.duplicate && !earlier || !tags_in_xmp { tags } else { vec![] };
             let linked = !uploaded.duplicate && video.is_some();
-            mark.there(row.id, state, &uploaded.id, sha1, linked, &tags)?;
+            mark.there(row.id, &There { state, asset: uploaded.id.clone(), sha1, linked, tags })?;
             shared.progress.done(row.piece.bytes);
             shared.lane.done(row.piece.bytes);
             Ok(Some(uploaded.id))

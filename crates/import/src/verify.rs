@@ -1,6 +1,9 @@
 //! Is everything there? The server is asked for each SHA-1, and must name the id that the journal has.
 
+use futures::{StreamExt, stream};
+
 use crate::{
+    asked,
     patience::{Failed, Stop},
     server::{AlbumId, AssetId, ServerError, Sha1},
     upload::Shared,
@@ -33,6 +36,9 @@ pub async fn verify(shared: &Shared) -> Result<Verified, Stop> {
         (0..batch.len()).for_each(|_| shared.progress.done(0));
     }
     albums(shared, &mut verified).await?;
+    if shared.telling.options.verify_downloads {
+        downloads(shared).await?;
+    }
     Ok(verified)
 }
 
@@ -62,36 +68,55 @@ async fn ask<T>(shared: &Shared, mut ask: impl AsyncFnMut() -> Result<T, ServerE
 
 async fn check(shared: &Shared, batch: &[Row], verified: &mut Verified) -> Result<(), Stop> {
     let sums: Vec<Sha1> = batch.iter().filter_map(|(_, sha1, _)| *sha1).collect();
-    let answers = ask(shared, async || shared.server.present(&sums).await).await?;
-    if answers.len() != sums.len() {
-        return Err(Stop::Strange("it answered for other files than were asked about".to_owned()));
-    }
-    let mut answers = answers.into_iter();
-    let mut trashed = vec![];
-    for (id, sha1, asset) in batch {
-        let found = match sha1 {
+    let mut answers = asked::ask(shared, &sums).await?.into_iter();
+    let mut found = Vec::with_capacity(batch.len());
+    for (_, sha1, asset) in batch {
+        found.push(match sha1 {
             Some(_) => answers.next().flatten().map(|present| (present.id, present.trashed)),
             None => ask(shared, async || shared.server.asset(asset).await).await?.map(|now| (now.id, now.trashed)),
-        };
+        });
+    }
+    let trashed = note(shared, batch, found, verified)?;
+    in_trash(shared, &trashed).await
+}
+
+/// Notes what was found, for a whole batch at once. Returns what is in the trash and was not put there by us.
+fn note(
+    shared: &Shared,
+    batch: &[Row],
+    found: Vec<Option<(AssetId, bool)>>,
+    verified: &mut Verified,
+) -> Result<Vec<(i64, AssetId)>, Stop> {
+    let mut trashed = vec![];
+    let mut db = shared.journal.db();
+    let tx = db.transaction()?;
+    for ((id, _, asset), found) in batch.iter().zip(found) {
         verified.checked += 1;
-        let db = shared.journal.db();
         match found {
             Some((now, in_trash)) => {
-                let sql = "UPDATE content SET verified = 1, asset = ?2 WHERE id = ?1";
-                db.execute(sql, rusqlite::params![id, now.as_str()])?;
-                let ours: bool = db.query_row("SELECT binned FROM content WHERE id = ?1", [id], |row| row.get(0))?;
+                let sql = "UPDATE content SET verified = 1, asset = ?2 WHERE id = ?1 RETURNING binned";
+                let ours: bool =
+                    tx.prepare_cached(sql)?.query_row(rusqlite::params![id, now.as_str()], |row| row.get(0))?;
+                if now != *asset {
+                    // The same bytes under another id: what was joined to the old one is joined to this one.
+                    tx.execute("UPDATE member SET done = 0 WHERE content = ?1", [id])?;
+                    verified.loose += 1;
+                }
                 if in_trash && !ours {
                     trashed.push((*id, now));
                 }
             }
             None => {
                 verified.missing += 1;
-                db.execute("UPDATE content SET state = 0, asset = NULL, linked = 0, tries = 0 WHERE id = ?1", [id])?;
-                db.execute("UPDATE member SET done = 0 WHERE content = ?1", [id])?;
+                let sql =
+                    "UPDATE content SET state = 0, asset = NULL, linked = 0, tries = 0, twin = NULL WHERE id = ?1";
+                tx.execute(sql, [id])?;
+                tx.execute("UPDATE member SET done = 0 WHERE content = ?1", [id])?;
             }
         }
     }
-    in_trash(shared, &trashed).await
+    tx.commit()?;
+    Ok(trashed)
 }
 
 /// Photos that were in the server's trash when we came: taken out where that is wanted, else told.
@@ -108,6 +133,57 @@ async fn in_trash(shared: &Shared, trashed: &[(i64, AssetId)]) -> Result<(), Sto
         shared.journal.db().execute("UPDATE content SET why = ?2 WHERE id = ?1", rusqlite::params![id, why])?;
     }
     Ok(())
+}
+
+/// Downloads what this import uploaded, and compares it: what the server said of it was summed when it arrived.
+async fn downloads(shared: &Shared) -> Result<(), Stop> {
+    let due =
+        "FROM content WHERE state = 2 AND downloaded = 0 AND twin IS NULL AND sha1 IS NOT NULL AND asset IS NOT NULL";
+    let (files, bytes) = {
+        let db = shared.journal.db();
+        let sql = format!("SELECT count(*), coalesce(sum(bytes), 0) {due}");
+        db.query_row(&sql, [], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))?
+    };
+    shared.progress.begin("download", files, bytes);
+    let mut after = 0;
+    loop {
+        let batch: Vec<(i64, [u8; 20], String, i64)> = {
+            let db = shared.journal.db();
+            let mut query = db.prepare_cached(&format!(
+                "SELECT id, sha1, asset, bytes {due} AND id > ?1 ORDER BY id LIMIT {BATCH}"
+            ))?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+            query.query_map([after], row)?.collect::<rusqlite::Result<_>>()?
+        };
+        let Some((last, ..)) = batch.last() else { return Ok(()) };
+        after = *last;
+        let compared = stream::iter(batch).map(|(id, sha1, asset, bytes)| async move {
+            let Ok(asset) = asset.parse::<AssetId>() else { return Ok(()) };
+            let server = &*shared.server;
+            let got = shared.patience.call(server, &shared.progress, None, async |_| server.downloaded(&asset).await);
+            let why = match got.await {
+                Ok(got) if got == Sha1(sha1) => None,
+                Ok(got) => {
+                    Some(format!("the server gives back other bytes than it got: SHA-1 {got} and not {}", Sha1(sha1)))
+                }
+                Err(Failed::This(error)) => Some(format!("it could not be downloaded to be compared: {error}")),
+                Err(Failed::Stop(stop)) => return Err(stop),
+            };
+            shared.progress.done(bytes.max(0) as u64);
+            let db = shared.journal.db();
+            match why {
+                None => db.execute("UPDATE content SET downloaded = 1 WHERE id = ?1", [id])?,
+                Some(why) => {
+                    db.execute("UPDATE content SET state = 4, why = ?2 WHERE id = ?1", rusqlite::params![id, why])?
+                }
+            };
+            Ok::<(), Stop>(())
+        });
+        let mut compared = std::pin::pin!(compared.buffer_unordered(4));
+        while let Some(done) = compared.next().await {
+            done?;
+        }
+    }
 }
 
 /// Do the albums that were filled in this run have all their members?

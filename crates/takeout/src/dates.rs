@@ -16,6 +16,8 @@ use crate::{exif::Told, zones};
 pub struct Known<'a> {
     /// What the file says.
     pub file: Told,
+    /// When a film was made, by its own header: UTC, which some cameras get wrong.
+    pub film: Option<Timestamp>,
     /// Google's date, seconds since 1970.
     pub taken: Option<i64>,
     /// When Google got it, seconds since 1970: never a date of capture.
@@ -54,6 +56,19 @@ pub enum Source {
 }
 
 impl Source {
+    /// All, in the order of their numbers in a journal.
+    pub const ALL: [Self; 9] = [
+        Self::File,
+        Self::FileAndOffset,
+        Self::FileAndZone,
+        Self::Google,
+        Self::Corrected,
+        Self::Contradicted,
+        Self::Name,
+        Self::Folder,
+        Self::Nobody,
+    ];
+
     /// A word for reports.
     pub fn word(self) -> &'static str {
         match self {
@@ -98,9 +113,22 @@ pub fn decide(known: &Known<'_>, default_zone: &TimeZone) -> Date {
             let offset = known.file.offset.map(|offset| moment(clock, offset));
             kept(Source::File, offset.unwrap_or_else(|| local(clock, &zone())))
         }
-        (None, Some(taken)) => without_clock(known, taken, &zone()),
-        (None, None) => guess(known, &zone()),
+        (None, Some(taken)) => match known.film {
+            Some(film) if film_stands(known, film, taken) => {
+                let source = if is_upload(known) { Source::File } else { Source::Contradicted };
+                kept(source, film)
+            }
+            _ => without_clock(known, taken, &zone()),
+        },
+        (None, None) => known.film.map_or_else(|| guess(known, &zone()), |film| kept(Source::File, film)),
     }
+}
+
+/// Does a film's own date outweigh Google's? Where they differ by more than a day, and Google's is that of the upload or
+/// perhaps of another film.
+fn film_stands(known: &Known<'_>, film: Timestamp, taken: Timestamp) -> bool {
+    let apart = (film.as_second() - taken.as_second()).abs() > DAY_SECONDS;
+    apart && (!known.sure || is_upload(known))
 }
 
 fn both(known: &Known<'_>, clock: DateTime, taken: Timestamp, zone: &TimeZone) -> Date {
@@ -306,6 +334,21 @@ mod tests {
         known.taken = Some(seconds(date(2019, 7, 1).at(10, 0, 0, 0)));
         known.place = Some((40.7128, -74.006));
         assert_eq!(told(&decide(&known, &berlin())), "2019-07-01T06:00:00-04:00");
+    }
+
+    #[test]
+    fn a_film_knows_its_date_better_than_its_name_and_than_an_upload() {
+        let made = Timestamp::from_second(1_558_173_600).unwrap();
+        let mut known = Known { film: Some(made), name: "VID_20200101_000000.mp4", ..known(None, None) };
+        assert_eq!(decide(&known, &berlin()), kept(Source::File, made));
+        known.taken = Some(1_558_173_600 + 9);
+        assert_eq!(decide(&known, &berlin()).source, Source::Google);
+        known.taken = Some(1_600_000_000);
+        assert_eq!(decide(&known, &berlin()).source, Source::Google);
+        known.created = known.taken;
+        assert_eq!(decide(&known, &berlin()), kept(Source::File, made));
+        (known.created, known.sure) = (None, false);
+        assert_eq!(decide(&known, &berlin()), kept(Source::Contradicted, made));
     }
 
     #[test]

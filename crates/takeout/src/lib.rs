@@ -5,7 +5,7 @@
 //!   names of a directory ──names──▶ titles, counters, cuts ──pairing──▶ media file → sidecar, with the rule that decided
 //!   JSON ──sidecar──▶ photo | album | something else
 //!   all directories ──tree──▶ sidecars of other directories, albums and their members
-//!   first bytes ──sniff──▶ format     file ──exif──▶ clock, place     both and the sidecar ──dates──▶ date ──xmp──▶ document
+//!   first bytes ──sniff──▶ format     file ──exif, film──▶ clock, place     both and the sidecar ──dates──▶ date ──xmp──▶ document
 //! ```
 //! Promises: a pair that is called [`Confidence::Strong`] follows from the rules by which Google makes names, and no
 //! other sidecar fits as well. What only may be right is [`Confidence::Weak`]; what is a guess is no pair at all.
@@ -15,6 +15,8 @@
 
 pub mod dates;
 pub mod exif;
+pub mod film;
+pub mod icloud;
 pub mod motion;
 pub mod names;
 pub mod pairing;

@@ -4,17 +4,16 @@
 /// How many bytes of a video's beginning are asked for its mark.
 const MARK_BYTES: usize = 8;
 
-/// Is there a valid video at the end of this JPEG, where its XMP says?
-pub fn has_video(jpeg: &[u8]) -> bool {
-    lengths(jpeg).into_iter().any(|length| {
-        let start = jpeg.len().checked_sub(length).and_then(|start| jpeg.get(start..start + MARK_BYTES));
-        start.is_some_and(|head| &head[4..] == b"ftyp")
-    })
+/// Is there a valid video at the end of this JPEG, where its XMP says? `head` are its first bytes, with the XMP; `at` reads
+/// eight bytes at a place in it.
+pub fn has_video(head: &[u8], bytes: u64, at: impl Fn(u64) -> Option<[u8; MARK_BYTES]>) -> bool {
+    let starts = lengths(head, bytes).into_iter().filter_map(|length| bytes.checked_sub(length));
+    starts.filter_map(at).any(|mark| &mark[4..] == b"ftyp")
 }
 
 /// What the XMP says of the video's length, in bytes from the end of the file.
-fn lengths(jpeg: &[u8]) -> Vec<usize> {
-    let Some(xmp) = xmp(jpeg) else { return vec![] };
+fn lengths(head: &[u8], bytes: u64) -> Vec<u64> {
+    let Some(xmp) = xmp(head) else { return vec![] };
     let mut found = vec![];
     // Until 2019 or so an offset; since then a container whose last item is the video.
     for key in ["MicroVideoOffset=\"", "MicroVideoOffset>"] {
@@ -24,11 +23,11 @@ fn lengths(jpeg: &[u8]) -> Vec<usize> {
         let video = item.contains("video/") || item.starts_with('/');
         found.extend(["Item:Length=\"", "Item:Length>"].iter().filter(|_| video).filter_map(|k| number_after(item, k)));
     }
-    found.retain(|length| *length > MARK_BYTES && *length < jpeg.len());
+    found.retain(|length| *length > MARK_BYTES as u64 && *length < bytes);
     found
 }
 
-fn number_after(text: &str, key: &str) -> Option<usize> {
+fn number_after(text: &str, key: &str) -> Option<u64> {
     let rest = &text[text.find(key)? + key.len()..];
     rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
 }
@@ -60,6 +59,12 @@ mod tests {
         let document = format!("http://ns.adobe.com/xap/1.0/\0<x:xmpmeta {said}</x:xmpmeta>");
         let length = (document.len() as u16 + 2).to_be_bytes();
         [b"\xff\xd8\xff\xe1", &length[..], document.as_bytes(), b"\xff\xda\x00\x04ab\xff\xd9", video].concat()
+    }
+
+    fn has_video(jpeg: &[u8]) -> bool {
+        super::has_video(jpeg, jpeg.len() as u64, |at| {
+            jpeg.get(at as usize..at as usize + MARK_BYTES).and_then(|mark| mark.try_into().ok())
+        })
     }
 
     #[test]

@@ -62,15 +62,15 @@ pub enum Confidence {
     Strong,
 }
 
-/// What a media file is among its neighbours.
+/// What a media file is among its neighbours, which are told by `T`: here their index among the media files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum Role<T = usize> {
     /// A picture or video of its own.
     Plain,
-    /// The moving half of a still: its index among the media files, where that lies in the directory.
-    Motion(Option<usize>),
-    /// A copy edited in Google Photos: the index of its original, where that lies in the directory.
-    Edited(Option<usize>),
+    /// The moving half of a still, where that lies in the directory.
+    Motion(Option<T>),
+    /// A copy edited in Google Photos: its original, where that lies in the directory.
+    Edited(Option<T>),
 }
 
 /// A media file with its sidecar.
@@ -285,11 +285,12 @@ impl<'a> Directory<'a> {
             let mut found = extensions.filter_map(|e| self.original(&format!("{kept}.{e}"), n, pairs));
             found.next().filter(|_| found.next().is_none())
         };
-        if let Some((pair, original)) = same(n) {
+        // An edited copy may be in another format than its original, of which there is then one of that name.
+        if let Some((pair, original)) = same(n).or_else(other) {
             let strong = suffix.is_some() && pair.confidence == Confidence::Strong;
             return Some((Pair { rule: Rule::Edited, confidence: confidence(strong), ..pair }, original));
         }
-        let (pair, original) = (n > 0).then(|| same(0)).flatten().or_else(other)?;
+        let (pair, original) = (n > 0).then(|| same(0)).flatten()?;
         Some((Pair { rule: Rule::Edited, confidence: Confidence::Weak, ..pair }, original))
     }
 

@@ -3,6 +3,10 @@
 //! Every photo is in the folder of its year, and again as a byte copy in the folder of each album; but not reliably: some
 //! have their only sidecar in an album's folder, and some albums have sidecars and no photos. What a directory is, is told
 //! by the JSON in it. Names of folders are localized, and are hints only.
+//!
+//! A Takeout may be larger than memory. So [`directory`] looks at one directory at a time, and [`Copies`], [`Elsewhere`] and
+//! [`Absent`] remember only what was left over, and are shown all files once, from wherever those are kept. [`resolve`]
+//! does all of it for a Takeout that is in memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,17 +15,17 @@ use crate::{
     pairing::{Confidence, Role, Rule, Sidecar, pair_directory},
 };
 
-/// The bytes of a file, as the central directory of a zip tells them: CRC-32 and length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Content {
-    pub crc32: u32,
-    pub bytes: u64,
-}
+/// A file of a Takeout, by whatever number its keeper gives it.
+pub type FileId = i64;
+
+/// The bytes of a file: what is equal has the same number.
+pub type ContentId = i64;
 
 /// A file of the Takeout.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
-    /// With `/` between directories.
+    pub id: FileId,
+    /// With `/` between directories; [`directory`] needs the last name only.
     pub path: &'a str,
     pub kind: Kind<'a>,
 }
@@ -29,7 +33,7 @@ pub struct Entry<'a> {
 /// What a file is, by its content.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind<'a> {
-    Media(Content),
+    Media(ContentId),
     /// Of a photo; `taken` in seconds since 1970.
     Sidecar {
         title: &'a str,
@@ -41,231 +45,320 @@ pub enum Kind<'a> {
     Other,
 }
 
-/// A media file with what was found for it. All indices are of the entries that were given.
+/// What was found for a media file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    pub sidecar: Option<(usize, Rule, Confidence)>,
-    pub role: Role,
+    pub sidecar: Option<(FileId, Rule, Confidence)>,
+    pub role: Role<FileId>,
 }
 
-/// An album; two of one title are two albums.
+/// What one directory tells by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Members {
-    /// The entry of its JSON.
-    pub album: usize,
-    pub directory: String,
-    /// Sorted, each once. A moving half is never among them.
-    pub contents: Vec<Content>,
+pub struct Directory {
+    /// All media files, in the order they were given.
+    pub media: Vec<(FileId, Found)>,
+    /// Sidecars of which a newer edition was taken.
+    pub superseded: Vec<FileId>,
+    /// Sidecars that no file here claims.
+    pub free: Vec<FileId>,
+    /// The JSON that makes it an album.
+    pub album: Option<FileId>,
 }
 
-/// What a Takeout holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tree {
-    pub media: BTreeMap<usize, Found>,
-    pub albums: Vec<Members>,
-    pub superseded: Vec<usize>,
-    /// Sidecars that serve neither a file nor an album.
-    pub orphans: Vec<usize>,
-}
-
-/// Pairs all files of a Takeout and gathers its albums. `suffixes`: as for [`pair_directory`].
-pub fn resolve(entries: &[Entry<'_>], suffixes: &[&str]) -> Tree {
-    let mut tree = Work { entries, media: BTreeMap::new(), superseded: vec![], free: vec![] };
-    let directories = by_directory(entries);
-    for members in directories.values() {
-        tree.pair(members, suffixes);
+/// Pairs the files of one directory, whose own name is `folder`. `suffixes`: as for [`pair_directory`].
+pub fn directory(folder: &str, entries: &[Entry<'_>], suffixes: &[&str]) -> Directory {
+    let media: Vec<&Entry<'_>> = entries.iter().filter(|entry| matches!(entry.kind, Kind::Media(_))).collect();
+    let (mut jsons, mut sidecars) = (vec![], vec![]);
+    for entry in entries {
+        if let Kind::Sidecar { title, .. } = entry.kind {
+            jsons.push(entry.id);
+            sidecars.push(Sidecar { name: name_of(entry.path), title: Some(title) });
+        }
     }
-    tree.free.sort_unstable();
-    tree.pair_by_copies();
-    let mut used = tree.pair_across_directories();
-    let albums = tree.albums(&directories, &mut used);
-    let Work { media, superseded, free, .. } = tree;
-    let orphans = free.into_iter().filter(|at| !used.contains(at)).collect();
-    Tree { media, albums, superseded, orphans }
+    let names: Vec<&str> = media.iter().map(|entry| name_of(entry.path)).collect();
+    let pairing = pair_directory(&names, &sidecars, suffixes);
+    let role = |role| match role {
+        Role::Plain => Role::Plain,
+        Role::Motion(still) => Role::Motion(still.map(|at: usize| media[at].id)),
+        Role::Edited(original) => Role::Edited(original.map(|at: usize| media[at].id)),
+    };
+    let found = pairing.pairs.iter().zip(&pairing.roles).map(|(pair, own)| Found {
+        sidecar: pair.map(|pair| (jsons[pair.sidecar], pair.rule, pair.confidence)),
+        role: role(*own),
+    });
+    let ids = |list: &[usize]| list.iter().map(|at| jsons[*at]).collect();
+    Directory {
+        media: media.iter().map(|entry| entry.id).zip(found).collect(),
+        superseded: ids(&pairing.superseded),
+        free: ids(&pairing.orphans),
+        album: album_of(folder, entries),
+    }
 }
 
-fn by_directory<'a>(entries: &[Entry<'a>]) -> BTreeMap<&'a str, Vec<usize>> {
-    let mut directories: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (at, entry) in entries.iter().enumerate() {
-        directories.entry(split_path(entry.path).0).or_default().push(at);
-    }
-    directories
+/// The JSON that makes a directory an album: one with a title, before one without.
+fn album_of(folder: &str, entries: &[Entry<'_>]) -> Option<FileId> {
+    let albums = entries.iter().filter_map(|entry| match entry.kind {
+        Kind::Album { title } if !is_date(title) && !is_year_folder(folder) => Some((entry, title)),
+        _ => None,
+    });
+    albums.min_by_key(|(entry, title)| (title.is_empty(), entry.path)).map(|(entry, _)| entry.id)
 }
 
 fn split_path(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
-#[derive(Clone, Copy)]
-struct Photo<'a> {
-    title: &'a str,
-    taken: Option<i64>,
+fn name_of(path: &str) -> &str {
+    split_path(path).1
 }
 
-struct Work<'a> {
-    entries: &'a [Entry<'a>],
-    media: BTreeMap<usize, Found>,
-    superseded: Vec<usize>,
-    /// Sidecars that no file of their directory claims.
-    free: Vec<usize>,
+/// The one thing that was seen, or that there were several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Only<T> {
+    None,
+    One(T),
+    Several,
 }
 
-impl<'a> Work<'a> {
-    fn photo(&self, at: usize) -> Option<Photo<'a>> {
-        match self.entries[at].kind {
-            Kind::Sidecar { title, taken } => Some(Photo { title, taken }),
-            _ => None,
-        }
-    }
-
-    fn content(&self, at: usize) -> Option<Content> {
-        match self.entries[at].kind {
-            Kind::Media(content) => Some(content),
-            _ => None,
-        }
-    }
-
-    fn name(&self, at: usize) -> &'a str {
-        split_path(self.entries[at].path).1
-    }
-
-    fn pair(&mut self, members: &[usize], suffixes: &[&str]) {
-        let media: Vec<usize> = members.iter().copied().filter(|at| self.content(*at).is_some()).collect();
-        let jsons: Vec<usize> = members.iter().copied().filter(|at| self.photo(*at).is_some()).collect();
-        let names: Vec<&str> = media.iter().map(|at| self.name(*at)).collect();
-        let title = |at: usize| self.photo(at).map(|photo| photo.title);
-        let sidecars: Vec<_> = jsons.iter().map(|at| Sidecar { name: self.name(*at), title: title(*at) }).collect();
-        let pairing = pair_directory(&names, &sidecars, suffixes);
-        let entry = |role| match role {
-            Role::Plain => Role::Plain,
-            Role::Motion(still) => Role::Motion(still.map(|at: usize| media[at])),
-            Role::Edited(original) => Role::Edited(original.map(|at: usize| media[at])),
+impl<T: Copy + PartialEq> Only<T> {
+    fn see(&mut self, thing: T) {
+        *self = match *self {
+            Self::None => Self::One(thing),
+            Self::One(before) if before == thing => Self::One(thing),
+            _ => Self::Several,
         };
-        for (at, (pair, role)) in media.iter().zip(pairing.pairs.iter().zip(pairing.roles)) {
-            let sidecar = pair.map(|pair| (jsons[pair.sidecar], pair.rule, pair.confidence));
-            self.media.insert(*at, Found { sidecar, role: entry(role) });
-        }
-        self.superseded.extend(pairing.superseded.iter().map(|at| jsons[*at]));
-        self.free.extend(pairing.orphans.iter().map(|at| jsons[*at]));
     }
 
-    /// A file without a sidecar takes that of a byte-identical copy, unless the copies' sidecars differ in the date.
-    fn pair_by_copies(&mut self) {
-        // Only what is looked for is remembered: most files have a sidecar of their own.
-        let bare = self.media.iter().filter(|(_, found)| found.sidecar.is_none());
-        let bare: HashSet<Content> = bare.filter_map(|(at, _)| self.content(*at)).collect();
-        let mut known: HashMap<Content, (usize, bool)> = HashMap::new();
-        for (at, found) in &self.media {
-            let content = self.content(*at).filter(|content| bare.contains(content));
-            let (Some(content), Some((sidecar, _, Confidence::Strong))) = (content, found.sidecar) else {
-                continue;
-            };
-            let taken = |at: usize| self.photo(at).and_then(|photo| photo.taken);
-            let (first, agree) = known.entry(content).or_insert((sidecar, true));
-            *agree &= taken(*first) == taken(sidecar);
-        }
-        let entries = self.entries;
-        for (at, found) in self.media.iter_mut().filter(|(_, found)| found.sidecar.is_none()) {
-            let Kind::Media(content) = entries[*at].kind else { continue };
-            if let Some((sidecar, true)) = known.get(&content) {
-                found.sidecar = Some((*sidecar, Rule::Copy, Confidence::Strong));
-            }
+    fn one(self) -> Option<T> {
+        if let Self::One(thing) = self { Some(thing) } else { None }
+    }
+}
+
+/// A file without a sidecar takes that of a byte-identical copy, unless the copies' sidecars differ in the date.
+#[derive(Debug, Default)]
+pub struct Copies(HashMap<ContentId, Option<(FileId, Only<Option<i64>>)>>);
+
+impl Copies {
+    /// A media file without a sidecar.
+    pub fn bare(&mut self, content: ContentId) {
+        self.0.entry(content).or_insert(None);
+    }
+
+    /// Is nobody in want?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A media file with a sure sidecar, and that sidecar's date.
+    pub fn see(&mut self, content: ContentId, sidecar: FileId, taken: Option<i64>) {
+        if let Some(known) = self.0.get_mut(&content) {
+            let (_, dates) = known.get_or_insert((sidecar, Only::None));
+            dates.see(taken);
         }
     }
 
-    /// The name that a sidecar's photo has.
-    fn predicted(&self, sidecar: usize) -> Option<String> {
-        let photo = self.photo(sidecar).filter(|photo| !photo.title.is_empty())?;
-        let counter = sidecar_name(self.name(sidecar))?.counter;
-        Some(with_counter(&names::media_name(photo.title), counter))
+    /// For a bare file's content.
+    pub fn sidecar(&self, content: ContentId) -> Option<FileId> {
+        let (sidecar, dates) = (*self.0.get(&content)?)?;
+        dates.one().map(|_| sidecar)
+    }
+}
+
+/// Photos without a sidecar take one of another directory, if there is one photo and one sidecar of that name and the
+/// year of the folder does not speak against it.
+#[derive(Debug, Default)]
+pub struct Elsewhere {
+    sidecars: HashMap<String, Only<(FileId, Option<i64>)>>,
+    photos: HashMap<String, Photos>,
+}
+
+#[derive(Debug)]
+struct Photos {
+    bare: Vec<(FileId, Option<i64>)>,
+    contents: Only<ContentId>,
+}
+
+impl Elsewhere {
+    /// A sidecar that no file of its directory claims.
+    pub fn free(&mut self, id: FileId, name: &str, title: &str, taken: Option<i64>) {
+        if let Some(name) = predicted(name, title) {
+            self.sidecars.entry(name).or_insert(Only::None).see((id, taken));
+        }
     }
 
-    /// Photos without a sidecar take one of another directory, if there is one photo and one sidecar of that name and the
-    /// year of the folder does not speak against it. Returns the sidecars that were taken.
-    fn pair_across_directories(&mut self) -> HashSet<usize> {
-        let mut sidecars: HashMap<String, Vec<usize>> = HashMap::new();
-        for at in &self.free {
-            if let Some(name) = self.predicted(*at) {
-                sidecars.entry(name).or_default().push(*at);
-            }
+    /// A plain photo without a sidecar, in a directory of that name.
+    pub fn bare(&mut self, id: FileId, folder: &str, name: &str) {
+        let name = names::nfc(name).into_owned();
+        let photos = self.photos.entry(name).or_insert(Photos { bare: vec![], contents: Only::None });
+        photos.bare.push((id, year_of(folder)));
+    }
+
+    /// Forgets the photos that no sidecar was made for. Returns whether any are left: if not, nothing need be seen.
+    pub fn narrow(&mut self) -> bool {
+        let sidecars = &self.sidecars;
+        self.photos.retain(|name, _| sidecars.contains_key(name));
+        !self.photos.is_empty()
+    }
+
+    /// Any media file.
+    pub fn see(&mut self, name: &str, content: ContentId) {
+        if let Some(photos) = self.photos.get_mut(names::nfc(name).as_ref()) {
+            photos.contents.see(content);
         }
-        let name = |at: usize| names::nfc(self.name(at)).into_owned();
-        let bare = self.media.iter().filter(|(_, found)| found.sidecar.is_none() && found.role == Role::Plain);
-        let bare: Vec<(usize, String)> = bare.map(|(at, _)| (*at, name(*at))).collect();
-        let mut photos: HashMap<&str, HashSet<Content>> =
-            bare.iter().map(|(_, name)| (name.as_str(), HashSet::new())).collect();
-        for at in self.media.keys() {
-            if let Some(contents) = photos.get_mut(names::nfc(self.name(*at)).as_ref()) {
-                contents.extend(self.content(*at));
-            }
-        }
-        let mut used = HashSet::new();
+    }
+
+    /// What was found: photos, and their sidecars.
+    pub fn found(&self) -> Vec<(FileId, FileId, Confidence)> {
         let mut found = vec![];
-        for (at, name) in &bare {
-            let (Some([sidecar]), 1) = (sidecars.get(name).map(Vec::as_slice), photos[name.as_str()].len()) else {
-                continue;
-            };
-            let year = year_of(split_path(split_path(self.entries[*at].path).0).1);
-            let taken = self.photo(*sidecar).and_then(|photo| photo.taken);
-            let Some(confidence) = by_year(year, taken) else { continue };
-            found.push((*at, (*sidecar, Rule::OtherDirectory, confidence)));
-            used.insert(*sidecar);
+        for (name, photos) in &self.photos {
+            let sidecar = self.sidecars.get(name).and_then(|sidecar| sidecar.one());
+            let (Some((sidecar, taken)), Some(_)) = (sidecar, photos.contents.one()) else { continue };
+            let fits = |(photo, year): &(FileId, _)| Some((*photo, sidecar, by_year(*year, taken)?));
+            found.extend(photos.bare.iter().filter_map(fits));
         }
-        for (at, sidecar) in found {
-            self.media.entry(at).and_modify(|media| media.sidecar = Some(sidecar));
-        }
-        used
-    }
-
-    fn albums(&self, directories: &BTreeMap<&str, Vec<usize>>, used: &mut HashSet<usize>) -> Vec<Members> {
-        let elsewhere = self.by_sidecar();
-        let mut albums = vec![];
-        for (directory, members) in directories {
-            let Some(album) = self.album_of(directory, members) else { continue };
-            let visible = |at: &&usize| self.media.get(at).is_some_and(|f| !matches!(f.role, Role::Motion(_)));
-            let mut contents: Vec<Content> =
-                members.iter().filter(visible).filter_map(|at| self.content(*at)).collect();
-            for at in members.iter().filter(|at| self.free.binary_search(at).is_ok()) {
-                let only = self.key(*at).and_then(|key| elsewhere.get(&key)).filter(|contents| contents.len() == 1);
-                if let Some(content) = only.and_then(|contents| contents.iter().next()) {
-                    contents.push(*content);
-                    used.insert(*at);
-                }
-            }
-            contents.sort_unstable();
-            contents.dedup();
-            albums.push(Members { album, directory: (*directory).to_owned(), contents });
-        }
-        albums
-    }
-
-    /// The JSON that makes a directory an album: one with a title, before one without.
-    fn album_of(&self, directory: &str, members: &[usize]) -> Option<usize> {
-        let folder = split_path(directory).1;
-        let albums = members.iter().filter_map(|at| match self.entries[*at].kind {
-            Kind::Album { title } if !is_date(title) && !is_year_folder(folder) => Some((*at, title)),
-            _ => None,
-        });
-        albums.min_by_key(|(at, title)| (title.is_empty(), self.entries[*at].path)).map(|(at, _)| at)
-    }
-
-    /// What tells a photo from others of its name.
-    fn key(&self, sidecar: usize) -> Option<(String, &'a str, Option<i64>)> {
-        let photo = self.photo(sidecar)?;
-        Some((self.predicted(sidecar)?, photo.title, photo.taken))
-    }
-
-    /// The contents of plain photos by their sidecars.
-    fn by_sidecar(&self) -> HashMap<(String, &'a str, Option<i64>), HashSet<Content>> {
-        let mut found: HashMap<_, HashSet<Content>> = HashMap::new();
-        for (at, media) in self.media.iter().filter(|(_, media)| media.role == Role::Plain) {
-            let key = media.sidecar.and_then(|(sidecar, _, _)| self.key(sidecar));
-            if let (Some(key), Some(content)) = (key, self.content(*at)) {
-                found.entry(key).or_default().insert(content);
-            }
-        }
+        found.sort_unstable_by_key(|(photo, ..)| *photo);
         found
     }
+}
+
+/// Members of albums that lie elsewhere: in the album's folder is their sidecar only.
+#[derive(Debug, Default)]
+pub struct Absent(HashMap<Key, Only<ContentId>>);
+
+/// What tells a photo from others of its name: name, title, date.
+type Key = (String, String, Option<i64>);
+
+impl Absent {
+    /// A sidecar in an album's folder that no file there claims.
+    pub fn want(&mut self, name: &str, title: &str, taken: Option<i64>) {
+        if let Some(key) = key(name, title, taken) {
+            self.0.entry(key).or_insert(Only::None);
+        }
+    }
+
+    /// Is nobody in want?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A plain media file with the name, title and date of its sidecar.
+    pub fn see(&mut self, name: &str, title: &str, taken: Option<i64>, content: ContentId) {
+        if let Some(contents) = key(name, title, taken).and_then(|key| self.0.get_mut(&key)) {
+            contents.see(content);
+        }
+    }
+
+    /// The photo that the sidecar speaks of, where there is one and no other.
+    pub fn content(&self, name: &str, title: &str, taken: Option<i64>) -> Option<ContentId> {
+        self.0.get(&key(name, title, taken)?)?.one()
+    }
+}
+
+fn key(name: &str, title: &str, taken: Option<i64>) -> Option<Key> {
+    Some((predicted(name, title)?, title.to_owned(), taken))
+}
+
+/// The name that a sidecar's photo has.
+fn predicted(sidecar: &str, title: &str) -> Option<String> {
+    let counter = sidecar_name(sidecar).filter(|_| !title.is_empty())?.counter;
+    Some(with_counter(&names::media_name(title), counter))
+}
+
+/// An album; two of one title are two albums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    /// Its JSON.
+    pub album: FileId,
+    /// Sorted, each once. A moving half is never among them.
+    pub contents: Vec<ContentId>,
+}
+
+/// What a Takeout holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    pub media: BTreeMap<FileId, Found>,
+    pub albums: Vec<Members>,
+    pub superseded: Vec<FileId>,
+    /// Sidecars that serve neither a file nor an album.
+    pub orphans: Vec<FileId>,
+}
+
+/// Pairs all files of a Takeout and gathers its albums.
+pub fn resolve(entries: &[Entry<'_>], suffixes: &[&str]) -> Tree {
+    let by_id: HashMap<FileId, &Entry<'_>> = entries.iter().map(|entry| (entry.id, entry)).collect();
+    let photo = |id: FileId| match by_id[&id].kind {
+        Kind::Sidecar { title, taken } => (name_of(by_id[&id].path), title, taken),
+        _ => ("", "", None),
+    };
+    let content = |id: FileId| if let Kind::Media(content) = by_id[&id].kind { content } else { -1 };
+    let mut folders: BTreeMap<&str, Vec<Entry<'_>>> = BTreeMap::new();
+    for entry in entries {
+        folders.entry(split_path(entry.path).0).or_default().push(*entry);
+    }
+    let directories: Vec<(&str, Directory)> =
+        folders.iter().map(|(path, entries)| (*path, directory(name_of(path), entries, suffixes))).collect();
+    let mut media: BTreeMap<FileId, Found> = directories.iter().flat_map(|(_, d)| d.media.iter().copied()).collect();
+
+    let mut copies = Copies::default();
+    media.iter().filter(|(_, found)| found.sidecar.is_none()).for_each(|(id, _)| copies.bare(content(*id)));
+    for (id, found) in &media {
+        if let Some((sidecar, _, Confidence::Strong)) = found.sidecar {
+            copies.see(content(*id), sidecar, photo(sidecar).2);
+        }
+    }
+    for (id, found) in media.iter_mut().filter(|(_, found)| found.sidecar.is_none()) {
+        found.sidecar = copies.sidecar(content(*id)).map(|sidecar| (sidecar, Rule::Copy, Confidence::Strong));
+    }
+
+    let mut elsewhere = Elsewhere::default();
+    let free = || directories.iter().flat_map(|(_, directory)| &directory.free);
+    for id in free() {
+        let (name, title, taken) = photo(*id);
+        elsewhere.free(*id, name, title, taken);
+    }
+    for (id, _) in media.iter().filter(|(_, found)| found.sidecar.is_none() && found.role == Role::Plain) {
+        let (path, name) = split_path(by_id[id].path);
+        elsewhere.bare(*id, name_of(path), name);
+    }
+    elsewhere.narrow();
+    media.keys().for_each(|id| elsewhere.see(name_of(by_id[id].path), content(*id)));
+    let mut used = HashSet::new();
+    for (id, sidecar, confidence) in elsewhere.found() {
+        used.insert(sidecar);
+        media.entry(id).and_modify(|found| found.sidecar = Some((sidecar, Rule::OtherDirectory, confidence)));
+    }
+
+    let mut absent = Absent::default();
+    for (_, directory) in directories.iter().filter(|(_, directory)| directory.album.is_some()) {
+        for (name, title, taken) in directory.free.iter().map(|id| photo(*id)) {
+            absent.want(name, title, taken);
+        }
+    }
+    for (id, found) in media.iter().filter(|(_, found)| found.role == Role::Plain) {
+        if let Some((name, title, taken)) = found.sidecar.map(|(sidecar, ..)| photo(sidecar)) {
+            absent.see(name, title, taken, content(*id));
+        }
+    }
+    let mut albums = vec![];
+    for (_, directory) in &directories {
+        let Some(album) = directory.album else { continue };
+        let shown = directory.media.iter().filter(|(_, found)| !matches!(found.role, Role::Motion(_)));
+        let mut contents: Vec<ContentId> = shown.map(|(id, _)| content(*id)).collect();
+        for id in &directory.free {
+            let (name, title, taken) = photo(*id);
+            if let Some(content) = absent.content(name, title, taken) {
+                contents.push(content);
+                used.insert(*id);
+            }
+        }
+        contents.sort_unstable();
+        contents.dedup();
+        albums.push(Members { album, contents });
+    }
+    let mut orphans: Vec<FileId> = free().filter(|id| !used.contains(id)).copied().collect();
+    orphans.sort_unstable();
+    let superseded = directories.iter().flat_map(|(_, directory)| directory.superseded.iter().copied()).collect();
+    Tree { media, albums, superseded, orphans }
 }
 
 /// The year at the end of a folder's name.

@@ -99,10 +99,31 @@ impl Part {
         Self { file: Arc::new(file), entries: vec![] }
     }
 
+    /// Reads some bytes of a stored entry, from `at` on; none where it is packed, and can't be sought in. Nothing of them is
+    /// checked.
+    pub fn read_at(&self, entry: &PartEntry, at: u64, bytes: usize) -> io::Result<Option<Vec<u8>>> {
+        if entry.method != Ok(Method::Stored) || at >= entry.bytes {
+            return Ok(None);
+        }
+        let mut found = vec![0; (entry.bytes - at).min(bytes as u64) as usize];
+        self.file.read_exact_at(&mut found, self.start(entry)? + at)?;
+        Ok(Some(found))
+    }
+
     /// Reads an entry from its beginning. The reader fails at its end with `InvalidData` where length or CRC-32 are not
     /// what the part says: what was read until then is not the file.
     pub fn read(&self, entry: &PartEntry) -> io::Result<impl Read + Send + use<>> {
         let method = entry.method.map_err(|refused| io::Error::new(io::ErrorKind::Unsupported, refused))?;
+        let packed = Window { file: self.file.clone(), at: self.start(entry)?, left: entry.packed_bytes };
+        let plain = match method {
+            Method::Stored => Unpacked::Stored(packed),
+            Method::Deflated => Unpacked::Deflated(DeflateDecoder::new(io::BufReader::with_capacity(1 << 18, packed))),
+        };
+        Ok(Checked { plain, crc: Crc::new(), read: 0, crc32: entry.crc32, bytes: entry.bytes })
+    }
+
+    /// Where an entry's bytes begin.
+    fn start(&self, entry: &PartEntry) -> io::Result<u64> {
         let mut header = [0; LOCAL_BYTES as usize];
         self.file.read_exact_at(&mut header, entry.offset)?;
         if u32_at(&header, 0) != Some(LOCAL) {
@@ -110,13 +131,7 @@ impl Part {
         }
         // The extra field here may be longer than in the central directory.
         let names = u64::from(u16_at(&header, 26).unwrap_or(0)) + u64::from(u16_at(&header, 28).unwrap_or(0));
-        let start = entry.offset + LOCAL_BYTES + names;
-        let packed = Window { file: self.file.clone(), at: start, left: entry.packed_bytes };
-        let plain = match method {
-            Method::Stored => Unpacked::Stored(packed),
-            Method::Deflated => Unpacked::Deflated(DeflateDecoder::new(io::BufReader::with_capacity(1 << 18, packed))),
-        };
-        Ok(Checked { plain, crc: Crc::new(), read: 0, crc32: entry.crc32, bytes: entry.bytes })
+        Ok(entry.offset + LOCAL_BYTES + names)
     }
 }
 

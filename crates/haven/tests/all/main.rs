@@ -5,9 +5,13 @@ mod bad_input;
 mod copies;
 mod export;
 mod help;
+mod importing;
 mod keeping;
 mod keys;
 mod machine;
+#[allow(dead_code, reason = "it is shared with the tests of haven-import")]
+#[path = "../../../import/tests/it/made.rs"]
+mod made;
 mod making;
 mod mounted;
 mod museum;

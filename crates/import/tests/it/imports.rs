@@ -19,13 +19,19 @@ use crate::{
     memory::{Fault, Memory},
 };
 
-fn waits() -> Waits {
+pub fn waits() -> Waits {
     let short = Duration::from_millis(1);
     Waits { first: short, longest: short, away: Duration::from_secs(5), tries: 4 }
 }
 
 /// Reads and plans.
-fn prepare(state: &Path, paths: &[PathBuf], options: &Options) -> (Arc<Journal>, Vec<i64>) {
+pub fn prepare(state: &Path, paths: &[PathBuf], options: &Options) -> (Arc<Journal>, Vec<i64>) {
+    let (journal, parts) = index(state, paths, options);
+    haven_import::plan(&journal, options, false).unwrap();
+    (journal, parts)
+}
+
+pub fn index(state: &Path, paths: &[PathBuf], options: &Options) -> (Arc<Journal>, Vec<i64>) {
     let inputs = match options.source {
         Source::Takeout => haven_import::takeouts(paths).unwrap(),
         Source::Folder => vec![haven_import::plain(&paths[0]).unwrap()],
@@ -38,12 +44,22 @@ fn prepare(state: &Path, paths: &[PathBuf], options: &Options) -> (Arc<Journal>,
         }
     };
     let indexed = haven_import::index(&journal, &inputs, &Progress::default()).unwrap();
-    haven_import::plan(&journal, options).unwrap();
     (Arc::new(journal), indexed.parts)
 }
 
-async fn import(server: &Arc<Memory>, state: &Path, paths: &[PathBuf], options: &Options) -> Result<Summary, Stop> {
+pub async fn import(server: &Arc<Memory>, state: &Path, paths: &[PathBuf], options: &Options) -> Result<Summary, Stop> {
     let (journal, parts) = prepare(state, paths, options);
+    run(server, journal, parts, options, |_| {}).await
+}
+
+/// Imports what is planned; `warn` hears the warnings.
+pub async fn run(
+    server: &Arc<Memory>,
+    journal: Arc<Journal>,
+    parts: Vec<i64>,
+    options: &Options,
+    warn: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<Summary, Stop> {
     let (_cancel, cancelled) = watch::channel(false);
     haven_import::run(Setup {
         journal: journal.clone(),
@@ -57,26 +73,33 @@ async fn import(server: &Arc<Memory>, state: &Path, paths: &[PathBuf], options: 
         cancelled,
         tasks_max: 8,
         errors_max: None,
-        warn: Box::new(|_| {}),
+        warn: Box::new(warn),
     })
     .await?;
     Ok(report::summary(&journal).unwrap())
 }
 
-fn options() -> Options {
+pub fn options() -> Options {
     Options { default_zone: Some("Europe/Berlin".to_owned()), ..Options::default() }
 }
 
 /// All that the server holds, without its ids.
-fn held(server: &Memory) -> Vec<String> {
+pub fn held(server: &Memory) -> Vec<String> {
     let state = server.state();
     let name = |id: &_| state.assets[id].upload.name.clone();
     let assets = state.assets.values().map(|kept| {
         let upload = &kept.upload;
         let video = upload.live_video.as_ref().map(name);
         format!(
-            "{} {} {:?} {} {video:?} {} {:?} {:?}",
-            upload.name, upload.created, upload.visibility, upload.favourite, kept.trashed, kept.tags, upload.xmp
+            "{} {} {:?} {} {video:?} {} {:?} {:?} {:?}",
+            upload.name,
+            upload.created,
+            upload.visibility,
+            upload.favourite,
+            kept.trashed,
+            kept.tags,
+            kept.said,
+            upload.xmp
         )
     });
     let album = |(title, members): &(String, BTreeSet<_>)| {

@@ -1,4 +1,4 @@
-//! Takeouts made of a few bytes.
+//! Takeouts made of a few bytes, whole and damaged.
 
 use std::{
     io::Write,
@@ -115,6 +115,36 @@ pub fn files() -> [Vec<(&'static str, Vec<u8>)>; 2] {
         (trip("live.MP4"), mp4("live")),
     ];
     [first, second]
+}
+
+/// Four bytes behind `text` that give it the CRC-32 of `like`: two files that only their names and their bytes tell apart.
+pub fn with_crc_of(text: &[u8], like: &[u8]) -> Vec<u8> {
+    let crc = |bytes: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum()
+    };
+    let table: Vec<u32> =
+        (0..256u32).map(|n| (0..8).fold(n, |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 })).collect();
+    // Backwards from the sum that is wanted: which four steps lead there?
+    let mut state = !crc(like);
+    for _ in 0..4 {
+        let at = table.iter().position(|entry| entry >> 24 == state >> 24).unwrap_or_default();
+        state = ((state ^ table[at]) << 8) | at as u32;
+    }
+    [text, &(state ^ !crc(text)).to_le_bytes()].concat()
+}
+
+/// Sets a flag in the central directory of a zip, for every file in it whose name ends so: the first is that it is encrypted.
+pub fn set_flag(zip: &mut [u8], end: &str, flag: u8) {
+    for at in 0..zip.len().saturating_sub(46) {
+        if zip[at..].starts_with(b"PK\x01\x02") {
+            let length = usize::from(u16::from_le_bytes([zip[at + 28], zip[at + 29]]));
+            if zip[at + 46..at + 46 + length].ends_with(end.as_bytes()) {
+                zip[at + 8] |= flag;
+            }
+        }
+    }
 }
 
 /// Writes it as two zip parts.

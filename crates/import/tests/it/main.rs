@@ -1,3 +1,5 @@
 mod imports;
+mod later;
+#[allow(dead_code, reason = "the tests of the commands use it too")]
 mod made;
 mod memory;

@@ -17,10 +17,15 @@ pub struct Kept {
     pub sha1: Sha1,
     pub trashed: bool,
     pub tags: BTreeSet<String>,
+    pub untagged: BTreeSet<String>,
+    /// What was said of it later.
+    pub said: Vec<String>,
 }
 
 #[derive(Debug, Default)]
 pub struct State {
+    /// A proxy's limit.
+    pub body_max: Option<u64>,
     pub assets: BTreeMap<AssetId, Kept>,
     pub albums: BTreeMap<AlbumId, (String, BTreeSet<AssetId>)>,
     pub tags: Vec<String>,
@@ -112,8 +117,13 @@ impl Server for Memory {
         }
         let id: AssetId = format!("asset-{}", state.assets.len()).parse().unwrap();
         let upload = Upload { sha1: None, ..upload.clone() };
-        state.assets.insert(id.clone(), Kept { upload, sha1, trashed: false, tags: BTreeSet::new() });
+        let (tags, untagged) = (BTreeSet::new(), BTreeSet::new());
+        state.assets.insert(id.clone(), Kept { upload, sha1, trashed: false, tags, untagged, said: vec![] });
         if fault == Some(Fault::After) { Err(gone()) } else { Ok(Uploaded { id, duplicate: false }) }
+    }
+
+    async fn lets_through(&self, bytes: u64) -> Result<bool, ServerError> {
+        Ok(self.state().body_max.is_none_or(|max| bytes <= max))
     }
 
     async fn asset(&self, id: &AssetId) -> Result<Option<Asset>, ServerError> {
@@ -127,6 +137,10 @@ impl Server for Memory {
         }))
     }
 
+    async fn downloaded(&self, id: &AssetId) -> Result<Sha1, ServerError> {
+        self.state().assets.get(id).map(|kept| kept.sha1).ok_or_else(|| refused("no such asset"))
+    }
+
     async fn change(&self, ids: &[AssetId], change: &Change) -> Result<(), ServerError> {
         let mut state = self.state();
         for id in ids {
@@ -134,6 +148,10 @@ impl Server for Memory {
             kept.upload.favourite = change.favourite.unwrap_or(kept.upload.favourite);
             kept.upload.visibility = change.visibility.unwrap_or(kept.upload.visibility);
             kept.upload.live_video = change.live_video.clone().or(kept.upload.live_video.take());
+            let taken = change.taken.as_ref().map(|taken| format!("taken {taken}"));
+            let place = change.place.map(|place| format!("place {place:?}"));
+            let text = change.description.as_ref().map(|text| format!("text {text}"));
+            kept.said.extend([taken, place, text].into_iter().flatten());
         }
         Ok(())
     }
@@ -194,6 +212,16 @@ impl Server for Memory {
         for id in ids {
             let kept = state.assets.get_mut(id).ok_or_else(|| refused("no such asset"))?;
             kept.tags.extend(tags.iter().map(|tag| tag.as_str().to_owned()));
+        }
+        Ok(())
+    }
+
+    async fn untag_assets(&self, tag: &TagId, ids: &[AssetId]) -> Result<(), ServerError> {
+        let mut state = self.state();
+        for id in ids {
+            let kept = state.assets.get_mut(id).ok_or_else(|| refused("no such asset"))?;
+            kept.tags.remove(tag.as_str());
+            kept.untagged.insert(tag.as_str().to_owned());
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use haven_takeout::{
-    Json, Pairing, Role, names,
+    Confidence, Json, Pairing, Role, Rule, names,
     pairing::{Sidecar, pair_directory},
     sidecar,
 };
@@ -31,6 +31,13 @@ fn pair<'a>(files: &[&'a str], titles: &BTreeMap<&str, &'a str>) -> (Vec<&'a str
     (media, jsons, pairing)
 }
 
+/// Says which rule decided, for scripts/show/30-import-pairs.
+pub fn decided(data: &str, id: &Value, media: &str, sidecar: Option<&str>, rule: Option<(Rule, Confidence)>) {
+    let id = id.as_str().unwrap_or_default();
+    let rule = rule.map_or("None\tNone".to_owned(), |(rule, confidence)| format!("{rule:?}\t{confidence:?}"));
+    println!("DECIDED\t{data}\t{id}\t{media}\t{}\t{rule}", sidecar.unwrap_or("-"));
+}
+
 #[test]
 fn single_pairs() {
     let mut wrong = vec![];
@@ -38,7 +45,8 @@ fn single_pairs() {
         let (media, sidecar) = (case["media"].as_str().unwrap(), case["sidecar"].as_str().unwrap());
         let titles = case["title"].as_str().map(|title| (sidecar, title)).into_iter().collect();
         let (_, _, pairing) = pair(&[media, sidecar], &titles);
-        println!("{} {media} ← {sidecar}: {:?}", case["id"], pairing.pairs[0]);
+        let rule = pairing.pairs[0].map(|pair| (pair.rule, pair.confidence));
+        decided("pairs", &case["id"], media, rule.map(|_| sidecar), rule);
         if pairing.pairs[0].is_some() != case["match"].as_bool().unwrap() {
             wrong.push(format!("{} {media} ← {sidecar}: {:?}", case["id"], pairing.pairs[0]));
         }
@@ -56,7 +64,8 @@ fn directories() {
         let (media, jsons, pairing) = pair(&files, &titles);
         for (at, name) in media.iter().enumerate() {
             let found = pairing.pairs[at].map(|pair| jsons[pair.sidecar]);
-            println!("{} {name}: {found:?} {:?} {:?}", case["id"], pairing.pairs[at], pairing.roles[at]);
+            let rule = pairing.pairs[at].map(|pair| (pair.rule, pair.confidence));
+            decided("directories", &case["id"], name, found, rule);
             let (motion, edited) = match pairing.roles[at] {
                 Role::Plain => (None, None),
                 Role::Motion(still) => (still.map(|s| media[s]), None),
@@ -97,6 +106,8 @@ fn a_real_export_in_three_parts() {
             let found = pairing.pairs[at].map(|pair| format!("{directory}/{}", jsons[pair.sidecar]));
             let expected = &due[format!("{directory}/{name}")];
             if let Some(expected) = expected.as_str() {
+                let rule = pairing.pairs[at].map(|pair| (pair.rule, pair.confidence));
+                decided("listing", &Value::Null, &format!("{directory}/{name}"), found.as_deref(), rule);
                 assert_eq!(found.as_deref(), Some(expected), "{directory}/{name}");
                 right += 1;
             }

@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use haven_takeout::{
     Json, Role, sidecar,
-    tree::{Content, Entry, Kind, resolve},
+    tree::{Entry, Kind, resolve},
 };
 use serde_json::Value;
 
-use crate::data::{list, read};
+use crate::data::{decided, list, read};
 
 /// The answers for one tree that are not as they should be.
 fn judge(case: &Value) -> Vec<String> {
     let id = case["id"].as_str().unwrap();
     let raw = list(&case["entries"]);
-    let path = |at: usize| raw[at]["path"].as_str().unwrap();
+    let path = |id: i64| raw[id as usize]["path"].as_str().unwrap();
     let jsons: Vec<_> = raw.iter().map(|e| e.get("json").map(parse)).collect();
-    let mut numbers: HashMap<&str, u32> = HashMap::new();
-    let mut contents: HashMap<Content, &str> = HashMap::new();
+    let mut numbers: HashMap<(&str, u64), i64> = HashMap::new();
+    let mut contents: HashMap<i64, &str> = HashMap::new();
     let entries: Vec<Entry> = (0..raw.len())
         .map(|at| {
             let kind = match &jsons[at] {
@@ -26,14 +26,13 @@ fn judge(case: &Value) -> Vec<String> {
                 Some(Json::Other) => Kind::Other,
                 None => {
                     let name = raw[at]["content"].as_str().unwrap();
-                    let next = numbers.len() as u32;
-                    let crc32 = *numbers.entry(name).or_insert(next);
-                    let content = Content { crc32, bytes: raw[at]["size"].as_u64().unwrap() };
+                    let next = numbers.len() as i64;
+                    let content = *numbers.entry((name, raw[at]["size"].as_u64().unwrap())).or_insert(next);
                     contents.insert(content, name);
                     Kind::Media(content)
                 }
             };
-            Entry { path: path(at), kind }
+            Entry { id: at as i64, path: path(at as i64), kind }
         })
         .collect();
     let tree = resolve(&entries, &[]);
@@ -46,8 +45,8 @@ fn judge(case: &Value) -> Vec<String> {
     };
     for (at, media) in &tree.media {
         let name = path(*at);
-        println!("{id} {name}: {media:?}");
         let found = media.sidecar.map(|(sidecar, _, _)| path(sidecar));
+        decided("trees", &case["id"], name, found, media.sidecar.map(|(_, rule, confidence)| (rule, confidence)));
         check(name, &found, found == due["sidecar"][name].as_str());
         let (motion, edited) = match media.role {
             Role::Plain => (None, None),
@@ -61,7 +60,7 @@ fn judge(case: &Value) -> Vec<String> {
         .albums
         .iter()
         .map(|album| {
-            let Some(Json::Album(json)) = &jsons[album.album] else { panic!("{id}: no album's JSON") };
+            let Some(Json::Album(json)) = &jsons[album.album as usize] else { panic!("{id}: no album's JSON") };
             (json.title.as_str(), album.contents.iter().map(|content| contents[content]).collect())
         })
         .collect();

@@ -86,6 +86,12 @@ pub struct WhatArgs {
     /// Stack edited copies on their originals
     #[arg(long, value_name = "WHICH", default_value = "none")]
     stack: StackArg,
+    /// Read every copy too: by default files of one name, CRC-32 and length are taken for the same, and one of them is read
+    #[arg(long)]
+    pub verify_copies: bool,
+    /// At the end, download everything that was uploaded and compare it with what was sent
+    #[arg(long)]
+    verify_downloads: bool,
     /// Take photos that are in the server's trash out of it; otherwise they are told
     #[arg(long)]
     restore: bool,
@@ -114,6 +120,7 @@ impl WhatArgs {
             edited_suffixes: self.edited_suffix.clone(),
             stack_edited: self.stack == StackArg::Edited,
             restore: self.restore,
+            verify_downloads: self.verify_downloads,
             ..Options::default()
         }
     }
@@ -149,9 +156,12 @@ pub struct GoogleArgs {
     /// Tag every photo with its export: takeout/20260105T101112Z
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     takeout_tag: bool,
-    /// Go on although parts are missing or can't be read
+    /// Go on although parts are missing or can't be read; photos without a sidecar wait until those are here
     #[arg(long)]
     pub allow_missing_parts: bool,
+    /// Go on, and bring photos without a sidecar now; what it says is told to the server when its part is here
+    #[arg(long)]
+    no_wait: bool,
 }
 
 impl GoogleArgs {
@@ -170,6 +180,7 @@ impl GoogleArgs {
                 LockedArg::Locked => Locked::Locked,
             },
             takeout_tag: self.takeout_tag,
+            no_wait: self.no_wait,
             ..base
         }
     }

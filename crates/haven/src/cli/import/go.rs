@@ -3,11 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use clap::ValueEnum;
+use haven_immich::Immich;
 use haven_import::{
-    FolderAlbums, Journal, Options, Setup, Source, Waits, immich, jobs, report as journal_report, server::Server,
+    FolderAlbums, Journal, Options, Setup, Source, Waits, jobs, report as journal_report,
+    server::{Server, ServerError},
 };
 use serde_json::json;
 use tokio::{
@@ -18,7 +21,7 @@ use tokio::{
 use super::{
     flags::{GoogleArgs, StateArgs, WhatArgs},
     plan::{Prepared, gate, prepare, tell},
-    server::{ServerArgs, key},
+    server::{self, ServerArgs},
     trouble,
     watch::Watch,
 };
@@ -101,8 +104,8 @@ pub fn takeout(context: &Context, args: TakeoutArgs) -> Result<(), Trouble> {
     let inputs = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
     let options = args.google.options(args.what.options());
     let journal = args.state.path(args.paths.first().map(PathBuf::as_path));
-    let prepared = prepare(&journal, &inputs, &options)?;
-    gate(&prepared, args.google.allow_missing_parts)?;
+    let prepared = prepare(&journal, &inputs, &options, args.what.verify_copies)?;
+    gate(&prepared, args.google.allow_missing_parts || options.no_wait)?;
     go(context, prepared, options, &args.server, args.dry_run)
 }
 
@@ -114,19 +117,19 @@ pub fn folder(context: &Context, args: FolderArgs) -> Result<(), Trouble> {
         FolderArg::Path => FolderAlbums::Path,
     };
     let options = Options { source: Source::Folder, folder_albums, takeout_tag: false, ..args.what.options() };
-    let prepared = prepare(&args.state.path(Some(&args.directory)), &[input], &options)?;
+    let prepared = prepare(&args.state.path(Some(&args.directory)), &[input], &options, args.what.verify_copies)?;
     go(context, prepared, options, &args.server, args.dry_run)
 }
 
 fn go(context: &Context, prepared: Prepared, options: Options, server: &ServerArgs, dry: bool) -> Result<(), Trouble> {
     if dry {
-        return tell(context, &prepared, true);
+        return tell(context, &prepared, true, None);
     }
     let runtime = wire::runtime()?;
     let ended = runtime.block_on(import(context, &prepared, options, server));
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     ended?;
-    tell(context, &prepared, false)?;
+    tell(context, &prepared, false, None)?;
     let summary = journal_report::summary(&prepared.journal).map_err(trouble::report)?;
     if summary.is_whole() {
         return Ok(());
@@ -142,16 +145,17 @@ fn go(context: &Context, prepared: Prepared, options: Options, server: &ServerAr
 }
 
 async fn import(context: &Context, prepared: &Prepared, options: Options, args: &ServerArgs) -> Result<(), Trouble> {
-    let address = args.server.clone().ok_or_else(|| {
+    let address = args.place.server.clone().ok_or_else(|| {
         Trouble::new(Code::Usage, "no server was named")
             .meaning(UNTOUCHED)
             .next("--server http://HOST:2283 --api-key-file FILE, or haven import plan, which needs none")
     })?;
-    let server: Arc<dyn Server> = Arc::new(open(args, args.api_key_file.as_deref(), &address).await?);
+    let server: Arc<dyn Server> =
+        Arc::new(open(&prepared.journal, args, args.place.api_key_file.as_deref(), &address).await?);
     let admin: Option<Arc<dyn Server>> = match (args.pause_immich_jobs, &args.admin_api_key_file) {
         (false, _) => None,
         (true, None) => Some(server.clone()),
-        (true, Some(file)) => Some(Arc::new(open(args, Some(file), &address).await?)),
+        (true, Some(file)) => Some(Arc::new(open(&prepared.journal, args, Some(file), &address).await?)),
     };
     let (cancel, cancelled) = watch::channel(false);
     tokio::spawn(async move {
@@ -183,19 +187,24 @@ async fn import(context: &Context, prepared: &Prepared, options: Options, args: 
     haven_import::run(setup).await.map_err(|stop| trouble::stopped(&stop, &address))
 }
 
-async fn open(args: &ServerArgs, file: Option<&Path>, address: &str) -> Result<haven_immich::Immich, Trouble> {
-    let file = file.ok_or_else(|| {
-        Trouble::new(Code::NoSecret, "no API key was given")
-            .meaning(UNTOUCHED)
-            .next("--api-key-file FILE; a key is made in Immich: account settings, API keys")
-    })?;
-    let settings = haven_immich::Settings {
-        address: address.to_owned(),
-        key: key(file)?,
-        ca_file: args.ca_file.clone(),
-        timeouts: haven_immich::Timeouts::default(),
-    };
-    immich::open(settings).await.map_err(|error| trouble::server(&error, address))
+/// Opens the server. One that this import has been to before is waited for: it may be away for its nightly backup. Of another one
+/// that does not answer the address may be wrong.
+async fn open(journal: &Journal, args: &ServerArgs, file: Option<&Path>, address: &str) -> Result<Immich, Trouble> {
+    let known = journal.meta("server").is_ok_and(|known| known.is_some_and(|known| known.starts_with(address)));
+    let (since, mut pause, mut told) = (Instant::now(), Duration::from_secs(5), false);
+    loop {
+        match server::open(&args.place, file, address).await? {
+            Ok(server) => return Ok(server),
+            Err(error @ ServerError::Gone(_)) if known && since.elapsed() < args.wait => {
+                if !std::mem::replace(&mut told, true) {
+                    report::note(format!("waiting for the server, which this import has been to before: {error}"));
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(60));
+            }
+            Err(error) => return Err(trouble::server(&error, address)),
+        }
+    }
 }
 
 /// Returns when the process is asked to end.
@@ -213,12 +222,14 @@ pub fn resume_jobs(context: &Context, args: &ResumeArgs) -> Result<(), Trouble> 
     let journal = Journal::look(&args.state.path(None)).map_err(|error| trouble::journal(&error))?;
     let address = args
         .server
+        .place
         .server
         .clone()
         .ok_or_else(|| Trouble::new(Code::Usage, "no server was named").next("--server http://HOST:2283"))?;
-    let file = args.server.admin_api_key_file.as_deref().or(args.server.api_key_file.as_deref());
+    let file = args.server.admin_api_key_file.as_deref().or(args.server.place.api_key_file.as_deref());
     let resumed = wire::runtime()?.block_on(async {
-        let server = open(&args.server, file, &address).await?;
+        let server = server::open(&args.server.place, file, &address).await?;
+        let server = server.map_err(|error| trouble::server(&error, &address))?;
         jobs::resume(&journal, &server).await.map_err(|error| {
             Trouble::new(Code::Store, "background work could not be resumed")
                 .caused_by(&error)

@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::PathBuf};
 
-use haven_import::{Journal, near, report as journal_report};
+use haven_import::{Journal, near, raw, report as journal_report};
 use serde::Serialize;
 
 use super::{flags::StateArgs, told, trouble};
@@ -69,12 +69,15 @@ fn write_entries(journal: &Journal, file: &PathBuf) -> Result<(), Trouble> {
 /// Why a file got this sidecar, this date, this place in the report
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven import explain IMG_1234.jpg --state haven-import.db\n  haven import explain 'Photos from 2019/IMG_1234.jpg'"
+    after_help = "Examples:\n  haven import explain IMG_1234.jpg --state haven-import.db\n  haven import explain 'Photos from 2019/IMG_1234.jpg' --sidecar"
 )]
 pub struct ExplainArgs {
     /// The file, by its name or its path in the Takeout
     #[arg(value_name = "PATH")]
     path: String,
+    /// With its sidecar, as Google wrote it; the archives need not be here
+    #[arg(long)]
+    sidecar: bool,
     #[command(flatten)]
     state: StateArgs,
 }
@@ -85,6 +88,9 @@ struct Explained {
     row: journal_report::EntryRow,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     nearest: Vec<near::Near>,
+    /// The text of the sidecar, or of the file itself where it is JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    json: Option<String>,
 }
 
 pub fn explain(context: &Context, args: &ExplainArgs) -> Result<(), Trouble> {
@@ -101,7 +107,12 @@ pub fn explain(context: &Context, args: &ExplainArgs) -> Result<(), Trouble> {
     for row in rows {
         let media = row.sidecar.is_none() && !row.path.ends_with(".json");
         let nearest = if media { near::nearest(&journal, &row.path) } else { Ok(vec![]) };
-        explained.push(Explained { row, nearest: nearest.map_err(|error| trouble::journal(&error))? });
+        let sidecar = row.sidecar.as_deref().or(row.path.ends_with(".json").then_some(row.path.as_str()));
+        let json = match sidecar.filter(|_| args.sidecar) {
+            Some(path) => raw::of(&journal, path).map_err(|error| trouble::journal(&error))?,
+            None => None,
+        };
+        explained.push(Explained { row, nearest: nearest.map_err(|error| trouble::journal(&error))?, json });
     }
     let text: String = explained.iter().map(told_one).collect();
     context.answer(&explained, &text)
@@ -120,7 +131,7 @@ fn told_one(explained: &Explained) -> String {
         ("found by", row.rule),
         ("sure", row.sure.map(|sure| if sure { "yes" } else { "no: it only may be" })),
         ("sent as", row.sent_as.as_deref()),
-        ("date from", row.dated_by.as_deref()),
+        ("date from", row.dated_by),
         ("asset", row.asset.as_deref()),
         ("because", row.why.as_deref()),
     ];
@@ -132,6 +143,9 @@ fn told_one(explained: &Explained) -> String {
         for near in &explained.nearest {
             out += &format!("    {}: {}\n", near.sidecar, near.why_not);
         }
+    }
+    if let Some(json) = &explained.json {
+        out += &format!("{}\n", json.trim_end());
     }
     out
 }

@@ -6,13 +6,17 @@ use std::{
 };
 
 use haven_import::{
-    Indexed, Input, Journal, Options, Progress, exports,
+    Cap, CompareError, Compared, CopiesRead, Indexed, Input, Journal, JournalError, Options, Progress, ServerFacts,
+    exports,
     report::{self as journal_report, Summary},
+    server::{Server, ServerError},
 };
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
     flags::{GoogleArgs, StateArgs, WhatArgs},
+    server::{self, WhereArgs},
     told, trouble,
     watch::Watch,
 };
@@ -25,9 +29,12 @@ use crate::{
 /// What is in a Takeout, and what would be done with it; no server is needed
 ///
 /// Tells parts and gaps, how many files there are of what, by which rules sidecars were found, with examples, albums, and
-/// what would not be brought over and why. What was read is kept for the import.
+/// what would not be brought over and why. What was read is kept for the import. With a server it tells who answers there,
+/// how much room there is, which files a proxy would not let through, and what is there already.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  haven import plan takeout-*.zip\n  haven import plan ~/takeout --json")]
+#[command(
+    after_help = "Examples:\n  haven import plan takeout-*.zip\n  haven import plan ~/takeout --json\n  haven import plan ~/takeout --server http://nas:2283 --api-key-file key --read-media"
+)]
 pub struct PlanArgs {
     /// Parts (.zip, .tgz, .tar), folders that hold them, unpacked Takeouts
     #[arg(value_name = "PATH", required = true)]
@@ -37,6 +44,11 @@ pub struct PlanArgs {
     #[command(flatten)]
     what: WhatArgs,
     #[command(flatten)]
+    place: WhereArgs,
+    /// With a server: read every photo, to know which the server has. The import need not read those again
+    #[arg(long, requires = "server", help_heading = "Server")]
+    read_media: bool,
+    #[command(flatten)]
     state: StateArgs,
 }
 
@@ -44,8 +56,37 @@ pub fn plan(context: &Context, args: PlanArgs) -> Result<(), Trouble> {
     let inputs = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
     let options = args.google.options(args.what.options());
     let journal = args.state.path(args.paths.first().map(PathBuf::as_path));
-    let prepared = prepare(&journal, &inputs, &options)?;
-    tell(context, &prepared, true)
+    let prepared = prepare(&journal, &inputs, &options, args.what.verify_copies)?;
+    let Some(address) = &args.place.server else { return tell(context, &prepared, true, None) };
+    let runtime = wire::runtime()?;
+    let seen = runtime.block_on(look(&args, &prepared, &options, address))?;
+    tell(context, &prepared, true, Some(seen))
+}
+
+/// What a server adds to a plan.
+#[derive(Serialize)]
+pub struct Seen {
+    server: ServerFacts,
+    cap: Option<Cap>,
+    compared: Compared,
+}
+
+async fn look(args: &PlanArgs, prepared: &Prepared, options: &Options, address: &str) -> Result<Seen, Trouble> {
+    let strange = |error: ServerError| trouble::server(&error, address);
+    let opened = server::open(&args.place, args.place.api_key_file.as_deref(), address).await?;
+    let server = opened.map_err(strange)?;
+    // By its full name: the client has a method of that name of its own.
+    let about = Server::about(&server).await.map_err(strange)?;
+    let _shown = Watch::start(prepared.progress.clone(), false);
+    let told = |error| match error {
+        CompareError::Server(error) => strange(error),
+        CompareError::Journal(error) => trouble::journal(&error),
+    };
+    let cap = haven_import::cap(&prepared.journal, &server).await.map_err(told)?;
+    let parts = &prepared.indexed.parts;
+    let (journal, progress) = (&prepared.journal, &prepared.progress);
+    let compared = haven_import::compare(journal, &server, parts, args.read_media, progress).await.map_err(told)?;
+    Ok(Seen { server: ServerFacts::of(&about, options), cap, compared })
 }
 
 /// A Takeout that was read and matched.
@@ -57,10 +98,11 @@ pub struct Prepared {
     pub summary: Summary,
 }
 
-pub fn prepare(path: &Path, inputs: &[Input], options: &Options) -> Result<Prepared, Trouble> {
-    let journal = Journal::open(path).map_err(|error| trouble::journal(&error))?;
+/// Reads and matches. `copies`: every copy is read too.
+pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -> Result<Prepared, Trouble> {
+    let journal = Arc::new(Journal::open(path).map_err(|error| trouble::journal(&error))?);
     let progress = Arc::new(Progress::default());
-    let gaps = gaps(inputs);
+    let gaps = gaps(&journal, inputs).map_err(|error| trouble::journal(&error))?;
     for gap in &gaps {
         report::warn(gap);
     }
@@ -69,8 +111,13 @@ pub fn prepare(path: &Path, inputs: &[Input], options: &Options) -> Result<Prepa
         let _in = runtime.enter();
         let _shown = Watch::start(progress.clone(), false);
         let indexed = haven_import::index(&journal, inputs, &progress).map_err(trouble::index)?;
+        if copies {
+            let read = runtime.block_on(haven_import::read_copies(&journal, &indexed.parts, &progress));
+            tell_copies(&read.map_err(|error| trouble::journal(&error))?);
+        }
         progress.begin("match", 0, 0);
-        haven_import::plan(&journal, options).map_err(|error| trouble::journal(&error))?;
+        let lacking = !gaps.is_empty() || !indexed.trouble.is_empty();
+        haven_import::plan(&journal, options, lacking).map_err(|error| trouble::journal(&error))?;
         indexed
     };
     for part in &indexed.trouble {
@@ -80,11 +127,23 @@ pub fn prepare(path: &Path, inputs: &[Input], options: &Options) -> Result<Prepa
         report::warn(format!("{} is the same part as another one, and is passed over", path.display()));
     }
     let summary = journal_report::summary(&journal).map_err(trouble::report)?;
-    Ok(Prepared { journal: Arc::new(journal), progress, indexed, gaps, summary })
+    Ok(Prepared { journal, progress, indexed, gaps, summary })
+}
+
+fn tell_copies(read: &CopiesRead) {
+    report::note(format!("{} copies were read; {} are not what they seemed", read.read, read.different.len()));
+    for path in &read.different {
+        report::warn(format!(
+            "{path} has the name, length and CRC-32 of another file, and is another one: both are brought"
+        ));
+    }
+    for (path, why) in &read.unread {
+        report::warn(format!("{path} can't be read: {why}"));
+    }
 }
 
 /// Exports with gaps in the numbers of their parts.
-fn gaps(inputs: &[Input]) -> Vec<String> {
+fn gaps(journal: &Journal, inputs: &[Input]) -> Result<Vec<String>, JournalError> {
     let gap = |export: haven_import::Export| {
         let missing = export.missing();
         let numbers: Vec<String> = missing.iter().map(u32::to_string).collect();
@@ -97,7 +156,7 @@ fn gaps(inputs: &[Input]) -> Vec<String> {
             )
         })
     };
-    exports(inputs).into_iter().filter_map(gap).collect()
+    Ok(exports(journal, inputs)?.into_iter().filter_map(gap).collect())
 }
 
 /// Stops before anything is sent, where parts are missing and photos would lose their sidecars by it.
@@ -120,9 +179,14 @@ pub fn gate(prepared: &Prepared, allowed: bool) -> Result<(), Trouble> {
 }
 
 /// Answers with what is planned or was done.
-pub fn tell(context: &Context, prepared: &Prepared, long: bool) -> Result<(), Trouble> {
+pub fn tell(context: &Context, prepared: &Prepared, long: bool, seen: Option<Seen>) -> Result<(), Trouble> {
     let summary = journal_report::summary(&prepared.journal).map_err(trouble::report)?;
     let trouble = told::parts(&prepared.gaps, &prepared.indexed.trouble);
-    let value = json!({ "parts": prepared.indexed.parts.len(), "part_trouble": trouble, "summary": summary });
-    context.answer(&value, &told::summary(&summary, long))
+    let mut value = json!({ "parts": prepared.indexed.parts.len(), "part_trouble": trouble, "summary": summary });
+    let mut text = told::summary(&summary, long);
+    if let Some(seen) = seen {
+        text += &told::server(&seen.server, seen.cap, &seen.compared);
+        value["server"] = json!(seen);
+    }
+    context.answer(&value, &text)
 }

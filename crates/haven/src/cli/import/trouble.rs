@@ -49,6 +49,9 @@ pub fn server(error: &ServerError, address: &str) -> Trouble {
     let stop = match error {
         ServerError::Unauthorized(what) => Stop::Unauthorized(what.clone()),
         ServerError::Gone(what) => Stop::Gone(what.clone()),
+        ServerError::Forbidden { what, permission } => {
+            Stop::Forbidden { what: what.clone(), permission: permission.clone() }
+        }
         other => Stop::Strange(other.to_string()),
     };
     stopped(&stop, address)

@@ -1,0 +1,374 @@
+//! `haven import` against a server that speaks Immich's API: what goes wrong is told, and what can be brought is brought.
+
+use std::{fs, io::Write, net::TcpListener, path::Path, thread, time::Duration};
+
+use haven_immich_fake::{ADMIN_KEY, Fail, Fake, Options, Orders, USER_KEY};
+use serde_json::Value;
+
+use crate::{
+    made,
+    run::{Machine, Said},
+};
+
+/// A machine with a Takeout in two parts and a key, and a server.
+struct Home {
+    machine: Machine,
+    fake: Fake,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Home {
+    fn new(options: Options) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let fake = runtime.block_on(Fake::start(options)).unwrap();
+        let machine = Machine::new();
+        machine.write("key", format!("{USER_KEY}\n"));
+        machine.write("admin", format!("{ADMIN_KEY}\n"));
+        fs::create_dir(machine.path("takeout")).unwrap();
+        made::takeout(&machine.path("takeout"));
+        Self { machine, fake, runtime }
+    }
+
+    fn import(&self, more: &str) -> Said {
+        let server = self.fake.address();
+        self.machine.run(&format!(
+            "import google-photos @takeout --state @journal --server {server} --api-key-file @key --default-zone UTC \
+             --admin-api-key-file @admin {more}"
+        ))
+    }
+
+    fn order(&self, orders: Orders) {
+        self.fake.order(orders);
+    }
+
+    fn part(&self, number: u32) -> std::path::PathBuf {
+        self.machine.path(&format!("takeout/takeout-20240525T201456Z-00{number}.zip"))
+    }
+
+    /// Returns when that many uploads were begun.
+    fn uploads(&self, count: u64) {
+        for _ in 0..2000 {
+            if self.fake.counts().calls.get("POST /assets").is_some_and(|calls| *calls >= count) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("no upload begins");
+    }
+
+    fn assets(&self) -> usize {
+        self.fake.state()["assets"].as_array().map_or(0, Vec::len)
+    }
+
+    /// One line of JSON for each file.
+    fn rows(&self) -> Vec<Value> {
+        let said = self.machine.run("import report --state @journal --entries -");
+        assert_eq!(said.exit, 0, "{}", said.err);
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn bucket(&self, end: &str) -> (String, String) {
+        let rows = self.rows();
+        let row = rows.iter().find(|row| row["path"].as_str().unwrap().ends_with(end)).unwrap();
+        (row["bucket"].as_str().unwrap().to_owned(), row["why"].as_str().unwrap_or("").to_owned())
+    }
+}
+
+fn whole(said: &Said) {
+    assert_eq!(said.exit, 0, "{}{}", said.out, said.err);
+}
+
+/// How it ended, and words that must be in what was said.
+#[track_caller]
+fn ended(said: &Said, exit: i32, words: &[&str]) {
+    assert_eq!(said.exit, exit, "{}{}", said.out, said.err);
+    for word in words {
+        assert!(said.err.contains(word), "{word:?} is not in:\n{}", said.err);
+    }
+}
+
+#[test]
+fn a_takeout_comes_home_and_a_second_run_changes_nothing() {
+    for version in [(1, 135, 3), (2, 7, 5), (3, 1, 0)] {
+        let home = Home::new(Options { version, ..Options::default() });
+        whole(&home.import(""));
+        assert_eq!((home.assets(), home.fake.violations()), (7, vec![]), "{version:?}");
+        let (state, counts) = (home.fake.state(), home.fake.counts());
+        whole(&home.import(""));
+        assert_eq!(home.fake.state(), state);
+        assert_eq!(home.fake.counts().media_bytes, counts.media_bytes);
+        let told = home.machine.run("import explain a.jpg --state @journal --sidecar");
+        assert!(told.out.contains("sure        yes") && told.out.contains("\"description\":\"Sea\""), "{}", told.out);
+    }
+}
+
+#[test]
+fn a_killed_import_leaves_no_lock_behind() {
+    let home = Home::new(Options::default());
+    home.order(Orders { slow_ms: 40, ..Orders::default() });
+    let mut command = home.machine.command(&format!(
+        "import google-photos @takeout --state @journal --server {} --api-key-file @key",
+        home.fake.address()
+    ));
+    let mut process = command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    home.uploads(2);
+    ended(&home.import(""), 8, &["another import is using the journal"]);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(home.machine.path("journal.lock").exists());
+    home.order(Orders::default());
+    whole(&home.import(""));
+    assert_eq!(home.assets(), 7);
+}
+
+#[test]
+fn missing_parts_are_told_first() {
+    let home = Home::new(Options::default());
+    fs::rename(home.part(2), home.machine.path("takeout/takeout-20240525T201456Z-003.zip")).unwrap();
+    fs::rename(home.part(1), home.part(2)).unwrap();
+    let said = home.import("");
+    ended(&said, 10, &["parts 1 are missing", "--allow-missing-parts"]);
+    assert!(said.err.lines().next().unwrap().contains("parts 1 are missing"), "{}", said.err);
+    assert_eq!(home.assets(), 0, "nothing was sent");
+    // What has a sidecar goes, what has none waits, and then goes too.
+    ended(&home.import("--allow-missing-parts"), 10, &[]);
+    assert_eq!((home.bucket("/a.jpg").0, home.bucket("/alone.jpg").0), ("uploaded".into(), "waiting".into()));
+    assert_eq!(home.import("--no-wait").exit, 0);
+    assert_eq!(home.bucket("/alone.jpg").0, "uploaded");
+}
+
+#[test]
+fn a_part_that_was_not_downloaded_to_its_end_is_told_first() {
+    let home = Home::new(Options::default());
+    let bytes = fs::read(home.part(2)).unwrap();
+    fs::write(home.part(2), &bytes[..bytes.len() / 2]).unwrap();
+    let said = home.import("");
+    ended(&said, 10, &["002.zip", "was not downloaded to the end", "download those parts again"]);
+    assert!(said.err.lines().next().unwrap().contains("002.zip"), "{}", said.err);
+    assert_eq!(home.assets(), 0);
+}
+
+#[test]
+fn an_encrypted_part_and_an_encrypted_file() {
+    let home = Home::new(Options::default());
+    let whole_part = fs::read(home.part(1)).unwrap();
+    let mut bytes = whole_part.clone();
+    made::set_flag(&mut bytes, "", 1);
+    fs::write(home.part(1), &bytes).unwrap();
+    ended(&home.import(""), 10, &["001.zip", "it is encrypted"]);
+    bytes = whole_part;
+    made::set_flag(&mut bytes, "/alone.jpg", 1);
+    fs::write(home.part(1), &bytes).unwrap();
+    ended(&home.import(""), 10, &["it is encrypted"]);
+    assert_eq!((home.bucket("/alone.jpg"), home.assets()), (("failed".into(), "it is encrypted".into()), 6));
+}
+
+#[test]
+fn a_path_that_leads_out_and_a_wrong_sum_fail_alone() {
+    let home = Home::new(Options::default());
+    let mut bytes = fs::read(home.part(1)).unwrap();
+    let name = b"Takeout/Contacts/All/face.jpg";
+    for at in 0..bytes.len() - name.len() {
+        if bytes[at..].starts_with(name) {
+            bytes[at..at + 8].copy_from_slice(b"../../..");
+        }
+    }
+    // The name comes first, the bytes behind it.
+    let at = bytes.windows(5).enumerate().filter(|(_, w)| *w == b"alone").map(|(at, _)| at).nth(1).unwrap();
+    bytes[at] = b'X';
+    fs::write(home.part(1), bytes).unwrap();
+    ended(&home.import(""), 10, &["its name leads out", "CRC-32", "only read"]);
+    assert_eq!(home.bucket("face.jpg").0, "failed");
+    assert!(home.bucket("/alone.jpg").1.contains("CRC-32"));
+    assert_eq!(home.assets(), 6, "the others are there");
+}
+
+#[test]
+fn a_full_disk_under_the_journal() {
+    let home = Home::new(Options::default());
+    let small = home.machine.path("small");
+    fs::create_dir(&small).unwrap();
+    let mount =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=48k", "none"]).arg(&small).output();
+    if !mount.is_ok_and(|mount| mount.status.success()) {
+        // Only root may mount: continuous integration does.
+        assert!(std::env::var_os("CI").is_none(), "no tmpfs can be mounted");
+        return;
+    }
+    let said = home.machine.run(&format!(
+        "import google-photos @takeout --state @small/journal --server {} --api-key-file @key",
+        home.fake.address()
+    ));
+    std::process::Command::new("umount").arg(&small).status().unwrap();
+    ended(&said, 8, &["the disk of the journal is full", "--state FILE"]);
+    assert_eq!(home.assets(), 0);
+}
+
+#[test]
+fn a_key_that_may_not_is_told_which_permission_it_lacks() {
+    let key = |permissions: &[&str]| haven_immich_fake::Key {
+        secret: USER_KEY.into(),
+        email: "user@example.org".into(),
+        admin: false,
+        permissions: permissions.iter().map(|p| (*p).to_owned()).collect(),
+        quota_bytes: None,
+    };
+    let keys = vec![key(&["asset.upload", "asset.read", "user.read", "album.create", "album.read", "server.about"])];
+    let home = Home::new(Options { keys, ..Options::default() });
+    let plain = |home: &Home| {
+        home.machine.run(&format!(
+            "import google-photos @takeout --state @journal --server {} --api-key-file @key --pause-immich-jobs=false",
+            home.fake.address()
+        ))
+    };
+    ended(&plain(&home), 3, &["the API key lacks permissions: albumAsset.create"]);
+    assert_eq!(home.assets(), 0);
+    // One that is taken away in the middle, by its own name.
+    let home = Home::new(Options::default());
+    home.order(Orders { deny: vec!["asset.upload".into()], ..Orders::default() });
+    ended(&plain(&home), 3, &["asset.upload"]);
+    home.machine.write("key", "no-such-key\n");
+    ended(&plain(&home), 3, &["does not accept the API key"]);
+}
+
+#[test]
+fn a_wrong_address_an_old_and_a_new_server() {
+    let home = Home::new(Options::default());
+    let at = |home: &Home, address: &str| {
+        home.machine
+            .run(&format!("import google-photos @takeout --state @journal --server {address} --api-key-file @key"))
+    };
+    ended(&at(&home, "http://127.0.0.1:1"), 4, &["does not answer", "http://HOST:2283"]);
+    ended(&at(&home, "ftp://nas"), 4, &["must begin with http"]);
+    // Another program's page.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let page = "<html>It works!</html>";
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n", page.len());
+            _ = stream.and_then(|mut stream| stream.write_all((head + page).as_bytes()));
+        }
+    });
+    ended(&at(&home, &address), 4, &["is not Immich", "It works!"]);
+    for (version, word) in [((1, 100, 0), "too old"), ((4, 0, 0), "newer than this program")] {
+        let home = Home::new(Options { version, ..Options::default() });
+        ended(&at(&home, &home.fake.address()), 4, &[word]);
+        assert_eq!(home.assets(), 0);
+    }
+}
+
+#[test]
+fn a_quota_and_a_full_disk_stop_it_and_room_lets_it_go_on() {
+    let mut options = Options::default();
+    options.keys[0].quota_bytes = Some(60);
+    let home = Home::new(options);
+    ended(&home.import(""), 4, &["the server has no room left", "quota"]);
+    assert!(home.assets() < 7);
+
+    let home = Home::new(Options::default());
+    home.order(Orders { disk_bytes: Some(60), ..Orders::default() });
+    let said = home.import("");
+    ended(&said, 4, &["the server has no room left", "make room on the server", "the server's disk has room for"]);
+    assert!(home.assets() < 7);
+    home.order(Orders::default());
+    whole(&home.import(""));
+    assert_eq!(home.assets(), 7);
+}
+
+#[test]
+fn files_that_the_server_refuses_are_told_and_the_others_are_there() {
+    let home = Home::new(Options::default());
+    home.order(Orders { refuse_names: vec!["alone.jpg".into()], ..Orders::default() });
+    ended(&home.import(""), 10, &["Input file has corrupt header", "run the same command again"]);
+    assert_eq!((home.bucket("/alone.jpg").0, home.assets()), ("failed".into(), 6));
+    ended(&home.import("--on-errors stop"), 10, &["too many files failed"]);
+    home.order(Orders::default());
+    whole(&home.import(""));
+    assert_eq!(home.assets(), 7);
+}
+
+#[test]
+fn a_proxys_limit_is_named_and_the_others_get_through() {
+    let home = Home::new(Options::default());
+    let long = [made::mp4("long"), vec![7; 9 << 20]].concat();
+    let name = "Takeout/Google Photos/Photos from 2019/long.mp4";
+    made::zip(&home.machine.path("takeout/takeout-20240525T201456Z-003.zip"), &[(name, long)]);
+    home.order(Orders { body_max: Some(1 << 20), ..Orders::default() });
+    let server = home.fake.address();
+    let plan = home.machine.run(&format!("import plan @takeout --state @plan --server {server} --api-key-file @key"));
+    assert!(plan.out.contains("1 files, 9") && plan.out.contains("Immich 3.1.0"), "{}{}", plan.out, plan.err);
+    let said = home.import("");
+    ended(&said, 10, &["lets no request of 9 MB or more through: 1 files", "client_max_body_size"]);
+    assert_eq!((home.bucket("/long.mp4").0, home.assets()), ("failed".into(), 7));
+}
+
+#[test]
+fn a_server_that_is_away_is_waited_out() {
+    let home = Home::new(Options::default());
+    home.order(Orders { slow_ms: 30, ..Orders::default() });
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            home.uploads(2);
+            home.runtime.block_on(async { home.fake.go() });
+            thread::sleep(Duration::from_millis(1500));
+            home.fake.come_back();
+        });
+        whole(&home.import(""));
+    });
+    assert_eq!((home.assets(), home.fake.violations()), (7, vec![]));
+}
+
+#[test]
+fn what_a_busy_server_does_is_borne() {
+    let home = Home::new(Options::default());
+    let fail = |call: &str, status| Fail {
+        call: call.into(),
+        status,
+        times: 3,
+        every: 2,
+        retry_after: None,
+        message: String::new(),
+    };
+    let fail = vec![fail("POST /assets", 429), fail("POST /assets", 500), fail("PUT /albums/{id}/assets", 502)];
+    home.order(Orders { fail, lose_every: 3, ..Orders::default() });
+    whole(&home.import(""));
+    assert_eq!((home.assets(), home.fake.violations()), (7, vec![]));
+    let state = home.fake.state();
+    assert_eq!(state["albums"].as_array().unwrap().len(), 1);
+    assert_eq!(state["albums"][0]["assets"].as_array().unwrap().len(), 2);
+    assert_eq!(state["paused"], serde_json::json!([]), "background work goes on again");
+}
+
+#[test]
+fn downloads_are_compared_where_that_is_wanted() {
+    let home = Home::new(Options { keep: true, ..Options::default() });
+    whole(&home.import("--verify-downloads"));
+    assert_eq!(home.fake.counts().calls["GET /assets/{id}/original"], 7);
+    whole(&home.import("--verify-downloads"));
+    assert_eq!(home.fake.counts().calls["GET /assets/{id}/original"], 7, "once is enough");
+    let home = Home::new(Options { keep: true, ..Options::default() });
+    home.order(Orders { rot: true, ..Orders::default() });
+    ended(&home.import("--verify-downloads"), 10, &["the server gives back other bytes than it got"]);
+}
+
+#[test]
+fn a_folder_comes_with_its_live_pairs_and_albums() {
+    let home = Home::new(Options::default());
+    let folder = home.machine.path("pictures/Sea");
+    fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(Path::new(&folder).join(name), bytes).unwrap();
+    write("IMG_1.jpg", &made::jpeg("one"));
+    write("IMG_1.MP4", &made::mp4("one"));
+    write("IMG_2.jpg", &made::jpeg("two"));
+    write("IMG_2.jpg.xmp", b"<x:xmpmeta xmlns:x=\"adobe:ns:meta/\"/>");
+    let said = home.machine.run(&format!(
+        "import folder @pictures --state @journal --server {} --api-key-file @key --folder-as-album folder",
+        home.fake.address()
+    ));
+    whole(&said);
+    let state = home.fake.state();
+    assert_eq!((home.assets(), home.fake.violations()), (3, vec![]));
+    assert_eq!(state["albums"][0]["name"], "Sea");
+    assert_eq!(state["albums"][0]["assets"].as_array().unwrap().len(), 2);
+}
