@@ -26,3 +26,5 @@ pub use world::{Counts, Key};
 pub const USER_KEY: &str = "fake-user-key-0123456789abcdefghijklmnopqrs";
 /// The key of its administrator.
 pub const ADMIN_KEY: &str = "fake-admin-key-0123456789abcdefghijklmnopqr";
+/// What its maintenance tokens are signed with. A server has it in its database, and a new one each time.
+pub const MAINTENANCE_SECRET: &str = "fake-maintenance-secret-0123456789abcdef";

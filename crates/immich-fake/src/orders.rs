@@ -16,6 +16,8 @@ pub struct Orders {
     pub body_max: Option<u64>,
     /// Waits before each answer.
     pub slow_ms: u64,
+    /// How long it is away when its maintenance begins or ends: the server starts anew for that.
+    pub restart_ms: u64,
     /// Reads no more than this of an upload and then stands still.
     pub stall_after: Option<u64>,
     /// Bytes of all assets that the disk holds.

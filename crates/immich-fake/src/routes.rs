@@ -74,6 +74,9 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
     if let Some(order) = path.strip_prefix("/_fake/") {
         return Ok(control(&shared, order, body).await.response());
     }
+    if shared.world.lock().away_until.is_some_and(|until| std::time::Instant::now() < until) {
+        return Err(Lost);
+    }
     let found = path.strip_prefix("/api").and_then(|path| shared.spec.find(parts.method.as_str(), path));
     let Some(operation) = found else {
         shared.world.lock().violations.push(format!("{} {path}: no such call", parts.method));
@@ -132,8 +135,11 @@ async fn admitted(
     let open = ["GET /server/ping", "GET /server/version", "GET /server/config", "GET /admin/maintenance/status"];
     if let Some(token) = maintenance.filter(|_| !open.contains(&operation.name.as_str())) {
         let cookie = headers.get(header::COOKIE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        if operation.name == "POST /admin/maintenance" && cookie.contains(&token) {
-            shared.world.lock().maintenance = None;
+        if operation.name == "POST /admin/maintenance" && (cookie.contains(&token) || signed(cookie)) {
+            let away = shared.orders.lock().restart_ms;
+            let mut world = shared.world.lock();
+            world.maintenance = None;
+            world.restart(away);
             return Ok(Told::new(201, Value::Null));
         }
         tokio::spawn(upload::drain(body));
@@ -158,6 +164,22 @@ async fn admitted(
         return Ok(Told::violation(shared, operation, faults));
     }
     Ok(route(shared, operation, &asker, &query, json.unwrap_or_default()))
+}
+
+/// Whether there is a token in it that was made with the secret in the database (a JWT, HS256).
+fn signed(cookie: &str) -> bool {
+    use aws_lc_rs::hmac::{HMAC_SHA256, Key, verify};
+    use data_encoding::BASE64URL_NOPAD;
+    let whole = || {
+        let token = cookie.split("immich_maintenance_token=").nth(1)?.split(';').next()?;
+        let (signed, tag) = token.rsplit_once('.')?;
+        let key = Key::new(HMAC_SHA256, crate::MAINTENANCE_SECRET.as_bytes());
+        verify(&key, signed.as_bytes(), &BASE64URL_NOPAD.decode(tag.as_bytes()).ok()?).ok()?;
+        let claims = BASE64URL_NOPAD.decode(signed.split_once('.')?.1.as_bytes()).ok()?;
+        let claims: Value = serde_json::from_slice(&claims).ok()?;
+        Some(claims["username"].is_string() && claims["exp"].as_i64()? > jiff::Timestamp::now().as_second())
+    };
+    whole().unwrap_or(false)
 }
 
 /// The key's user, where the key may do this.
@@ -202,6 +224,7 @@ fn route(shared: &Shared, operation: &Operation, asker: &Asker, query: &[(String
     let id = operation.argument.clone().unwrap_or_default();
     let ok = |value: Value| Told::new(200, value);
     let version = shared.version;
+    let away = shared.orders.lock().restart_ms;
     let mut world = shared.world.lock();
     let owns = |world: &World, asset: &str| world.assets.get(asset).is_some_and(|a| a.owner == me);
     match operation.name.as_str() {
@@ -379,6 +402,7 @@ fn route(shared: &Shared, operation: &Operation, asker: &Asker, query: &[(String
         "POST /admin/maintenance" if body["action"] == "start" => {
             let token = world::new_id();
             world.maintenance = Some(token.clone());
+            world.restart(away);
             let cookie = format!("immich_maintenance_token={token}; Path=/; HttpOnly; SameSite=Lax");
             Told { cookie: Some(cookie), ..Told::new(201, Value::Null) }
         }

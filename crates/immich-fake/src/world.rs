@@ -99,6 +99,9 @@ pub(crate) struct World {
     pub stacks: BTreeMap<String, Stack>,
     pub paused: BTreeSet<String>,
     pub maintenance: Option<String>,
+    /// It starts anew, and nobody answers till then.
+    #[serde(skip)]
+    pub away_until: Option<std::time::Instant>,
     pub counts: Counts,
     pub violations: Vec<String>,
 }
@@ -119,6 +122,11 @@ impl World {
             world.users.entry(key.email).or_insert_with(new_id);
         }
         world
+    }
+
+    /// Nobody answers for that long.
+    pub(crate) fn restart(&mut self, ms: u64) {
+        self.away_until = Some(std::time::Instant::now() + std::time::Duration::from_millis(ms));
     }
 
     /// From what was saved.

@@ -3,7 +3,9 @@
 //! In it the server answers nobody but who has its token; API keys are worth nothing. So the token is kept where a killed
 //! process finds it again, before anything else is done.
 
+use aws_lc_rs::hmac;
 use bytes::Bytes;
+use data_encoding::BASE64URL_NOPAD;
 use http::{Method, header};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -20,6 +22,17 @@ impl MaintenanceToken {
     /// From where it was kept.
     pub fn kept(text: String) -> Self {
         Self(Zeroizing::new(text))
+    }
+
+    /// A new one, from the secret that the server's database holds while the maintenance lasts (`secret` in the value of
+    /// `maintenance-mode`, table `system_metadata`): for when the old one is lost, or older than its four hours. `now`:
+    /// seconds since the Unix epoch. (The server's src/utils/maintenance.ts: a JWT, HS256, keyed with the secret's text.)
+    pub fn minted(secret: &str, now: i64) -> Self {
+        let claims = format!(r#"{{"username":"haven","iat":{now},"exp":{}}}"#, now + 4 * 3600);
+        let part = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
+        let signed = format!("{}.{}", part(r#"{"alg":"HS256"}"#), part(&claims));
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), signed.as_bytes());
+        Self::kept(format!("{signed}.{}", BASE64URL_NOPAD.encode(tag.as_ref())))
     }
 
     /// To be kept, readable by its owner only.
@@ -98,4 +111,20 @@ fn token_of(cookie: &str) -> Option<String> {
     let (name, rest) = cookie.split_once('=')?;
     let value = rest.split(';').next()?.trim();
     (name.trim() == COOKIE && !value.is_empty()).then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minted_token_is_what_another_library_makes_of_the_same_secret() {
+        // Python: hmac.new(b"00ff", b"<header>.<payload>", "sha256"), base64 without padding.
+        let token = MaintenanceToken::minted("00ff", 1_795_409_189);
+        let parts: Vec<&str> = token.reveal().split('.').collect();
+        let plain = |part: &str| String::from_utf8(BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap();
+        assert_eq!(plain(parts[0]), r#"{"alg":"HS256"}"#);
+        assert_eq!(plain(parts[1]), r#"{"username":"haven","iat":1795409189,"exp":1795423589}"#);
+        assert_eq!(parts[2], "WOUkt0MsGZ7y7532CshuPPPGm4S5bdSEbM2adSOWM0o");
+    }
 }
