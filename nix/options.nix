@@ -95,7 +95,7 @@ in
       freeformType = types.attrsOf (types.submodule {
         freeformType = types.attrsOf types.anything;
         options = {
-          quiesce = setting types.str "`\"freeze\"`" "Recovery points: `haven backup`. What stands here holds for each application, unless its own table says otherwise. What makes the application stand still while a point is taken: \"freeze\" (nothing but the file system, for some milliseconds; it keeps running), \"units\", \"compose\" or \"commands\" (it is stopped and started; not for the dump, only for some seconds).";
+          quiesce = setting types.str "`\"freeze\"`" "Recovery points: `haven backup`. What stands here holds for each application, unless its own table says otherwise. What makes the application stand still while a point is taken: \"freeze\" (nothing but the file system, for some milliseconds; it keeps running), \"maintenance\" (Immich's own mode, by its API), \"units\", \"compose\" or \"commands\" (it is stopped and started; not for the dump, only for some seconds).";
           keep = setting types.str "none; for example `\"within 1d, daily 7, weekly 4, monthly -1\"`" "What `haven backup prune` keeps when it is given no rules, in the words of `borg prune`.";
           tries = setting (types.either types.ints.unsigned types.str) "`3`" "How often a point is tried when the database changes its shape meanwhile.";
           lock_wait = setting types.str "`\"10s\"`" "How long a table may be locked by somebody else, a migration say.";
@@ -108,6 +108,9 @@ in
           within = setting (types.listOf types.str) "none; for example `[\"docker\", \"exec\", \"-i\", \"immich_postgres\"]`" "What goes before each of them, where the server is in a container.";
           media_location = setting types.str "none; for example `\"/usr/src/app/upload\"`" "What the paths in Immich's database begin with, where it does not say so itself (before version 1.136).";
           beside = setting types.str "none; for example `\"/srv/dumps\"`" "A directory outside the library that gets a copy of each dump.";
+          server = setting types.str "none; for example `\"http://127.0.0.1:2283\"`" "With \"maintenance\" (Immich 2.3 or later): its address, the file with an administrator's API key that has the permission \"maintenance\", and certificates (PEM) to trust beside the system's.";
+          api_key_file = setting types.str "none; for example `\"/etc/haven/immich-admin-key\"`" "api_key_file";
+          ca_file = setting types.str "none; for example `\"/etc/haven/ca.pem\"`" "ca_file";
           units = setting (types.listOf types.str) "none; for example `[\"immich-server.service\"]`" "With \"units\": what systemctl is to stop and start, where it runs.";
           compose = setting types.str "none; for example `\"/opt/immich/docker-compose.yml\"`" "With \"compose\": the file, and the services in it that are stopped (the database must go on).";
           services = setting (types.listOf types.str) "none; for example `[\"immich-server\"]`" "services";
@@ -116,7 +119,7 @@ in
         };
       });
       options = {
-        quiesce = setting types.str "`\"freeze\"`" "Recovery points: `haven backup`. What stands here holds for each application, unless its own table says otherwise. What makes the application stand still while a point is taken: \"freeze\" (nothing but the file system, for some milliseconds; it keeps running), \"units\", \"compose\" or \"commands\" (it is stopped and started; not for the dump, only for some seconds).";
+        quiesce = setting types.str "`\"freeze\"`" "Recovery points: `haven backup`. What stands here holds for each application, unless its own table says otherwise. What makes the application stand still while a point is taken: \"freeze\" (nothing but the file system, for some milliseconds; it keeps running), \"maintenance\" (Immich's own mode, by its API), \"units\", \"compose\" or \"commands\" (it is stopped and started; not for the dump, only for some seconds).";
         keep = setting types.str "none; for example `\"within 1d, daily 7, weekly 4, monthly -1\"`" "What `haven backup prune` keeps when it is given no rules, in the words of `borg prune`.";
         tries = setting (types.either types.ints.unsigned types.str) "`3`" "How often a point is tried when the database changes its shape meanwhile.";
         lock_wait = setting types.str "`\"10s\"`" "How long a table may be locked by somebody else, a migration say.";

@@ -22,6 +22,20 @@ pub trait Files: Sync {
     fn walk(&self, each: &mut dyn FnMut(&str, u64)) -> io::Result<()>;
 }
 
+impl<F: Files + ?Sized> Files for &F {
+    fn sha1(&self, path: &str) -> io::Result<Option<(u64, Sha1)>> {
+        (**self).sha1(path)
+    }
+
+    fn length(&self, path: &str) -> io::Result<Option<u64>> {
+        (**self).length(path)
+    }
+
+    fn walk(&self, each: &mut dyn FnMut(&str, u64)) -> io::Result<()> {
+        (**self).walk(each)
+    }
+}
+
 /// What a check came to. A point is *good* when nothing is [`Report::broken`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {

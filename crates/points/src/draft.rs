@@ -22,16 +22,18 @@ pub struct Draft {
     committed: bool,
 }
 
+/// Makes the folder of all points. Before the snapshot: a copy shows the dump over it there.
+pub fn prepare(root: &Path) -> Result<(), Error> {
+    let above = root.join(FOLDER);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&above).map_err(Error::write(&above))
+}
+
 impl Draft {
     /// Begins a point below `root`. Only its owner may look inside: a dump has the hashes of passwords and API keys.
     pub fn begin(root: &Path, name: &str) -> Result<Self, Error> {
-        let above = root.join(FOLDER);
+        prepare(root)?;
         let folder = place::half(root, name);
-        let make = |path: &Path, all| {
-            fs::DirBuilder::new().recursive(all).mode(0o700).create(path).map_err(Error::write(path))
-        };
-        make(&above, true)?;
-        make(&folder, false)?;
+        fs::DirBuilder::new().mode(0o700).create(&folder).map_err(Error::write(&folder))?;
         Ok(Self { root: root.into(), name: name.into(), folder, committed: false })
     }
 

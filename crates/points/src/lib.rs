@@ -24,8 +24,10 @@ pub mod manifest;
 pub mod pg;
 mod place;
 
-pub use draft::{Draft, copy_beside};
+pub use draft::{Draft, copy_beside, prepare};
 pub use error::Error;
 pub use folder::Folder;
 pub use manifest::Manifest;
-pub use place::{DUMP, FOLDER, Found, Half, MANIFEST, Point, ROLES, SEAL, application, halves, list, name, open};
+pub use place::{
+    DUMP, FOLDER, Found, Half, MANIFEST, Point, ROLES, SEAL, application, halves, list, name, open, open_older,
+};

@@ -138,6 +138,18 @@ pub fn open(root: &Path, name: Option<&str>, application: Option<&str>) -> Resul
     }
 }
 
+/// A complete point of the same application as the one called `than`, and older than it; which of them, `dice` says.
+pub fn open_older(root: &Path, than: &str, dice: u64) -> Result<Point, Error> {
+    let all = list(root)?;
+    let before = all.into_iter().take_while(|found| found.name != than);
+    let same = before.filter(|found| application(&found.name) == application(than));
+    let mut points: Vec<Point> = same.filter_map(|found| found.point.ok()).collect();
+    match points.len() as u64 {
+        0 => Err(Error::None { root: root.into() }),
+        count => Ok(points.swap_remove((dice % count) as usize)),
+    }
+}
+
 /// What a run that was killed has left of a point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Half {

@@ -245,7 +245,7 @@ impl Goal {
             // In a container there are no files of ours.
             run.arg("--no-comments").stdin(fs::File::open(dump).map_err(Error::read(dump))?);
         }
-        let done = watch("pg_restore", run, Ends { stop, limit: LONG }, &mut || ());
+        let done = watch("pg_restore", run, Ends { stop, limit: LONG, lock_wait: SHORT }, &mut || ());
         drop(list);
         done?;
         Ok(())
@@ -490,6 +490,6 @@ pub fn drop_scratch(reach: &Reach, name: &str) -> Result<(), Error> {
 pub fn to_sql(reach: &Reach, dumped: &Database, dump: &Path, to: &Path, stop: &Stop) -> Result<(), Error> {
     let mut run = command(reach, "pg_restore", Some(dumped.major()));
     run.arg("--no-owner").arg("-f").arg(to).arg(dump);
-    watch("pg_restore", run, Ends { stop, limit: LONG }, &mut || ())?;
+    watch("pg_restore", run, Ends { stop, limit: LONG, lock_wait: SHORT }, &mut || ())?;
     Ok(())
 }

@@ -15,7 +15,7 @@ mod export;
 mod flush;
 mod gc;
 mod health;
-mod import;
+pub mod import;
 mod init;
 mod key;
 mod manual;

@@ -32,6 +32,8 @@ pub struct Common {
 pub enum By {
     /// Nothing but the file system, for some milliseconds.
     Freeze,
+    /// Immich's own mode for it.
+    Maintenance,
     Units,
     Compose,
     Commands,
@@ -41,6 +43,7 @@ impl By {
     pub fn word(self) -> &'static str {
         match self {
             Self::Freeze => "freeze",
+            Self::Maintenance => "maintenance",
             Self::Units => "units",
             Self::Compose => "compose",
             Self::Commands => "commands",
@@ -68,6 +71,9 @@ pub struct Own {
     pub within: Vec<String>,
     pub media_location: Option<String>,
     pub beside: Option<PathBuf>,
+    pub server: Option<String>,
+    pub api_key_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     #[serde(default)]
     pub units: Vec<String>,
     pub compose: Option<PathBuf>,
@@ -111,6 +117,12 @@ impl App {
             return refused(format!("{table}.folder is a path relative to the library's root"));
         }
         match self.common.quiesce {
+            By::Maintenance if self.own.kind != Kind::Immich => {
+                refused(format!("{table} is no Immich, and has no maintenance mode"))
+            }
+            By::Maintenance if self.own.server.is_none() || self.own.api_key_file.is_none() => {
+                refused(format!("{table} needs both server and api_key_file, an administrator's"))
+            }
             By::Units if self.own.units.is_empty() => refused(format!("{table}.units names no unit to stop")),
             By::Compose if self.own.compose.is_none() => refused(format!("{table}.compose names no file")),
             By::Commands if self.own.before.is_none() || self.own.after.is_none() => {
@@ -236,8 +248,11 @@ after = "papers start"
         assert!(with("database = 'x'\nfolder = '/immich'").contains("relative"));
         assert!(with("database = 'x'\nfolder = '../x'").contains("relative"));
         assert!(with("database = 'x'\nquiesce = 'units'").contains("no unit"));
+        assert!(with("database = 'x'\nquiesce = 'maintenance'").contains("is no Immich"));
         assert!(with("database = 'x'\nquiesce = 'luck'").contains("backup.a.quiesce"));
         assert!(refusal("[backup.a]\nkind = 'mysql'").contains("backup.a.kind"));
+        let immich = refusal("[backup.a]\nkind = 'immich'\ndatabase = 'x'\nquiesce = 'maintenance'\nserver = 'nas'");
+        assert!(immich.contains("both server and api_key_file"), "{immich}");
         assert!(refusal("[backup]\ntrys = 1").contains("is it backup.tries?"));
     }
 }

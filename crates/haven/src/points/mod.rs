@@ -2,6 +2,7 @@
 //! go (`tidy`). What a point is stands in the crate `haven-point`.
 
 pub mod config;
+mod maintenance;
 pub mod quiesce;
 pub mod run;
 pub mod tidy;

@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -10,10 +12,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{App, By};
+use super::{
+    config::{App, By},
+    maintenance::{self, Debt},
+};
 
 /// How long stopping or starting may take.
-const LIMIT: Duration = Duration::from_secs(300);
+pub const LIMIT: Duration = Duration::from_secs(300);
 /// How often starting is tried.
 const TRIES: u32 = 3;
 
@@ -21,7 +26,10 @@ const TRIES: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Owed {
     application: String,
+    #[serde(default)]
     commands: Vec<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    maintenance: Option<Debt>,
 }
 
 /// An application that stands still; it goes on when this is dropped.
@@ -46,6 +54,7 @@ impl Still {
         let compose = own.compose.clone().unwrap_or_default().display().to_string();
         let (stop, start) = match app.common.quiesce {
             By::Freeze => return Ok(None),
+            By::Maintenance => return Self::maintenance(app, cache).map(Some),
             By::Units => {
                 // What did not run before must not run afterwards.
                 let active =
@@ -67,8 +76,8 @@ impl Still {
             }
         };
         let still = Self { path: note(cache, &app.name), ended: false };
-        let owed = Owed { application: app.name.clone(), commands: vec![start] };
-        write(&still.path, &owed).map_err(|error| format!("{} can't be written: {error}", still.path.display()))?;
+        let owed = Owed { application: app.name.clone(), commands: vec![start], maintenance: None };
+        write(&still.path, &owed)?;
         match run(&stop) {
             Ok(()) => Ok(Some(still)),
             // It may have stopped half of it.
@@ -77,6 +86,25 @@ impl Still {
                 Err(worse) => Err(format!("it can't be stopped: {why}; and {worse}")),
             },
         }
+    }
+
+    fn maintenance(app: &App, cache: &Path) -> Result<Self, String> {
+        let mut still = Self { path: note(cache, &app.name), ended: false };
+        let keep = |debt: &Debt| {
+            let owed = Owed { application: app.name.clone(), commands: Vec::new(), maintenance: Some(debt.clone()) };
+            write(&still.path, &owed)
+        };
+        let Err(not) = maintenance::begin(app, &mut Debt::of(app), &keep) else { return Ok(still) };
+        let why = format!("maintenance mode did not begin: {}", not.why);
+        if not.unsure {
+            return match still.end() {
+                Ok(()) => Err(why),
+                Err(worse) => Err(format!("{why}; and {worse}")),
+            };
+        }
+        still.ended = true;
+        _ = fs::remove_file(&still.path);
+        Err(why)
     }
 
     /// Lets the application go on.
@@ -117,14 +145,25 @@ fn settle(path: &Path) -> Result<(), String> {
             std::thread::sleep(Duration::from_secs(1));
         }
     }
+    if let Some(debt) = &owed.maintenance {
+        maintenance::end(debt).map_err(|why| format!("{} may still be stopped: {why}", owed.application))?;
+    }
     fs::remove_file(path).map_err(|error| format!("{} can't be removed: {error}", path.display()))
 }
 
-fn write(path: &Path, owed: &Owed) -> std::io::Result<()> {
+/// For its owner's eyes: a token may be in it.
+fn write(path: &Path, owed: &Owed) -> Result<(), String> {
     let half = path.with_extension("json.new");
-    fs::write(&half, serde_json::to_vec(owed)?)?;
-    fs::File::open(&half)?.sync_all()?;
-    fs::rename(half, path)
+    let written = || {
+        _ = fs::remove_file(&half);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+        file.write_all(&serde_json::to_vec(owed)?)?;
+        file.sync_all()?;
+        fs::rename(&half, path)?;
+        // The name itself must outlive a power cut.
+        path.parent().map_or(Ok(()), |above| fs::File::open(above)?.sync_all())
+    };
+    written().map_err(|error: std::io::Error| format!("{} can't be written: {error}", path.display()))
 }
 
 /// Runs a command to its end. What it says goes to a file: children it leaves behind may keep that open.
@@ -192,6 +231,68 @@ mod tests {
         let why = Still::begin(&app, folder.path()).unwrap_err();
         assert!(why.contains("no such thing") && why.contains("exit status: 4"), "{why}");
         assert!(mark.exists());
+    }
+
+    /// A server that needs a moment for each of its modes, and an application that is backed up in maintenance mode.
+    fn immich(folder: &Path) -> (tokio::runtime::Runtime, haven_immich_fake::Fake, App) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let fake = runtime.block_on(haven_immich_fake::Fake::start(Default::default())).unwrap();
+        fake.order(haven_immich_fake::Orders { restart_ms: 700, ..Default::default() });
+        let key = folder.join("key");
+        fs::write(&key, format!("{}\n", haven_immich_fake::ADMIN_KEY)).unwrap();
+        let text = format!(
+            "[backup.a]\nkind = 'immich'\ndatabase = 'x'\nquiesce = 'maintenance'\nserver = '{}'\napi_key_file = '{}'",
+            fake.address(),
+            key.display()
+        );
+        (runtime, fake, Config::from_text(&text, "").unwrap().app(None).unwrap().clone())
+    }
+
+    fn in_maintenance(runtime: &tokio::runtime::Runtime, fake: &haven_immich_fake::Fake) -> bool {
+        let settings = haven_immich::Settings {
+            address: fake.address(),
+            key: zeroize::Zeroizing::new(haven_immich_fake::ADMIN_KEY.to_owned()),
+            ca_file: None,
+            timeouts: Default::default(),
+        };
+        let asked = runtime.block_on(async { haven_immich::Immich::open(settings).await.unwrap().maintenance().await });
+        asked.unwrap().active
+    }
+
+    #[test]
+    fn maintenance_mode_begins_and_ends_however_the_run_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let (runtime, fake, app) = immich(folder.path());
+        let still = Still::begin(&app, folder.path()).unwrap().unwrap();
+        assert!(in_maintenance(&runtime, &fake));
+        let kept = note(folder.path(), "a");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&kept).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "the token is nobody else's");
+        still.end().unwrap();
+        assert!(!in_maintenance(&runtime, &fake) && !kept.exists());
+        // Killed: the next run ends it.
+        std::mem::forget(Still::begin(&app, folder.path()).unwrap());
+        assert!(in_maintenance(&runtime, &fake));
+        assert!(resume(folder.path(), "a").unwrap());
+        assert!(!in_maintenance(&runtime, &fake) && !kept.exists());
+        assert_eq!(fake.violations(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn maintenance_mode_that_is_refused_or_is_somebody_elses_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (runtime, fake, app) = immich(folder.path());
+        fake.order(haven_immich_fake::Orders { deny: vec!["maintenance".into()], ..Default::default() });
+        let why = Still::begin(&app, folder.path()).unwrap_err();
+        assert!(why.contains("lacks the permission maintenance"), "{why}");
+        assert!(!note(folder.path(), "a").exists() && !in_maintenance(&runtime, &fake));
+        fake.order(Default::default());
+        let still = Still::begin(&app, folder.path()).unwrap().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let why = Still::begin(&app, other.path()).unwrap_err();
+        assert!(why.contains("already"), "{why}");
+        assert!(in_maintenance(&runtime, &fake), "it is not ended behind its owner's back");
+        still.end().unwrap();
     }
 
     #[test]

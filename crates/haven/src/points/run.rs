@@ -33,7 +33,7 @@ use serde::Serialize;
 
 use super::{
     Home,
-    config::App,
+    config::{App, Common},
     quiesce::{self, Still},
     tidy,
 };
@@ -100,7 +100,10 @@ impl Failed {
     fn again(&self) -> bool {
         match self {
             Self::Moved(_) | Self::Hold(_) => true,
-            Self::Pg(error) => matches!(error, PgError::Failed { .. } | PgError::Ended { .. } | PgError::Late { .. }),
+            Self::Pg(error) => matches!(
+                error,
+                PgError::Failed { .. } | PgError::Busy { .. } | PgError::Ended { .. } | PgError::Late { .. }
+            ),
             Self::Dump(error) => !matches!(error, DumpError::Version(..)),
             _ => false,
         }
@@ -131,6 +134,7 @@ impl Run<'_> {
             let why = format!("there is no folder {} in the library", self.app.own.folder);
             return Err(before(Failed::Settings(why)));
         }
+        haven_point::prepare(&self.home.root).map_err(|error| before(error.into()))?;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -270,7 +274,8 @@ impl Run<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<(Database, Option<Immich>), Failed> {
         let session = &mut database.session;
-        let ends = Ends { stop: &self.stop, limit: self.app.common.dump_limit };
+        let Common { dump_limit, lock_wait, .. } = self.app.common;
+        let ends = Ends { stop: &self.stop, limit: dump_limit, lock_wait };
         self.say("counting rows");
         let counted = pg::count(session, &database.shape)?;
         let immich = pg::immich(session, &database.shape, &counted)?;

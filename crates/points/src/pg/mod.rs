@@ -40,6 +40,9 @@ pub enum PgError {
     Ended { said: String },
     #[error("the database answered something else: {0}")]
     Answer(String),
+    /// The dump would have had to wait behind whoever wants a table for itself alone, and everybody else behind the dump.
+    #[error("somebody empties or alters a table just now, and the dump got no access to it: {said}")]
+    Busy { said: String },
     #[error("the dump can't be written")]
     Write(#[source] std::io::Error),
     #[error("it was interrupted")]

@@ -18,6 +18,8 @@ pub type Stop = AtomicBool;
 #[derive(Debug, Clone, Copy)]
 pub struct Ends<'a> {
     pub stop: &'a Stop,
+    /// How long a dump waits for a table that somebody wants for itself. Meanwhile that somebody's whole queue waits.
+    pub lock_wait: Duration,
     /// The longest it may take: where a library can't take more, writers wait, and do not fail.
     pub limit: Duration,
 }
@@ -100,11 +102,18 @@ pub fn dump(
         return Err(PgError::TooOld { server, here });
     }
     let mut command = command(reach, "pg_dump", Some(server));
-    command.args(["-Fc", "-Z0", "-w", "--lock-wait-timeout=30s", "-d", &reach.database]);
+    command.args(["-Fc", "-Z0", "-w", "-d", &reach.database]);
+    command.arg(format!("--lock-wait-timeout={}", ends.lock_wait.as_millis().max(1)));
     command.arg(format!("--snapshot={snapshot}"));
     // A file, not a pipe: then pg_dump notes where each table begins.
     command.stdout(to.try_clone().map_err(PgError::Write)?);
-    let said = watch("pg_dump", command, ends, &mut || told(to.metadata().map_or(0, |about| about.len())))?;
+    let said = watch("pg_dump", command, ends, &mut || told(to.metadata().map_or(0, |about| about.len())));
+    let said = said.map_err(|error| match error {
+        PgError::Failed { said, .. } if said.contains("LOCK TABLE") && said.contains("timeout") => {
+            PgError::Busy { said }
+        }
+        other => other,
+    })?;
     Ok(Dumped { version, said })
 }
 

@@ -22,7 +22,7 @@ fn reach(database: String) -> Reach {
 }
 
 fn ends(stop: &AtomicBool) -> Ends<'_> {
-    Ends { stop, limit: Duration::from_secs(60) }
+    Ends { stop, limit: Duration::from_secs(60), lock_wait: Duration::from_secs(10) }
 }
 
 /// Takes the instant, and dumps it; the dump as a file.

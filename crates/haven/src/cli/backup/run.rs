@@ -160,7 +160,9 @@ fn failure(home: &Home, app: &App, failed: &Failed, tries: u32) -> Trouble {
         Failed::Pg(PgError::TooOld { server, .. }) => trouble
             .next(format!("install postgresql-client-{server}, or name its directory as programs in haven.toml"))
             .next("where the server is in a container: within = [\"docker\", \"exec\", \"-i\", \"CONTAINER\"]"),
-        Failed::Moved(_) => trouble.next("wait until the application has finished its migration, and try again"),
+        Failed::Moved(_) | Failed::Pg(PgError::Busy { .. }) => {
+            trouble.next("wait until the application has finished its migration, and try again")
+        }
         Failed::Quiesce(_) => trouble.next(format!(
             "look whether {} runs; haven backup resume {} starts what is still stopped",
             app.name, app.name

@@ -9,6 +9,8 @@ mod told;
 mod trouble;
 mod watch;
 
+pub use server::key as api_key;
+
 use super::Context;
 use crate::report::Trouble;
 
