@@ -12,12 +12,14 @@ pub mod borg;
 mod error;
 mod program;
 pub mod restic;
+mod stream;
 mod tree;
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -30,6 +32,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 pub use error::{Error, Kind};
+pub use stream::{Each, Streamed};
 
 /// One archive of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -199,14 +202,18 @@ pub trait ThirdCopy: Send + Sync {
     /// Deletes these archives. Their space comes free with [`Self::compact`].
     fn delete(&self, names: &[String], watch: &mut Watch) -> Result<(), Error>;
     fn compact(&self, watch: &mut Watch) -> Result<(), Error>;
-    /// Everything in an archive, parents before what lies in them.
-    fn entries(&self, archive: &str) -> Result<Vec<Entry>, Error>;
+    /// Everything in an archive, parents before what lies in them. Asked again for the last one, it is remembered: archives
+    /// don't change.
+    fn entries(&self, archive: &str) -> Result<Arc<Vec<Entry>>, Error>;
     /// Puts what is wanted into the directory `to`, over what is there, and looks whether all of it has come.
     fn restore(&self, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error>;
+    /// Reads the files that are wanted, and hands them to `each` in no particular order; nothing is left anywhere. Further
+    /// names of a file are left out. `Ok` means that each came whole, or is named among those that failed.
+    fn stream(&self, wanted: &Wanted, each: &Each, watch: &mut Watch) -> Result<Streamed, Error>;
 }
 
 /// Those of `entries` that are wanted. Nothing there by that name is an error: a wish that was not fulfilled.
-pub fn choose(entries: Vec<Entry>, wanted: &Wanted) -> Result<Vec<Entry>, Error> {
+pub fn choose(entries: &[Entry], wanted: &Wanted) -> Result<Vec<Entry>, Error> {
     let none = |path: &str| Error::new(Kind::NoArchive, format!("{} has no {path:?}", wanted.archive));
     let root = inside(&wanted.root)?;
     let mut paths = wanted.paths.iter().map(|path| inside(path)).collect::<Result<Vec<_>, _>>()?;
@@ -218,20 +225,24 @@ pub fn choose(entries: Vec<Entry>, wanted: &Wanted) -> Result<Vec<Entry>, Error>
         paths.push(root.clone());
     }
     let mut found = vec![false; paths.len()];
+    let mut at: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    for (n, path) in paths.iter().enumerate() {
+        at.entry(path).or_default().push(n);
+    }
+    // Looked up, not compared: both may be a hundred thousand.
     let mut keep = |entry: &Entry| {
-        let below = |path: &Vec<u8>| {
-            path.is_empty()
-                || entry.path.strip_prefix(&path[..]).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        };
+        let path = &entry.path[..];
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(n, _)| &path[..n]);
         let mut any = false;
-        for (path, found) in paths.iter().zip(&mut found) {
-            let hit = below(path);
-            *found |= hit;
-            any |= hit;
+        for above in slashes.chain([&path[..0], path]) {
+            for n in at.get(above).into_iter().flatten() {
+                found[*n] = true;
+                any = true;
+            }
         }
         any
     };
-    let chosen: Vec<Entry> = entries.into_iter().filter(|entry| keep(entry)).collect();
+    let chosen: Vec<Entry> = entries.iter().filter(|entry| keep(entry)).cloned().collect();
     match found.iter().position(|found| !found) {
         Some(n) if !chosen.is_empty() || !paths[n].is_empty() => Err(none(&String::from_utf8_lossy(&paths[n]))),
         _ => Ok(chosen),
@@ -248,6 +259,28 @@ fn inside(path: &str) -> Result<Vec<u8>, Error> {
         _ => None,
     });
     Ok(parts.collect::<Vec<_>>().join(&b"/"[..]))
+}
+
+/// The last archive that was asked for, and what is in it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recall(Arc<Mutex<Option<(String, Arc<Vec<Entry>>)>>>);
+
+impl Recall {
+    pub(crate) fn or(
+        &self,
+        archive: &str,
+        ask: impl FnOnce() -> Result<Vec<Entry>, Error>,
+    ) -> Result<Arc<Vec<Entry>>, Error> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((name, entries)) = &*last
+            && name == archive
+        {
+            return Ok(entries.clone());
+        }
+        let entries = Arc::new(ask()?);
+        *last = Some((archive.to_owned(), entries.clone()));
+        Ok(entries)
+    }
 }
 
 /// How many files there are among `entries`, and their bytes.

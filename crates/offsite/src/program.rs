@@ -1,7 +1,7 @@
 //! A run of a program: started, listened to, ended.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -12,7 +12,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::{Error, Kind, Progress, Source, Watch};
+use crate::{Cancel, Error, Kind, Progress, Source, Watch};
 
 /// How long a program has to tidy up when it is asked to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,25 +67,69 @@ enum Line {
 /// us alone, and once.
 pub fn run<E: Ear>(mut command: Command, mut ear: E, watch: &mut Watch) -> Result<Said, Error> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = command
-        .spawn()
-        .map_err(|error| Error::new(Kind::Program, format!("{program} can't be started")).because(error.to_string()))?;
+    let mut child = spawn(&mut command)?;
     let (send, lines) = mpsc::channel();
     read(child.stdout.take(), send.clone(), Line::Out);
     read(child.stderr.take(), send, Line::Err);
-    let mut said = Said {
-        program: E::PROGRAM,
-        status: ExitStatus::default(),
-        out: String::new(),
-        words: Vec::new(),
-        cancelled: false,
-    };
-    listen(&child, &lines, &mut ear, watch, &mut said);
-    said.status = child
-        .wait()
-        .map_err(|error| Error::new(Kind::Local, "its end can't be waited for").because(error.to_string()))?;
+    let mut said = Said::new(E::PROGRAM);
+    let Watch { cancel, progress } = watch;
+    listen(&child, &lines, &mut ear, &|| cancel.is_cancelled(), &mut **progress, &mut said);
+    said.status = end_of(&mut child)?;
     Ok(said)
+}
+
+/// Runs `command`, and hands what it writes to `take` as it comes. Its words on standard error are heard as ever; any of
+/// `cancels` ends it.
+pub fn pipe<E: Ear, T: Send>(
+    mut command: Command,
+    mut ear: E,
+    cancels: &[&Cancel; 2],
+    take: impl FnOnce(&mut dyn Read) -> io::Result<T> + Send,
+) -> Result<(Said, io::Result<T>), Error> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = spawn(&mut command)?;
+    let (send, lines) = mpsc::channel();
+    read(child.stderr.take(), send, Line::Err);
+    let out = child.stdout.take();
+    let mut said = Said::new(E::PROGRAM);
+    let taken = thread::scope(|scope| {
+        let taking = scope.spawn(move || {
+            // Dropped at the end of this, so that a program nobody listens to any more ends.
+            let mut out = out;
+            let out: &mut dyn Read = match &mut out {
+                Some(out) => out,
+                None => &mut io::empty(),
+            };
+            take(&mut BufReader::with_capacity(PIECE, out))
+        });
+        let mut unseen = |_: &Progress| {};
+        listen(
+            &child,
+            &lines,
+            &mut ear,
+            &|| cancels.iter().any(|cancel| cancel.is_cancelled()),
+            &mut unseen,
+            &mut said,
+        );
+        taking.join().unwrap_or_else(|_| Err(io::Error::other("the reader ended without a word")))
+    });
+    said.status = end_of(&mut child)?;
+    Ok((said, taken))
+}
+
+/// What is read from a pipe at once.
+const PIECE: usize = 1 << 18;
+
+fn spawn(command: &mut Command) -> Result<Child, Error> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let cannot =
+        |error: io::Error| Error::new(Kind::Program, format!("{program} can't be started")).because(error.to_string());
+    command.spawn().map_err(cannot)
+}
+
+fn end_of(child: &mut Child) -> Result<ExitStatus, Error> {
+    let lost = |error: io::Error| Error::new(Kind::Local, "its end can't be waited for").because(error.to_string());
+    child.wait().map_err(lost)
 }
 
 fn read(pipe: Option<impl Read + Send + 'static>, send: mpsc::Sender<Line>, line: fn(String) -> Line) {
@@ -100,7 +144,14 @@ fn read(pipe: Option<impl Read + Send + 'static>, send: mpsc::Sender<Line>, line
 }
 
 /// Until it has nothing more to say.
-fn listen<E: Ear>(child: &Child, lines: &mpsc::Receiver<Line>, ear: &mut E, watch: &mut Watch, said: &mut Said) {
+fn listen<E: Ear>(
+    child: &Child,
+    lines: &mpsc::Receiver<Line>,
+    ear: &mut E,
+    cancelled: &dyn Fn() -> bool,
+    moved: &mut dyn FnMut(&Progress),
+    said: &mut Said,
+) {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let mut progress = Progress::default();
     let mut asked: Option<Instant> = None;
@@ -115,7 +166,7 @@ fn listen<E: Ear>(child: &Child, lines: &mpsc::Receiver<Line>, ear: &mut E, watc
         };
         match (heard, line) {
             (Heard::Word(word), _) => said.words.push(word),
-            (Heard::Moved, _) => (watch.progress)(&progress),
+            (Heard::Moved, _) => moved(&progress),
             (Heard::Answer, Ok(Line::Out(line) | Line::Err(line))) => {
                 said.out += &line;
                 said.out.push('\n');
@@ -126,7 +177,7 @@ fn listen<E: Ear>(child: &Child, lines: &mpsc::Receiver<Line>, ear: &mut E, watc
             }
             _ => {}
         }
-        let end = hopeless || watch.cancel.is_cancelled();
+        let end = hopeless || cancelled();
         let Some(group) = group.filter(|_| end) else { continue };
         match asked {
             None => {
@@ -141,6 +192,10 @@ fn listen<E: Ear>(child: &Child, lines: &mpsc::Receiver<Line>, ear: &mut E, watc
 }
 
 impl Said {
+    fn new(program: &'static str) -> Self {
+        Self { program, status: ExitStatus::default(), out: String::new(), words: Vec::new(), cancelled: false }
+    }
+
     /// How it ended, for people.
     pub fn end(&self) -> String {
         let program = self.program;

@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub fn run(borg: &Borg, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
-    let entries = choose(borg.entries(&wanted.archive)?, wanted)?;
+    let entries = choose(&borg.entries(&wanted.archive)?, wanted)?;
     let root = inside(&wanted.root)?;
     make_directories(&entries, &root, to)?;
     let lists = Lists::new(borg)?;
@@ -95,7 +95,7 @@ pub fn run(borg: &Borg, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result
     tree::arrived(&entries, &root, to, MARK)
 }
 
-fn died() -> Error {
+pub fn died() -> Error {
     Error::new(Kind::Other, "restoring: a part ended without a word")
 }
 
@@ -122,11 +122,14 @@ fn odd(path: &[u8]) -> bool {
 }
 
 /// Everything but directories, in so many parts of about the same bytes.
-fn deal(entries: &[Entry], parts: usize) -> Vec<Vec<&Entry>> {
+pub fn deal(entries: &[Entry], parts: usize) -> Vec<Vec<&Entry>> {
     /// What a file costs, however small it is, in bytes of one that is long.
     const EACH: u64 = 64 << 10;
+    /// What a borg must have to do, in the same bytes: starting one costs a second of a processor.
+    const PART: u64 = 32 << 20;
     let files = || entries.iter().filter(|entry| entry.sort != Sort::Directory);
     let total: u64 = files().map(|entry| entry.size + EACH).sum();
+    let parts = parts.min(usize::try_from(total.div_ceil(PART)).unwrap_or(parts)).max(1);
     let share = total.div_ceil(parts as u64).max(1);
     let mut out: Vec<Vec<&Entry>> = vec![Vec::new()];
     let mut weight = 0;
@@ -158,13 +161,13 @@ fn deal(entries: &[Entry], parts: usize) -> Vec<Vec<&Entry>> {
 }
 
 /// Files that tell each borg what is its. They hold photos' names, and go when this goes.
-struct Lists {
+pub struct Lists {
     directory: PathBuf,
     count: std::cell::Cell<usize>,
 }
 
 impl Lists {
-    fn new(borg: &Borg) -> Result<Self, Error> {
+    pub fn new(borg: &Borg) -> Result<Self, Error> {
         let directory = borg.options.base.join(format!("restoring-{}", std::process::id()));
         fs::create_dir_all(&directory).map_err(|error| Self::trouble(&directory, &error))?;
         Ok(Self { directory, count: std::cell::Cell::new(0) })
@@ -174,7 +177,7 @@ impl Lists {
         Error::new(Kind::Local, format!("{} can't be written", path.display())).because(error.to_string())
     }
 
-    fn write(&self, entries: &[&Entry]) -> Result<PathBuf, Error> {
+    pub fn write(&self, entries: &[&Entry]) -> Result<PathBuf, Error> {
         self.count.set(self.count.get() + 1);
         let path = self.directory.join(self.count.get().to_string());
         let mut text = String::new();

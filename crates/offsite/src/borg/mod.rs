@@ -7,6 +7,7 @@
 
 mod entries;
 mod extract;
+mod stream;
 mod talk;
 mod verdict;
 
@@ -16,6 +17,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,13 +25,14 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde_json::Value;
 
 use crate::{
-    About, Archive, Cancel, Count, Depth, Entry, Error, Kind, Made, Progress, Source, ThirdCopy, Wanted, Watch,
+    About, Archive, Cancel, Count, Depth, Each, Entry, Error, Kind, Made, Progress, Source, Streamed, ThirdCopy,
+    Wanted, Watch,
 };
 use talk::run;
 use verdict::judge;
 
 use crate::{
-    Passphrase,
+    Passphrase, Recall,
     program::{self, Said},
     quoted,
 };
@@ -80,6 +83,7 @@ pub struct Borg {
     options: Options,
     version: String,
     warnings: Vec<String>,
+    recall: Recall,
 }
 
 impl Borg {
@@ -104,7 +108,7 @@ impl Borg {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.base).map_err(|error| {
             Error::new(Kind::Local, format!("{} can't be made", options.base.display())).because(error.to_string())
         })?;
-        Ok(Self { options, version, warnings })
+        Ok(Self { options, version, warnings, recall: Recall::default() })
     }
 
     fn archive(&self, name: &str) -> String {
@@ -328,13 +332,17 @@ impl ThirdCopy for Borg {
         judge(&said, "making the space of deleted archives free", Kind::Other).map(drop)
     }
 
-    fn entries(&self, archive: &str) -> Result<Vec<Entry>, Error> {
+    fn entries(&self, archive: &str) -> Result<Arc<Vec<Entry>>, Error> {
         let args = ["--json-lines", "--format", "{type}{size}{path}{linktarget}", &self.archive(archive)];
-        entries::read(&self.ask("list", &args, "reading the archive")?.out)
+        self.recall.or(archive, || entries::read(&self.ask("list", &args, "reading the archive")?.out))
     }
 
     fn restore(&self, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
         extract::run(self, wanted, to, watch)
+    }
+
+    fn stream(&self, wanted: &Wanted, each: &Each, watch: &mut Watch) -> Result<Streamed, Error> {
+        stream::run(self, wanted, each, watch)
     }
 }
 

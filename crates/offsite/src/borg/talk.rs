@@ -50,7 +50,8 @@ pub fn run(command: Command, watch: &mut Watch) -> Result<Said, Error> {
     program::run(command, Borgs, watch)
 }
 
-struct Borgs;
+/// How its lines are read.
+pub struct Borgs;
 
 impl Ear for Borgs {
     const PROGRAM: &'static str = "borg";

@@ -8,13 +8,16 @@
 //!   program itself when we ask it to.
 
 mod restore;
+mod stream;
 mod verdict;
 
 use std::{
+    collections::HashMap,
     fs,
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
     process::Command,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -23,8 +26,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    About, Archive, Cancel, Count, Depth, Entry, Error, Kind, Made, Passphrase, Progress, Sort, Source, ThirdCopy,
-    Wanted, Watch,
+    About, Archive, Cancel, Count, Depth, Each, Entry, Error, Kind, Made, Passphrase, Progress, Recall, Sort, Source,
+    Streamed, ThirdCopy, Wanted, Watch,
     program::{self, Said},
     quoted, tree,
 };
@@ -35,6 +38,7 @@ const UNFINISHED: &str = "haven-unfinished";
 const NAME: &str = "haven:";
 /// What stands for a byte of a name that is no UTF-8.
 const MARK: char = '\u{fffd}';
+const NO_LOCK: &str = "--no-lock";
 /// Ids in one command line.
 const BATCH: usize = 200;
 
@@ -70,6 +74,9 @@ pub struct Options {
 pub struct Restic {
     options: Options,
     version: String,
+    recall: Recall,
+    /// Ids behind names, as they were when they were looked for.
+    ids: Arc<Mutex<HashMap<String, String>>>,
 }
 
 #[derive(Deserialize)]
@@ -131,7 +138,7 @@ impl Restic {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.base).map_err(|error| {
             Error::new(Kind::Local, format!("{} can't be made", options.base.display())).because(error.to_string())
         })?;
-        Ok(Self { options, version })
+        Ok(Self { options, version, recall: Recall::default(), ids: Arc::default() })
     }
 
     fn dress(&self, command: &mut Command) {
@@ -201,13 +208,24 @@ impl Restic {
         Ok(said)
     }
 
+    /// Whether it only reads: then it does without a lock of its own where none may be written, with a reader's key. Should
+    /// what it reads be pruned meanwhile, it fails, and says so.
+    fn reads(verb: &str) -> bool {
+        ["cat", "dump", "ls", "restore", "snapshots", "stats"].contains(&verb)
+    }
+
     /// Runs it; where somebody else holds the lock, again and again for as long as may be waited.
     fn run(&self, verb: &str, args: &[String], watch: &mut Watch, doing: &str, amiss: Kind) -> Result<Said, Error> {
         let since = Instant::now();
         let mut unlocked = false;
+        let mut args = args.to_vec();
         loop {
-            let error = match self.try_once(verb, args, watch, doing, amiss) {
+            let error = match self.try_once(verb, &args, watch, doing, amiss) {
                 Err(error) if error.kind == Kind::Locked => error,
+                Err(error) if error.kind == Kind::Refused && Self::reads(verb) && !args.contains(&NO_LOCK.into()) => {
+                    args.insert(0, NO_LOCK.into());
+                    continue;
+                }
                 done => return done,
             };
             if !unlocked && !self.options.append_only {
@@ -238,6 +256,18 @@ impl Restic {
             all.iter().filter(|one| one.has(WHOLE)).filter_map(|one| one.original.clone()).collect();
         all.retain(|one| !one.has(UNFINISHED) || one.has(WHOLE) || !originals.contains(&one.id));
         Ok(all)
+    }
+
+    /// The same, asked for once: each question costs the program a start.
+    fn id_of(&self, name: &str) -> Result<String, Error> {
+        let known = || self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = known().get(name).cloned();
+        if let Some(id) = there {
+            return Ok(id);
+        }
+        let id = self.find(name)?.id;
+        known().insert(name.to_owned(), id.clone());
+        Ok(id)
     }
 
     /// The id behind a name; ids, and their beginnings, are names too.
@@ -406,12 +436,16 @@ impl ThirdCopy for Restic {
         self.run("prune", &[], watch, "making the space of deleted snapshots free", Kind::Other).map(drop)
     }
 
-    fn entries(&self, archive: &str) -> Result<Vec<Entry>, Error> {
-        self.list_of(&self.find(archive)?.id)
+    fn entries(&self, archive: &str) -> Result<Arc<Vec<Entry>>, Error> {
+        self.recall.or(archive, || self.list_of(&self.id_of(archive)?))
     }
 
     fn restore(&self, wanted: &Wanted, to: &std::path::Path, watch: &mut Watch) -> Result<Count, Error> {
         restore::run(self, wanted, to, watch)
+    }
+
+    fn stream(&self, wanted: &Wanted, each: &Each, watch: &mut Watch) -> Result<Streamed, Error> {
+        stream::run(self, wanted, each, watch)
     }
 }
 

@@ -6,19 +6,19 @@ use std::{
 };
 
 use crate::{
-    Count, Error, Kind, Wanted, Watch, choose, inside,
+    Count, Error, Kind, ThirdCopy, Wanted, Watch, choose, inside,
     program::make,
     restic::{MARK, Restic},
     tree,
 };
 
 pub fn run(restic: &Restic, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
-    let snapshot = restic.find(&wanted.archive)?;
-    let entries = choose(restic.list_of(&snapshot.id)?, wanted)?;
+    let id = restic.id_of(&wanted.archive)?;
+    let entries = choose(&restic.entries(&wanted.archive)?, wanted)?;
     let root = inside(&wanted.root)?;
     make(to)?;
     let scratch = Scratch::new(to, !root.is_empty());
-    let mut args = vec![snapshot.id.clone(), "--target".into(), scratch.target().to_string_lossy().into_owned()];
+    let mut args = vec![id, "--target".into(), scratch.target().to_string_lossy().into_owned()];
     let paths: Vec<&str> =
         if wanted.paths.is_empty() { vec![""] } else { wanted.paths.iter().map(String::as_str).collect() };
     for path in paths {

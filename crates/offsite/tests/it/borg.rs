@@ -13,7 +13,7 @@ use haven_offsite::{
     choose, count,
 };
 
-use crate::scene::{Scene, Ssh, is_root, noise, quietly, same_tree, watched};
+use crate::scene::{Scene, Ssh, damage, is_root, noise, quietly, same_tree, streamed, watched};
 
 const DAY: i64 = 86_400;
 const T0: i64 = 1_795_000_000;
@@ -43,7 +43,7 @@ fn a_copy_is_made_listed_checked_pruned_and_restored() {
     assert_eq!(seen, [("one", T0, "a word", false), ("two", T0 + DAY, "a word", false)]);
     quietly(|w| borg.check(Depth::Data, w)).unwrap();
     let count = count(
-        &choose(borg.entries("two").unwrap(), &Wanted { paths: vec!["album 1".into()], ..Wanted::default() }).unwrap(),
+        &choose(&borg.entries("two").unwrap(), &Wanted { paths: vec!["album 1".into()], ..Wanted::default() }).unwrap(),
     );
     assert_eq!(count.files, 10);
     quietly(|w| borg.restore(&wanted("two", &[]), &scene.path("back"), w)).unwrap();
@@ -294,4 +294,32 @@ fn what_comes_back_in_parts_is_the_same_as_what_was_there() {
     quietly(|w| borg.restore(&root, &scene.path("flat"), w)).unwrap();
     assert_eq!(fs::read(scene.path("flat/3.jpg")).unwrap(), noise(4, 10_003));
     assert_eq!(fs::read_dir(scene.path("flat")).unwrap().count(), 1);
+}
+
+#[test]
+fn an_archive_is_read_without_being_unpacked_and_what_is_damaged_in_it_is_named() {
+    let scene = Scene::new();
+    fs::hard_link(scene.path("library/album 0/0.jpg"), scene.path("library/album 1/again.jpg")).unwrap();
+    let borg = scene.borg();
+    quietly(|w| borg.init(w)).unwrap();
+    quietly(|w| borg.create(&scene.source(T0), "one", w)).unwrap();
+    let all = streamed(&borg, &wanted("one", &[])).unwrap();
+    assert_eq!((all.came.len(), all.failed.len()), (20, 0), "a further name of a file is none of its own");
+    for (path, bytes) in &all.came {
+        assert_eq!(*bytes, fs::read(scene.path("library").join(path)).unwrap(), "{path}");
+    }
+    let below = Wanted { root: "album 1".into(), ..wanted("one", &["3.jpg", "5.jpg"]) };
+    let some: Vec<String> = streamed(&borg, &below).unwrap().came.into_iter().map(|(path, _)| path).collect();
+    assert_eq!(some, ["3.jpg", "5.jpg"]);
+    assert_eq!(kind(streamed(&borg, &wanted("one", &["nowhere"]))), Kind::NoArchive);
+    assert_eq!(
+        fs::read_dir(scene.path("base"))
+            .unwrap()
+            .filter(|e| { e.as_ref().unwrap().file_name().to_string_lossy().starts_with("restoring") })
+            .count(),
+        0
+    );
+    damage(&scene.path("repository/data"));
+    let hurt = streamed(&borg, &wanted("one", &[])).unwrap();
+    assert_eq!((hurt.came.len(), hurt.failed.len()), (19, 1), "{hurt:?}");
 }

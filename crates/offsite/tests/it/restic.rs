@@ -9,7 +9,7 @@ use haven_offsite::{
     restic::{Options, Restic},
 };
 
-use crate::scene::{Scene, Ssh, is_root, noise, quietly, same_tree, watched};
+use crate::scene::{Scene, Ssh, damage, is_root, noise, quietly, same_tree, streamed, watched};
 
 const DAY: i64 = 86_400;
 const T0: i64 = 1_795_000_000;
@@ -237,4 +237,27 @@ fn a_full_disk_is_told_and_unchanged_files_at_one_place_are_not_read_again() {
     assert!(Command::new("umount").arg(&place).status().unwrap().success());
     assert_eq!(kind(outcome), Kind::Full);
     assert_eq!(list.unwrap().iter().filter(|a| !a.leftover).count(), 2);
+}
+
+#[test]
+fn a_snapshot_is_read_without_being_unpacked_and_damage_is_told() {
+    let scene = Scene::new();
+    let restic = Restic::new(scene.restic()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    let all = streamed(&restic, &wanted("one", &[])).unwrap();
+    assert_eq!(all.came.len(), 20);
+    for (path, bytes) in &all.came {
+        assert_eq!(*bytes, fs::read(scene.path("library").join(path)).unwrap(), "{path}");
+    }
+    let below = Wanted { root: "album 1".into(), ..wanted("one", &["3.jpg", "5.jpg"]) };
+    for wanted in [below, Wanted { root: "album 1".into(), ..wanted("one", &[]) }] {
+        let some = streamed(&restic, &wanted).unwrap().came;
+        assert_eq!(some.iter().find(|(path, _)| path == "3.jpg").unwrap().1, noise(4, 10_003));
+        assert_eq!(some.len(), if wanted.paths.is_empty() { 10 } else { 2 });
+    }
+    assert_eq!(kind(streamed(&restic, &wanted("one", &["nowhere"]))), Kind::NoArchive);
+    damage(&scene.path("restic/data"));
+    let told = kind(streamed(&restic, &wanted("one", &[])));
+    assert!(matches!(told, Kind::Damaged | Kind::NotRestored), "{told:?}");
 }

@@ -170,3 +170,45 @@ impl Drop for Ssh {
         _ = Command::new(script).arg("down").arg(&self.directory).output();
     }
 }
+
+/// What a stream gave: names and contents, sorted; and the names of those that failed.
+pub fn streamed(copy: &dyn haven_offsite::ThirdCopy, wanted: &haven_offsite::Wanted) -> Result<Came, Error> {
+    let came = std::sync::Mutex::new(Vec::new());
+    let each = |path: &[u8], from: &mut dyn std::io::Read| {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes)?;
+        came.lock().unwrap().push((String::from_utf8_lossy(path).into_owned(), bytes));
+        Ok(())
+    };
+    let all = quietly(|w| copy.stream(wanted, &each, w))?;
+    let failed: Vec<String> = all.failed.iter().map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
+    let mut came = came.into_inner().unwrap();
+    // What was begun and failed was handed out, too.
+    came.retain(|(path, _)| !failed.contains(path));
+    came.sort();
+    assert_eq!(all.files, came.len() as u64);
+    assert_eq!(all.bytes, came.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>());
+    Ok(Came { came, failed })
+}
+
+#[derive(Debug)]
+pub struct Came {
+    pub came: Vec<(String, Vec<u8>)>,
+    pub failed: Vec<String>,
+}
+
+/// Writes other bytes into the largest file below `directory`, in its middle.
+pub fn damage(directory: &Path) {
+    let files = Command::new("find").arg(directory).args(["-type", "f", "-printf", "%s %p\n"]).output().unwrap();
+    let text = String::from_utf8(files.stdout).unwrap();
+    let (_, path) = text
+        .lines()
+        .filter_map(|line| line.split_once(' ').map(|(size, path)| (size.parse::<u64>().unwrap(), path)))
+        .max()
+        .unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8].iter_mut().for_each(|byte| *byte ^= 0xff);
+    _ = fs::set_permissions(path, fs::Permissions::from_mode(0o644));
+    fs::write(path, bytes).unwrap();
+}
