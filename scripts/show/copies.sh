@@ -27,18 +27,19 @@ sums() { (cd "$1" && find . -type f -not -path './.snapshots*' -print0 | sort -z
 
 value() { python3 -c 'import json,sys; print(json.loads(sys.stdin.readlines()[-1] if sys.argv[2:] else sys.stdin.read())[sys.argv[1]])' "$@"; }
 
-# begin_copies: library, mount, server, settings; the repositories are not made yet.
-begin_copies() {
-  use_dir_store library
+# An SSH server on loopback, and the passphrase of the copies.
+begin_vault() {
   at_exit "$ROOT/scripts/servers/sftp" down "$SCRATCH/ssh"
   SSH_PORT=$(free_port)
   "$ROOT/scripts/servers/sftp" up "$SCRATCH/ssh" "$SSH_PORT" >/dev/null
   head -c 24 /dev/urandom | base64 >"$SCRATCH/copy-passphrase"; chmod 600 "$SCRATCH/copy-passphrase"
   BORG_URL=ssh://$(id -un)@127.0.0.1:$SSH_PORT$SCRATCH/vault/borg
   mkdir -p "$SCRATCH/vault"
-  cat >"$HAVEN_CONFIG" <<C
-[mount]
-point = "$MNT"
+}
+
+# copy_tables: the settings of both copies.
+copy_tables() {
+  cat <<C
 [copy]
 keep = "within 1d, daily 7, weekly 4, monthly -1"
 directory = "$SCRATCH/copies"
@@ -55,6 +56,13 @@ passphrase_file = "$SCRATCH/copy-passphrase"
 ssh_key = "$SCRATCH/ssh/client_key"
 known_hosts = "$SCRATCH/ssh/known_hosts"
 C
+}
+
+# begin_copies: library, mount, server, settings; the repositories are not made yet.
+begin_copies() {
+  use_dir_store library
+  begin_vault
+  { printf '[mount]\npoint = "%s"\n' "$MNT"; copy_tables; } >"$HAVEN_CONFIG"
   new_library "$URL"
   mount_start "$URL" "$MNT" "$SCRATCH/cache" "$@"
 }
@@ -63,6 +71,11 @@ C
 real_borg() {
   BORG_BASE_DIR=$SCRATCH/by-hand BORG_PASSCOMMAND="cat $SCRATCH/copy-passphrase" BORG_RELOCATED_REPO_ACCESS_IS_OK=yes \
     BORG_REPO=$SCRATCH/vault/borg borg "$@"
+}
+# The same over SSH, from this side.
+real_borg_over_ssh() {
+  BORG_BASE_DIR=$SCRATCH/by-hand-ssh BORG_PASSCOMMAND="cat $SCRATCH/copy-passphrase" BORG_RELOCATED_REPO_ACCESS_IS_OK=yes \
+    BORG_RSH="ssh -o BatchMode=yes -i $SCRATCH/ssh/client_key -o UserKnownHostsFile=$SCRATCH/ssh/known_hosts" BORG_REPO=$BORG_URL borg "$@"
 }
 real_restic() {
   restic -r "$SCRATCH/vault/restic" --password-file "$SCRATCH/copy-passphrase" --cache-dir "$SCRATCH/by-hand-restic" "$@"

@@ -7,6 +7,7 @@ mod export;
 mod keeper;
 mod library;
 mod manager;
+mod media;
 mod origin;
 mod past;
 mod points;

@@ -18,9 +18,11 @@ use haven_point::{
     manifest::Database,
     pg::{PgError, Reach, Session},
 };
-use tempfile::TempDir;
 
-use crate::Error;
+use crate::{
+    Error,
+    scratch::{POSTGRES, Scratch},
+};
 
 /// How long it may take until it answers, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,7 +51,7 @@ pub fn end_all() {
 /// A running cluster.
 pub struct Cluster {
     server: Child,
-    directory: TempDir,
+    directory: Scratch,
     programs: PathBuf,
 }
 
@@ -61,13 +63,7 @@ impl Cluster {
             Some(path) => path.to_owned(),
             None => installed(dumped.major())?,
         };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("haven-postgres-");
-        let directory = match within {
-            Some(within) => builder.tempdir_in(within),
-            None => builder.tempdir(),
-        };
-        let directory = directory.map_err(Error::write(within.unwrap_or(&std::env::temp_dir())))?;
+        let directory = Scratch::new(POSTGRES, within.unwrap_or(&std::env::temp_dir()))?;
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(Error::write(path))?;
         let user = other_user()?;

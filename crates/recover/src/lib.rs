@@ -16,6 +16,7 @@ mod error;
 pub mod lay;
 pub mod pick;
 pub mod proof;
+pub mod scratch;
 pub mod sentinels;
 pub mod target;
 

@@ -21,11 +21,14 @@ use crate::{
     words,
 };
 
+/// What the library is called where its own store was looked at.
+const STORE: &str = "library's store";
+
 /// Tell what is known of one photo: where its bytes are, when they were last read back, in which points it stands
 ///
-/// Only what was seen is told. In the library its file is read now, and compared with its SHA-1. Of replicas and other
-/// copies the signed reports of drills tell when this photo's bytes were read there and matched; what no drill has seen is
-/// not known. The library must be mounted.
+/// Only what was seen is told. In the library its file is read now, as the newest point that knows it has it, and compared
+/// with its SHA-1. Of replicas, and of copies in Borg's and restic's formats, the signed reports of drills tell when this
+/// photo's bytes were read there and matched; what no drill has seen is not known. The library must be mounted.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haven explain 6f0c1f7e-5d0e-4c7b-9a3f-0d5f2f9b8a11\n  haven explain /mnt/photos/immich/library/admin/2019/IMG_1.jpg --json\n\nExit codes: 0 all that is known is well; 6 a copy of it is broken; 7 no point knows it"
@@ -66,6 +69,8 @@ struct Explained {
     points_without: Vec<String>,
     points_looked_through: usize,
     points_all: usize,
+    /// What is at its path at this moment: `the same`, `something else` or `nothing`. Photos are moved and deleted.
+    now: &'static str,
     copies: Vec<Held>,
 }
 
@@ -75,7 +80,7 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
     let mut all = haven_point::list(&root).map_err(|error| crate::points::trouble(&error))?;
     all.retain(|found| found.point.is_ok());
     let points_all = all.len();
-    let mut found: Option<(Asset, Vec<String>)> = None;
+    let mut found: Option<(Asset, Vec<String>, PathBuf)> = None;
     let (mut within, mut without) = (Vec::new(), Vec::new());
     for point in all.iter().rev().filter_map(|found| found.point.as_ref().ok()).take(args.points) {
         let Some(dump) = point.dump() else { continue };
@@ -83,7 +88,7 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
         let wanted = wanted(&args.what, &root, &point.manifest.files.folder);
         let same = |asset: &&Asset| match &found {
             // By its id from then on: paths change.
-            Some((first, _)) => asset.id == first.id,
+            Some((first, ..)) => asset.id == first.id,
             None => {
                 asset.id == args.what || known.places(asset).any(|place| place == wanted) || asset.path == args.what
             }
@@ -94,13 +99,14 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
                 if found.is_none() {
                     let places = known.places(asset).map(|place| Path::new(&point.manifest.files.folder).join(place));
                     let places = places.map(|place| place.display().to_string()).collect();
-                    found = Some((asset.clone(), places));
+                    let files = point.files.clone().unwrap_or_else(|| root.clone());
+                    found = Some((asset.clone(), places, files));
                 }
             }
             None => without.push(point.name().to_owned()),
         }
     }
-    let Some((asset, places)) = found else {
+    let Some((asset, places, files)) = found else {
         return Err(Trouble::new(
             Code::NoLibrary,
             format!("none of the newest {} points knows {}", args.points, args.what),
@@ -108,7 +114,7 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
         .meaning(UNTOUCHED)
         .next("--points NUMBER looks through more; haven backup run takes a new one"));
     };
-    let mut copies = vec![here(&root, &asset, &places)];
+    let mut copies = vec![here(&files, &asset, &places)];
     copies.extend(elsewhere(context, args, &root, &asset)?);
     let explained = Explained {
         asset: asset.id.clone(),
@@ -118,6 +124,7 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
         points: within,
         points_without: without,
         points_all,
+        now: now(&root, &asset, &places),
         copies,
     };
     context.answer(&explained, &told(&explained))?;
@@ -125,7 +132,11 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
         explained.copies.iter().filter(|copy| ["broken", "missing"].contains(&copy.verdict)).collect();
     let Some(first) = bad.first() else { return Ok(()) };
     let good = explained.copies.iter().filter(|copy| copy.verdict == "matches").map(|copy| copy.name.clone());
-    let good: Vec<String> = good.collect();
+    let mut good: Vec<String> = good.collect();
+    if good.len() > 1 {
+        // No name that a command takes, where there is another.
+        good.retain(|name| name != STORE);
+    }
     let trouble = Trouble::new(Code::Damaged, format!("it is {} in {}", first.verdict, first.name));
     Err(if good.is_empty() {
         trouble.meaning("no copy is known to be right").next("haven drill --level 1    looks at all copies")
@@ -144,7 +155,7 @@ fn wanted(what: &str, root: &Path, folder: &str) -> String {
     inside.strip_prefix(folder).unwrap_or(inside).display().to_string()
 }
 
-/// Read now, where it is.
+/// Read now, in the newest point that knows it.
 fn here(root: &Path, asset: &Asset, places: &[String]) -> Held {
     let files = haven_point::Folder(root.to_owned());
     let mut copy = Held {
@@ -153,7 +164,7 @@ fn here(root: &Path, asset: &Asset, places: &[String]) -> Held {
         verdict: "missing",
         seen: Some(jiff::Timestamp::now()),
         drill: None,
-        why: Some("it is not where the newest point that knows it has it".into()),
+        why: Some("its file is not in the newest point that knows it".into()),
     };
     for place in places {
         match (files.sha1(place), asset.sha1) {
@@ -178,6 +189,20 @@ fn here(root: &Path, asset: &Asset, places: &[String]) -> Held {
     copy
 }
 
+/// What is at its path just now.
+fn now(root: &Path, asset: &Asset, places: &[String]) -> &'static str {
+    let files = haven_point::Folder(root.to_owned());
+    let mut found = "nothing";
+    for place in places {
+        match files.sha1(place) {
+            Ok(Some((_, sha1))) if Some(sha1) == asset.sha1 => return "the same",
+            Ok(None) => {}
+            _ => found = "something else",
+        }
+    }
+    found
+}
+
 /// What drills have seen in the other copies, the newest word of each.
 fn elsewhere(context: &Context, args: &Args, root: &Path, asset: &Asset) -> Result<Vec<Held>, Trouble> {
     let keys = keys_of(context, root, &args.key)?;
@@ -185,6 +210,7 @@ fn elsewhere(context: &Context, args: &Args, root: &Path, asset: &Asset) -> Resu
     let mut copies: Vec<Held> = Vec::new();
     let mut names: Vec<(String, String)> =
         context.config.replicas.keys().map(|name| (name.clone(), "replica".to_owned())).collect();
+    names.extend(context.config.copies.iter().map(|(name, copy)| (name.clone(), copy.format.word().to_owned())));
     for read in &drills {
         if let proof::Read::Good { report, .. } = read
             && !names.iter().any(|(name, _)| *name == report.copy)
@@ -214,7 +240,7 @@ fn elsewhere(context: &Context, args: &Args, root: &Path, asset: &Asset) -> Resu
         }
         // The library's own store was looked at too: that is another thing than its mount.
         if copy.name == "library" {
-            "library's store".clone_into(&mut copy.name);
+            STORE.clone_into(&mut copy.name);
         }
         copies.push(copy);
     }
@@ -233,6 +259,10 @@ fn told(explained: &Explained) -> String {
         out += &copy.drill.as_ref().map(|drill| format!(" (drill {drill})")).unwrap_or_default();
         out += "\n";
     }
+    if explained.copies.iter().any(|copy| copy.verdict == "not known") {
+        out += "            not known: no drill has read it there; haven drill --level 1 does\n";
+    }
+    out += &format!("  now       at its path there is {}\n", explained.now);
     out += &format!(
         "  points    in {} of the newest {} ({} in all)\n",
         explained.points.len(),

@@ -110,7 +110,12 @@ fn of_a_recovery_point_the_files_of_the_instant_and_the_dump_are_copied_as_one()
     let folder = machine.path("m/.haven/points").join(point);
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("database.dump"), "rows").unwrap();
-    fs::write(folder.join("manifest.json"), "{}").unwrap();
+    let manifest = serde_json::json!({
+        "haven_point": 1, "name": point, "application": "immich", "kind": "folder", "taken": "2026-11-26T21:30:00Z",
+        "finished": "2026-11-26T21:30:01Z", "host": "h", "haven": "0.1.0", "quiesce": { "by": "freeze", "frozen_ms": 1.0, "tries": 1 },
+        "files": { "snapshot": point, "folder": "", "inodes": 2, "bytes": 14 },
+    });
+    fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
     assert_eq!(machine.run(&format!("snapshot create {point}+dump -L @m")).exit, 0);
     for (name, format) in [("home", "borg"), ("far", "restic")] {
         let run = |line: &str| machine.run(&line.replace("NAME", name));

@@ -162,6 +162,81 @@ fn drills_prove_what_is_right_and_name_what_is_damaged_deleted_and_swapped() {
 }
 
 #[test]
+fn a_point_is_drilled_and_comes_back_straight_from_borg_and_restic() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    machine.write("copy-passphrase", "another one\n");
+    for (name, format) in [("home", "borg"), ("far", "restic")] {
+        let add = format!("copy add {name} @{format} --format {format} --passphrase-file @copy-passphrase");
+        assert_eq!(machine.run(&add).exit, 0);
+        assert_eq!(machine.run(&format!("copy init {name}")).exit, 0);
+    }
+    upload(&machine, &cluster, 0..20);
+    let take = || {
+        let taken = machine.run("backup run --json");
+        assert_eq!(taken.exit, 0, "{}", taken.err);
+        let copied = machine.run("copy run home far");
+        assert_eq!(copied.exit, 0, "{}{}", copied.out, copied.err);
+        json(&taken)["point"].as_str().unwrap().to_owned()
+    };
+    let older = take();
+    upload(&machine, &cluster, 20..22);
+    fs::remove_file(machine.path("m/immich/upload/3.jpg")).unwrap();
+    cluster.sql("immich", "DELETE FROM asset WHERE \"originalPath\" LIKE '%/3.jpg'");
+    // Points and archives are named by the second.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let newest = take();
+    for name in ["home", "far"] {
+        // Each of these starts the program a few times, and it is not quick to start.
+        for (level, proven) in [(0, 1), (2, 21)].into_iter().skip(usize::from(name == "far")) {
+            let done = machine.run(&format!("drill --level {level} --copy {name} --json"));
+            assert_eq!(done.exit, 0, "{name} {level}: {}{}", done.out, done.err);
+            let report = &json(&done)["report"];
+            assert_eq!(
+                (&report["ok"], &report["proven"], &report["point"]),
+                (&true.into(), &proven.into(), &newest.as_str().into()),
+                "{name}"
+            );
+        }
+        let both = machine.run(&format!("drill --level 1 --older --copy {name} --json"));
+        assert_eq!(both.exit, 0, "{}", both.err);
+        let points: Vec<Value> = both.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(points.len(), 2, "{}", both.out);
+        assert_eq!(
+            (&points[1]["report"]["point"], &points[1]["report"]["proven"]),
+            (&older.as_str().into(), &20.into())
+        );
+
+        let back = |point: &str| machine.path(&format!("back-{name}-{point}"));
+        for (point, photos_then) in [(&older, 20), (&newest, 21)].into_iter().skip(usize::from(name == "far")) {
+            let database = format!("{name}{photos_then}");
+            let line = format!("recover --from {name} --point {point} --to @back-{name}-{point} --json");
+            let done = run(&machine, &line, &cluster.reach(&database));
+            assert_eq!(done.exit, 0, "{name} {point}: {}", done.err);
+            assert_eq!(json(&done)["checked"]["broken"], serde_json::json!([]));
+            assert_eq!(photos(&back(point).join("upload")), photos_then);
+            assert!(!back(point).join(".haven").exists() && !back(point).join("immich").exists());
+            assert_eq!(cluster.sql(&database, "SELECT count(*) FROM asset"), photos_then.to_string());
+        }
+        assert!(!back(&newest).join("upload/3.jpg").exists());
+        let one = machine.run(&format!("recover --from {name} --path upload/7.jpg --to @one-{name} --json"));
+        assert_eq!(one.exit, 0, "{}", one.err);
+        assert_eq!(fs::read_to_string(machine.path(&format!("one-{name}/upload/7.jpg"))).unwrap(), "photo 7");
+        let planned = machine.run(&format!("recover --from {name} --to @no-{name} --dry-run --json"));
+        assert_eq!((planned.exit, &json(&planned)["files"]["files"]), (0, &22.into()), "{}", planned.err);
+        assert!(!machine.path(&format!("no-{name}")).exists());
+        let none = machine.run(&format!("recover --from {name} --point immich-20200101T000000Z --to @no-{name}"));
+        assert!(none.exit == 7 && none.err.contains("no archive holds"), "{}", none.err);
+    }
+    let explained = json(&machine.run("explain @m/immich/upload/5.jpg --json"));
+    for copy in explained["copies"].as_array().unwrap() {
+        let drilled = copy["name"] == "library" || copy["name"] == "home" || copy["name"] == "far";
+        assert!(drilled && copy["verdict"] == "matches", "{explained}");
+    }
+    assert_eq!((&explained["now"], explained["copies"].as_array().unwrap().len()), (&"the same".into(), 3));
+}
+
+#[test]
 fn the_way_out_needs_nothing_of_ours() {
     let Some((machine, cluster)) = scene() else { return };
     let _mount = Mount::new(&machine, "m", "");

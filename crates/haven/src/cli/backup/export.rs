@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{Read, Write},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -20,10 +20,11 @@ use serde_json::json;
 use crate::{
     cli::{
         Context, ask,
-        recover::{is_photo, pooled, trouble},
+        recover::{pooled, trouble},
     },
     export::{Sum, line},
-    origin::Origin,
+    media::Media,
+    origin::{Origin, Pick},
     points,
     report::{Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
@@ -48,7 +49,7 @@ pub struct Export {
     /// Go on with an export to that directory: files that are there, with the same length and time, are not copied again
     #[arg(long)]
     resume: bool,
-    /// A replica by its name in haven.toml, the URL of a library, or a folder that a copy was brought back to [default: the library]
+    /// A replica or a copy by its name in haven.toml, the URL of a library, or a folder that a copy was brought back to [default: the library]
     #[arg(long, value_name = "WHERE")]
     from: Option<String>,
     /// The directory of PostgreSQL's programs [default: Debian's for the dump's version, else those of PATH]
@@ -72,17 +73,18 @@ pub fn run(context: &Context, args: &Export) -> Result<(), Trouble> {
     }
     let runtime = wire::runtime()?;
     let origin = Origin::named(context, args.from.as_deref(), true)?;
-    let opened = origin.open(context, &runtime, &args.key)?;
-    let point = haven_point::open(&opened.root, args.point.as_deref(), args.of.as_deref());
-    let outcome = point.map_err(|error| points::trouble(&error)).and_then(|point| write(context, args, &point));
+    let pick = Pick { point: args.point.as_deref(), of: args.of.as_deref(), older: None };
+    let opened = origin.open(context, &runtime, &args.key, pick)?;
+    let point = opened.point(pick).map_err(|error| points::trouble(&error));
+    let outcome = point.and_then(|point| write(context, args, &point, opened.media(&point)));
     drop(opened);
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     outcome
 }
 
-fn write(context: &Context, args: &Export, point: &haven_point::Point) -> Result<(), Trouble> {
+fn write(context: &Context, args: &Export, point: &haven_point::Point, media: Option<Media>) -> Result<(), Trouble> {
     point.verify_parts().map_err(|error| points::trouble(&error))?;
-    let media = point.media().ok_or_else(|| {
+    let media = media.ok_or_else(|| {
         Trouble::new(Code::NoLibrary, format!("the files of {} are not there", point.name())).meaning(UNTOUCHED)
     })?;
     let cannot = |path: &Path, source| trouble(&Error::Write { path: path.to_owned(), source });
@@ -99,17 +101,18 @@ fn write(context: &Context, args: &Export, point: &haven_point::Point) -> Result
         to_sql(&reach, database, &dump, &to, &AtomicBool::new(false)).map_err(|error| {
             trouble(&error).next("apt install postgresql-client, or name its directory: --programs DIR")
         })?;
+        if point.manifest.immich.as_ref().is_some_and(|immich| immich.maintenance) {
+            without_maintenance(&to).map_err(|source| cannot(&to, source))?;
+        }
         own.push("database.sql".to_owned());
     }
     let bar = ask::progress_bar("exporting");
-    let inventory = Inventory::of(&media, &|_| true).map_err(|error| trouble(&error))?;
     let told = |progress: lay::Progress| {
         bar.set_message(format!("{} of {}", words::bytes(progress.bytes), words::bytes(progress.bytes_total)));
     };
     let files = args.to.join("files");
-    let laid =
-        pooled(args.parallel, || lay::lay(&media, &inventory, &files, &AtomicBool::new(false), &is_photo, &told))?;
-    let laid = laid.map_err(|error| trouble(&error))?;
+    let laid = media.bring(None, &files, args.parallel, &AtomicBool::new(false), &told)?;
+    let inventory = Inventory::of(&files, &|_| true).map_err(|error| trouble(&error))?;
     bar.set_message("checksums");
     let mut names: Vec<PathBuf> = own.iter().map(PathBuf::from).collect();
     let failed: Vec<&str> = laid.failed.iter().map(|(name, _)| name.as_str()).collect();
@@ -135,6 +138,15 @@ fn write(context: &Context, args: &Export, point: &haven_point::Point) -> Result
         .because(format!("{name}: {why}"))
         .meaning("everything else is there, and the point is as it was")
         .next("--from REPLICA    writes it from another copy"))
+}
+
+/// Who restores it by hand must not come up in the maintenance mode that it was dumped in.
+fn without_maintenance(sql: &Path) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().append(true).open(sql)?;
+    file.write_all(
+        b"\n-- Dumped in Immich's maintenance mode; what comes back must serve.\nUPDATE public.system_metadata SET value = \
+          '{\"isMaintenanceMode\": false}' WHERE key = 'maintenance-mode';\n",
+    )
 }
 
 /// The list of checksums, of what is plain files.

@@ -97,7 +97,7 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<(), Trouble> {
     };
     if args.dry_run {
         let copy = opened.copy.clone();
-        let entries = copy.entries(&archive.name).and_then(|entries| choose(entries, &wanted));
+        let entries = copy.entries(&archive.name).and_then(|entries| choose(&entries, &wanted));
         let count = count(&entries.map_err(|error| opened.trouble(&error))?);
         let told = format!(
             "would restore {}, {}, of {} ({}) to {}\n",

@@ -6,10 +6,14 @@
 //! The snapshot is shown to the program at one place each time, so that it knows unchanged files again by their path,
 //! inode and times. Only root can do that; else the snapshot has one name each time, which does the same.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use haven_mount::control::{Found, Locator, Request, find};
 use haven_offsite::Source;
+use haven_point::Point;
 use haven_store::human;
 use serde_json::{Value, json};
 
@@ -104,24 +108,26 @@ struct Taken {
     dump: Option<PathBuf>,
 }
 
-/// What the name of the snapshot ends with that has a point's dump.
-const SEAL: &str = "+dump";
-const POINTS: &str = ".haven";
+/// Where Haven keeps what is its own.
+const OWN: &str = ".haven";
 
-/// The folder with the dump of the point `name`. It is sealed last: where it is, the point is complete.
-fn dump_of(snapshots: &Path, name: &str) -> Option<PathBuf> {
-    let folder = snapshots.join(format!("{name}{SEAL}")).join(POINTS);
-    let complete = folder.join("points").join(name).join("manifest.json").is_file();
-    (complete && snapshots.join(name).join(POINTS).is_dir()).then_some(folder)
+/// Complete recovery points, and where each has its dump so that nobody can change it.
+fn dumps(root: &Path) -> Result<BTreeMap<String, PathBuf>, Trouble> {
+    let all = haven_point::list(root).map_err(|error| crate::points::trouble(&error))?;
+    let points = all.into_iter().filter_map(|found| found.point.ok()).filter(|point| point.sealed);
+    // Its folder is .haven/points/NAME in the snapshot that seals it.
+    let one = |point: Point| Some((point.name().to_owned(), point.folder.parent()?.parent()?.to_owned()));
+    Ok(points.filter_map(one).filter(|(name, _)| root.join(".snapshots").join(name).join(OWN).is_dir()).collect())
 }
 
 impl Taken {
-    fn new(at: Locator, snapshots: &Path, copy: &str, args: &RunArgs) -> Result<Self, Trouble> {
+    fn new(at: Locator, root: &Path, copy: &str, args: &RunArgs) -> Result<Self, Trouble> {
         let bad = |_| Trouble::new(Code::Bug, "the mount's process answered something else");
         let list = ask::ask(&at, &Request::new("snapshot list").with("unique", false), "looking")?;
         let known: Vec<Shown> = serde_json::from_value(list).map_err(bad)?;
+        let dumps = dumps(root)?;
         let there = |shown: &Shown| {
-            let dump = dump_of(snapshots, &shown.name);
+            let dump = dumps.get(&shown.name).cloned();
             Self { at: at.clone(), name: shown.name.clone(), seconds: shown.taken_seconds, ours: false, dump }
         };
         if let Some(name) = &args.snapshot {
@@ -132,7 +138,7 @@ impl Taken {
             })?;
             return Ok(there(shown));
         }
-        let points = known.iter().filter(|shown| !args.now && dump_of(snapshots, &shown.name).is_some());
+        let points = known.iter().filter(|shown| !args.now && dumps.contains_key(&shown.name));
         if let Some(newest) = points.max_by_key(|shown| shown.taken_seconds) {
             return Ok(there(newest));
         }
@@ -176,8 +182,7 @@ async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Troubl
     if args.dry_run {
         return ready(context, args, &opened, &point);
     }
-    let snapshots = point.join(".snapshots");
-    let taken = Taken::new(at, &snapshots, name, args)?;
+    let taken = Taken::new(at, &point, name, args)?;
     let root = rustix::process::geteuid().is_root();
     if taken.dump.is_some() && !root {
         return Err(Trouble::new(Code::Local, "only root can show a recovery point's files and its dump as one")
@@ -185,9 +190,9 @@ async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Troubl
             .next("run it as root, or copy the files alone: --now"));
     }
     let source = Source {
-        directory: snapshots.join(&taken.name),
+        directory: point.join(".snapshots").join(&taken.name),
         shown_at: root.then(|| opened.config.directory(name).join("library")),
-        over: taken.dump.clone().map(|dump| (dump, POINTS.into())),
+        over: taken.dump.clone().map(|dump| (dump, OWN.into())),
         taken: taken.seconds,
         note: if taken.ours { String::new() } else { taken.name.clone() },
     };

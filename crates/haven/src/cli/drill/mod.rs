@@ -15,7 +15,7 @@ use serde_json::json;
 use super::Context;
 use crate::{
     library,
-    origin::Origin,
+    origin::{Origin, Pick},
     report::{self, Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
     wire, words,
@@ -23,14 +23,14 @@ use crate::{
 
 /// Prove that the newest recovery point comes back, from each copy
 ///
-/// Level 0 opens the point as on a fresh machine, reads its dump, looks whether every photo's file is there, and reads back
-/// one in a hundred. Level 1 reads every photo and compares it with its SHA-1, and writes nothing. Level 2 brings everything
-/// back: the files to a scratch directory, the database to a PostgreSQL that is started for it and ended again. Level 3
+/// The library, its replicas, and the copies in Borg's and restic's formats, one after the other. Level 0 opens the point as on a fresh machine, reads its dump, looks whether every photo's file is there, and reads back
+/// one in a hundred. Level 1 reads every photo and compares it with its SHA-1, and writes nothing (of Borg and restic it reads
+/// what they write to a pipe). Level 2 brings everything back: the files to a scratch directory, the database to a PostgreSQL that is started for it and ended again. Level 3
 /// writes what a fresh machine needs to do it alone. Stores are opened so that nothing can be written to them. The report
 /// is signed with a key of the library's and kept in it, in .haven/drills.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven drill                                    nightly: level 0 of the library and every replica\n  haven drill --level 1 --copy far               weekly\n  haven drill --level 2 --scratch /srv/scratch   monthly\n  haven drill --level 2 --hook ./start-immich    and an Immich over what came back\n  haven drill --level 3 --to ./machine --program https://example.org/haven\n  haven drill list                               what was proven when\n\nExit codes: 0 everything is proven; 6 something is broken or missing; 4 a copy can't be reached"
+    after_help = "Examples:\n  haven drill                                    nightly: level 0 of the library and every copy\n  haven drill --level 1 --copy far               weekly\n  haven drill --level 2 --older --scratch /srv/scratch   monthly, and an older point, too\n  haven drill --level 2 --hook ./start-immich    and an Immich over what came back\n  haven drill --level 3 --to ./machine --program https://example.org/haven\n  haven drill list                               what was proven when\n\nExit codes: 0 everything is proven; 6 something is broken or missing; 4 a copy can't be reached"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -38,7 +38,7 @@ pub struct Args {
     /// How thoroughly: 0 to 3
     #[arg(long, value_name = "LEVEL", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=3))]
     level: u8,
-    /// Only this one: "library", a replica's name, or the folder that a copy was brought back to; several times [default: the library and all replicas]
+    /// Only this one: "library", the name of a replica or a copy in haven.toml, or the folder that a copy was brought back to; several times [default: all that haven.toml names]
     #[arg(long, value_name = "NAME")]
     copy: Vec<String>,
     /// The point [default: the newest complete one]
@@ -47,6 +47,9 @@ pub struct Args {
     /// The newest point of this application
     #[arg(long, value_name = "NAME", conflicts_with = "point")]
     of: Option<String>,
+    /// And one that is older, another each time
+    #[arg(long, conflicts_with = "point")]
+    older: bool,
     /// It is a fault when the newest point is older than this: 36h
     #[arg(long, value_name = "SPAN", value_parser = span)]
     max_age: Option<std::time::Duration>,
@@ -148,13 +151,31 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
             .next("put it into ~/.pgpass, or the file that PGPASSFILE names"));
     }
     let mut bad = Vec::new();
+    haven_recover::scratch::clear(&[args.scratch.as_deref(), Some(std::env::temp_dir().as_path())]);
     for origin in &origins {
         // One copy that is bad keeps none of the others from being looked at.
-        let drilled = one::drill(context, &args, origin)?;
-        let kept = if args.no_record { None } else { record(context, &args, &drilled)? };
-        context.line(&json!({ "report": drilled.report, "kept": kept }), &told(&drilled.report, kept.as_deref()))?;
-        if !drilled.report.ok {
-            bad.push(drilled);
+        let newest = Pick { point: args.point.as_deref(), of: args.of.as_deref(), older: None };
+        let drilled = one::drill(context, &args, origin, newest)?;
+        let than = drilled.report.point.clone().filter(|_| args.older);
+        let mut all = vec![drilled];
+        if let Some(than) = &than {
+            let older = Pick { older: Some(than), of: args.of.as_deref(), ..Pick::default() };
+            let drilled = one::drill(context, &args, origin, older)?;
+            let lacks = |step: &proof::Step| step.name == "point" && !step.ok;
+            // That there is none is no fault of the copy's.
+            if drilled.code == Code::NoCopy || drilled.report.steps.iter().any(lacks) {
+                report::note(format!("{} has no recovery point that is older than {than}", origin.name));
+            } else {
+                all.push(drilled);
+            }
+        }
+        for drilled in all {
+            let kept = if args.no_record { None } else { record(context, &args, &drilled)? };
+            context
+                .line(&json!({ "report": drilled.report, "kept": kept }), &told(&drilled.report, kept.as_deref()))?;
+            if !drilled.report.ok {
+                bad.push(drilled);
+            }
         }
     }
     let Some(first) = bad.first() else { return Ok(()) };

@@ -8,23 +8,21 @@ use std::{
 };
 
 use haven_format::Keys;
-use haven_point::{Folder, Point, check, manifest::Kind, open};
+use haven_point::{Point, check, manifest::Kind};
 use haven_recover::{
     Error,
     drill::{Known, Scratch, Steps},
-    lay::{self, Inventory},
+    lay,
     proof::{self, BrokenAsset, Report},
-    target,
+    scratch, target,
 };
 use jiff::Timestamp;
 
 use super::Args;
 use crate::{
-    cli::{
-        Context, ask,
-        recover::{is_photo, pooled},
-    },
-    origin::{Open, Origin},
+    cli::{Context, ask},
+    media::Media,
+    origin::{Open, Origin, Pick},
     report::{Code, Trouble},
     wire, words,
 };
@@ -40,7 +38,7 @@ pub struct Drilled {
     pub code: Code,
 }
 
-pub fn drill(context: &Context, args: &Args, origin: &Origin) -> Result<Drilled, Trouble> {
+pub fn drill(context: &Context, args: &Args, origin: &Origin, pick: Pick<'_>) -> Result<Drilled, Trouble> {
     let begun = Instant::now();
     let started = Timestamp::now();
     let mut report = Report {
@@ -70,19 +68,17 @@ pub fn drill(context: &Context, args: &Args, origin: &Origin) -> Result<Drilled,
     };
     let runtime = wire::runtime()?;
     let mut steps = Steps::default();
-    let opened = origin.open(context, &runtime, &args.key);
+    let opened = origin.open(context, &runtime, &args.key, pick);
     let (mut unreached, mut code, mut keys, mut proven) = (false, Code::Damaged, None, Vec::new());
     match &opened {
         Err(trouble) => {
-            let why: Vec<&str> = std::iter::once(&trouble.what).chain(&trouble.because).map(String::as_str).collect();
-            steps.note("open", false, why.join(": "), begun.elapsed());
+            steps.note("open", false, all_of(trouble), begun.elapsed());
             (unreached, code) = (true, trouble.code);
         }
         Ok(opened) => {
-            let how = if opened.is_cold() { "as on a fresh machine, for reading only" } else { "the folder is there" };
-            steps.note("open", true, how, opened.took);
+            steps.note("open", true, opened.how(), opened.took);
             keys.clone_from(&opened.keys);
-            let mut look = Look { context, args, begun, steps: &mut steps, report: &mut report };
+            let mut look = Look { context, args, pick, begun, steps: &mut steps, report: &mut report };
             proven = look.through(opened);
         }
     }
@@ -101,6 +97,7 @@ pub fn drill(context: &Context, args: &Args, origin: &Origin) -> Result<Drilled,
 struct Look<'a> {
     context: &'a Context,
     args: &'a Args,
+    pick: Pick<'a>,
     begun: Instant,
     steps: &'a mut Steps,
     report: &'a mut Report,
@@ -111,16 +108,19 @@ impl Look<'_> {
     fn through(&mut self, opened: &Open) -> Vec<haven_point::immich::Sha1> {
         let Some(point) = self.point(opened) else { return Vec::new() };
         let parts = self.steps.run("dump", || point.verify_parts().map(|()| ((), "whole, by its SHA-256".to_owned())));
-        if parts.is_none() || point.manifest.kind != Kind::Immich {
+        if parts.is_none() {
             return Vec::new();
         }
-        let (Some(dump), Some(media)) = (point.dump(), point.media()) else {
-            self.steps.note(
-                "rows",
-                false,
-                "the files of this point are not there, or it has no database",
-                Duration::ZERO,
-            );
+        let Some(media) = opened.media(&point) else {
+            self.steps.note("files", false, "the files of this point are not there", Duration::ZERO);
+            return Vec::new();
+        };
+        if point.manifest.kind != Kind::Immich {
+            self.plain(&point, &media);
+            return Vec::new();
+        }
+        let Some(dump) = point.dump() else {
+            self.steps.note("rows", false, "this point has no database", Duration::ZERO);
             return Vec::new();
         };
         let Some(known) = self.rows(&point, &dump) else { return Vec::new() };
@@ -132,10 +132,63 @@ impl Look<'_> {
         }
     }
 
+    /// Another application than Immich: nothing says what its files should hold, but each can be read, or not.
+    fn plain(&mut self, point: &Point, media: &Media) {
+        if let (Some(dump), Some(database)) = (point.dump(), &point.manifest.database) {
+            let walked = self.steps.run("rows", || {
+                let file = std::fs::File::open(&dump).map_err(|source| Error::Read { path: dump.clone(), source })?;
+                let file = std::io::BufReader::with_capacity(1 << 20, file);
+                let walked = haven_point::dump::walk(file, |_, _| Ok(()))?;
+                same_rows(&walked, &database.rows)?;
+                Ok::<_, Error>((
+                    (),
+                    format!("{} in the dump, as many as were counted", walked.rows.values().sum::<u64>()),
+                ))
+            });
+            if walked.is_none() {
+                return;
+            }
+        }
+        match self.args.level {
+            0 => {
+                _ = self.steps.run("walk", || {
+                    let (files, bytes) = media.size().map_err(plain)?;
+                    Ok::<_, std::io::Error>((
+                        (),
+                        format!("{}, {}", words::count(files as usize, "file"), words::bytes(bytes)),
+                    ))
+                })
+            }
+            1 => {
+                let bar = ask::progress_bar("drill");
+                let parallel = self.args.parallel;
+                let read = self.steps.run("files", || {
+                    let read = media.read_all(parallel, &|bytes| bar.set_message(words::bytes(bytes)));
+                    let (files, bytes) = read.map_err(plain)?;
+                    let said = format!(
+                        "{} read to the end, {}; nothing says what they should hold",
+                        words::count(files as usize, "file"),
+                        words::bytes(bytes)
+                    );
+                    Ok::<_, std::io::Error>((bytes, said))
+                });
+                bar.finish_and_clear();
+                self.report.bytes += read.unwrap_or_default();
+            }
+            _ => {
+                let stop = AtomicBool::new(false);
+                let Some(scratch) = self.lay(media, &stop) else { return };
+                if let Some(dump) = point.dump() {
+                    self.database(point, &dump, &scratch.files(), &stop);
+                }
+            }
+        }
+    }
+
     fn point(&mut self, opened: &Open) -> Option<Point> {
-        let (args, now) = (self.args, Timestamp::now());
+        let (args, pick, now) = (self.args, self.pick, Timestamp::now());
         let point = self.steps.run("point", || {
-            let point = open(&opened.root, args.point.as_deref(), args.of.as_deref())?;
+            let point = opened.point(pick)?;
             let said = format!("{} is complete{}", point.name(), if point.sealed { " and sealed" } else { "" });
             Ok::<_, haven_point::Error>((point, said))
         })?;
@@ -143,7 +196,7 @@ impl Look<'_> {
         self.report.point = Some(point.name().to_owned());
         self.report.taken = Some(point.manifest.taken);
         self.report.age_seconds = Some(age);
-        if let Some(most) = self.args.max_age.filter(|most| age > most.as_secs() as i64) {
+        if let Some(most) = args.max_age.filter(|most| pick.older.is_none() && age > most.as_secs() as i64) {
             let said = format!("the newest point is {age} s old, and {} s is what may be", most.as_secs());
             self.steps.note("age", false, said, Duration::ZERO);
         }
@@ -153,15 +206,8 @@ impl Look<'_> {
     fn rows(&mut self, point: &Point, dump: &Path) -> Option<Known> {
         self.steps.run("rows", || {
             let known = Known::read(&point.manifest, dump)?;
-            let counted = point.manifest.database.as_ref().map(|database| &database.rows);
-            let unlike = known
-                .catalogue
-                .walked
-                .rows
-                .iter()
-                .find(|(name, rows)| counted.is_some_and(|counted| counted.get(*name) != Some(rows)));
-            if let Some((name, rows)) = unlike {
-                return Err(Error::Nothing(format!("{name} has {rows} rows in the dump, and others were counted")));
+            if let Some(database) = &point.manifest.database {
+                same_rows(&known.catalogue.walked, &database.rows)?;
             }
             let rows: u64 = known.catalogue.walked.rows.values().sum();
             Ok::<_, Error>((known, format!("{rows} in the dump, as many as were counted")))
@@ -169,7 +215,7 @@ impl Look<'_> {
     }
 
     /// Reads and compares; notes what is broken, and when the first photo had come.
-    fn compare(&mut self, name: &str, known: &Known, folder: &Path) -> Option<check::Report> {
+    fn compare(&mut self, name: &str, known: &Known, media: &Media) -> Option<check::Report> {
         let bar = ask::progress_bar("drill");
         let (begun, first) = (self.begun, Mutex::new(None));
         let told = |progress: check::Progress| {
@@ -182,8 +228,7 @@ impl Look<'_> {
         };
         let parallel = self.args.parallel;
         let report = self.steps.run(name, || {
-            let checked = pooled(parallel, || known.check(&Folder(folder.to_owned()), &told));
-            let checked = checked.map_err(|trouble| std::io::Error::other(trouble.what)).and_then(|checked| checked)?;
+            let checked = media.check(known, parallel, &told).map_err(plain)?;
             let said = format!("{} compared by SHA-1, {}", checked.assets, words::bytes(checked.bytes));
             Ok::<_, std::io::Error>((checked, said))
         });
@@ -197,9 +242,9 @@ impl Look<'_> {
         Some(report)
     }
 
-    fn sampled(&mut self, known: &Known, media: &Path) -> Vec<haven_point::immich::Sha1> {
+    fn sampled(&mut self, known: &Known, media: &Media) -> Vec<haven_point::immich::Sha1> {
         let absent = self.steps.run("walk", || {
-            let absent = known.absent(&Folder(media.to_owned()));
+            let absent = known.absent(&*media.files());
             let there = known.promised().count() - absent.len();
             Ok::<_, Error>((absent, format!("{there} of {} have their file", known.promised().count())))
         });
@@ -218,7 +263,7 @@ impl Look<'_> {
         proven
     }
 
-    fn all(&mut self, known: &Known, media: &Path) -> Vec<haven_point::immich::Sha1> {
+    fn all(&mut self, known: &Known, media: &Media) -> Vec<haven_point::immich::Sha1> {
         let Some(checked) = self.compare("assets", known, media) else { return Vec::new() };
         self.report.regenerable = checked.regenerable.len() as u64;
         self.report.without_row = checked.without_row.len() as u64;
@@ -232,36 +277,39 @@ impl Look<'_> {
         known: &Known,
         point: &Point,
         dump: &Path,
-        media: &Path,
+        media: &Media,
     ) -> Vec<haven_point::immich::Sha1> {
+        let stop = AtomicBool::new(false);
+        let Some(scratch) = self.lay(media, &stop) else { return Vec::new() };
+        let proven = self.all(known, &Media::Folder(scratch.files()));
+        self.database(point, dump, &scratch.files(), &stop);
+        proven
+    }
+
+    /// Brings the files to a directory that goes with what is returned.
+    fn lay(&mut self, media: &Media, stop: &AtomicBool) -> Option<scratch::Scratch> {
         let within = self.args.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let scratch = tempfile::Builder::new().prefix("haven-drill-").tempdir_in(&within);
-        let Some(scratch) = self.steps.run("scratch", || scratch.map(|made| (made, within.display().to_string())))
-        else {
-            return Vec::new();
-        };
-        let (stop, parallel, before) = (AtomicBool::new(false), self.args.parallel, self.begun.elapsed());
+        let scratch = scratch::Scratch::new(scratch::DRILL, &within);
+        let scratch = self.steps.run("scratch", || scratch.map(|made| (made, within.display().to_string())))?;
+        let (parallel, before) = (self.args.parallel, self.begun.elapsed());
         let bar = ask::progress_bar("files");
         let laid = self.steps.run("files", || {
-            let inventory = Inventory::of(media, &|_| true)?;
-            if lay::room(scratch.path()).is_some_and(|room| room < inventory.bytes) {
-                let what = format!("{} has no room for {}", within.display(), words::bytes(inventory.bytes));
+            let (_, bytes) = media.size().map_err(|trouble| Error::Nothing(trouble.what))?;
+            if lay::room(scratch.path()).is_some_and(|room| room < bytes) {
+                let what = format!("{} has no room for {}", within.display(), words::bytes(bytes));
                 return Err(Error::Unfit { what, next: "--scratch DIR".into() });
             }
             let told = |progress: lay::Progress| {
                 bar.set_message(format!("{} of {}", words::bytes(progress.bytes), words::bytes(progress.bytes_total)));
             };
-            let laid = pooled(parallel, || lay::lay(media, &inventory, scratch.path(), &stop, &is_photo, &told));
-            let laid = laid.map_err(|trouble| Error::Nothing(trouble.what)).and_then(|laid| laid)?;
+            let laid = media.bring(None, &scratch.files(), parallel, stop, &told);
+            let laid = laid.map_err(|trouble| Error::Nothing(all_of(&trouble)))?;
             let said = format!("{} came back, {}", words::count(laid.files as usize, "file"), words::bytes(laid.bytes));
             Ok((laid, said))
         });
         bar.finish_and_clear();
-        let Some(laid) = laid else { return Vec::new() };
-        self.report.seconds_to_first_photo = laid.first.map(|first| (before + first).as_secs_f64());
-        let proven = self.all(known, scratch.path());
-        self.database(point, dump, scratch.path(), &stop);
-        proven
+        self.report.seconds_to_first_photo = laid?.first.map(|first| (before + first).as_secs_f64());
+        Some(scratch)
     }
 
     fn database(&mut self, point: &Point, dump: &Path, files: &Path, stop: &AtomicBool) {
@@ -298,4 +346,23 @@ impl Look<'_> {
             if status.success() { Ok(((), status.to_string())) } else { Err(std::io::Error::other(status.to_string())) }
         });
     }
+}
+
+/// A trouble as the reason of a step that failed.
+fn plain(trouble: Trouble) -> std::io::Error {
+    std::io::Error::other(all_of(&trouble))
+}
+
+fn all_of(trouble: &Trouble) -> String {
+    std::iter::once(&trouble.what).chain(&trouble.because).map(String::as_str).collect::<Vec<_>>().join(": ")
+}
+
+fn same_rows(
+    walked: &haven_point::dump::Walked,
+    counted: &std::collections::BTreeMap<String, u64>,
+) -> Result<(), Error> {
+    let unlike = walked.rows.iter().find(|(name, rows)| counted.get(*name) != Some(rows));
+    unlike.map_or(Ok(()), |(name, rows)| {
+        Err(Error::Nothing(format!("{name} has {rows} rows in the dump, and others were counted")))
+    })
 }

@@ -12,12 +12,12 @@ use std::{
 };
 
 use haven_mount::control::{Found, find};
-use haven_point::{Folder, Point, check, manifest::Kind, open, pg::Reach};
+use haven_point::{Point, check, manifest::Kind, pg::Reach};
 use haven_recover::{
     Error,
     database::{Goal, Restored},
     drill::Known,
-    lay::{self, Inventory, Laid},
+    lay::{self, Laid},
     sentinels,
 };
 use jiff::Timestamp;
@@ -26,7 +26,8 @@ use serde_json::json;
 
 use super::{Context, ask};
 use crate::{
-    origin::{Open, Origin},
+    media::Media,
+    origin::{Open, Origin, Pick},
     points,
     report::{self, Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
@@ -41,15 +42,19 @@ const MARK: &str = ".haven-recover.json";
 /// The files go to DIR, which becomes what Immich's UPLOAD_LOCATION names: a folder of a mounted library (then they are
 /// shared there, not copied), or any other. The database is made under a new name, filled, counted, and only then renamed;
 /// what was called so before is renamed aside and kept. Afterwards every photo the database knows is read back and
-/// compared by SHA-1. Interrupted, the same command goes on. Stop Immich first.
+/// compared by SHA-1. From a copy in Borg's or restic's format several programs at once bring the files straight to where
+/// they belong. Interrupted, the same command goes on. Stop Immich first.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven recover --dry-run --to /mnt/photos/immich --database immich\n  haven recover --to /mnt/photos/immich --aside --database 'postgresql:///immich?host=/run/postgresql'\n  haven recover --from far --point immich-20261123T044629Z --to /srv/scratch --database scratch\n  haven recover --from s3://photos-copy/haven --to /srv/immich          files alone, from a bare machine\n  haven recover --album Holidays --user anna@example.org --to /tmp/back     single photos with their rows\n\nExit codes: 0 everything came back and matches; 6 something is damaged; 7 no such point, or something is in the way"
+    after_help = "Examples:\n  haven recover --dry-run --to /mnt/photos/immich --database immich\n  haven recover --to /mnt/photos/immich --aside --database 'postgresql:///immich?host=/run/postgresql'\n  haven recover --from far --point immich-20261123T044629Z --to /srv/scratch --database scratch\n  haven recover --from home --to /mnt/photos/immich --database immich   from Borg, over SSH\n  haven recover --from s3://photos-copy/haven --to /srv/immich          files alone, from a bare machine\n  haven recover --album Holidays --user anna@example.org --to /tmp/back     single photos with their rows\n\nExit codes: 0 everything came back and matches; 6 something is damaged; 7 no such point, or something is in the way"
 )]
 pub struct Args {
-    /// The library, a replica by its name in haven.toml, the URL of either, or a folder that a copy was brought back to [default: the library]
+    /// The library, a replica or a copy in Borg's or restic's format by its name in haven.toml, the URL of a library, or a folder that a copy was brought back to [default: the library]
     #[arg(long, value_name = "WHERE")]
     from: Option<String>,
+    /// Of a copy in Borg's or restic's format: this archive [default: the newest that holds the point]
+    #[arg(long, value_name = "ARCHIVE", requires = "from")]
+    archive: Option<String>,
     /// The point [default: the newest complete one]
     #[arg(long, value_name = "NAME")]
     point: Option<String>,
@@ -122,6 +127,10 @@ impl Args {
         Some(Reach { database, programs: self.programs.clone(), within })
     }
 
+    fn pick(&self) -> Pick<'_> {
+        Pick { point: self.point.as_deref(), of: self.of.as_deref(), older: None }
+    }
+
     fn goal(&self) -> Option<Goal> {
         Some(Goal { reach: self.reach()?, role: self.role.clone(), rights: self.roles, jobs: 2 })
     }
@@ -165,8 +174,8 @@ fn refuse_bare(context: &Context, to: &Path) -> Result<(), Trouble> {
 pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
     args.look(context)?;
     let runtime = wire::runtime()?;
-    let origin = Origin::named(context, args.from.as_deref(), true)?;
-    let opened = origin.open(context, &runtime, &args.key)?;
+    let origin = Origin::named(context, args.from.as_deref(), true)?.with_archive(args.archive.as_deref())?;
+    let opened = origin.open(context, &runtime, &args.key, args.pick())?;
     let outcome = work(context, &args, &origin, &opened);
     drop(opened);
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -174,14 +183,14 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
 }
 
 fn work(context: &Context, args: &Args, origin: &Origin, opened: &Open) -> Result<(), Trouble> {
-    let point =
-        open(&opened.root, args.point.as_deref(), args.of.as_deref()).map_err(|error| points::trouble(&error))?;
+    let point = opened.point(args.pick()).map_err(|error| points::trouble(&error))?;
+    let media = opened.media(&point);
     let wishes = some::wishes(args);
     if !wishes.is_empty() {
-        return some::run(context, args, &point, &wishes);
+        return some::run(context, args, &point, &media.ok_or_else(|| no_files(&point))?, &wishes);
     }
     if args.dry_run {
-        return plan::tell(context, args, origin, &point);
+        return plan::tell(context, args, origin, &point, media.as_ref());
     }
     let begun = Instant::now();
     if !context.json && std::io::stderr().is_terminal() {
@@ -217,7 +226,8 @@ fn work(context: &Context, args: &Args, origin: &Origin, opened: &Open) -> Resul
     };
     let stop = AtomicBool::new(false);
     if let Some(to) = &args.to {
-        files(args, &point, to, &stop, begun, &mut done)?;
+        let media = media.as_ref().ok_or_else(|| no_files(&point))?;
+        files(args, &point, media, to, &stop, begun, &mut done)?;
     }
     if let Some((goal, database)) = wanted {
         let bar = ask::progress_bar("database");
@@ -254,15 +264,14 @@ fn no_files(point: &Point) -> Trouble {
 fn files(
     args: &Args,
     point: &Point,
+    media: &Media,
     to: &Path,
     stop: &AtomicBool,
     begun: Instant,
     done: &mut Recovered,
 ) -> Result<(), Trouble> {
-    let media = point.media().ok_or_else(|| no_files(point))?;
     let bar = ask::progress_bar("files");
     bar.set_message("looking through them");
-    let inventory = Inventory::of(&media, &|_| true).map_err(|error| trouble(&error))?;
     done.set_aside = make_way(args, point, to)?;
     fs::create_dir_all(to)
         .and_then(|()| fs::write(to.join(MARK), json!({ "point": point.name() }).to_string()))
@@ -277,9 +286,9 @@ fn files(
         ));
     };
     let before = begun.elapsed();
-    let laid = pooled(args.parallel, || lay::lay(&media, &inventory, to, stop, &is_photo, &told))?;
+    let laid = media.bring(None, to, args.parallel, stop, &told);
     bar.finish_and_clear();
-    let laid = laid.map_err(|error| trouble(&error))?;
+    let laid = laid?;
     done.seconds_to_first_photo = laid.first.map(|first| (before + first).as_secs_f64());
     done.files = Some(laid);
     if let Some(immich) = &point.manifest.immich {
@@ -328,9 +337,9 @@ fn checked(args: &Args, point: &Point, to: &Path) -> Result<check::Report, Troub
     let told = |progress: check::Progress| {
         bar.set_message(format!("{} of {} assets, {}", progress.assets, progress.of, words::bytes(progress.bytes)));
     };
-    let report = pooled(args.parallel, || known.check(&Folder(to.to_owned()), &told))?;
+    let report = Media::Folder(to.to_owned()).check(&known, args.parallel, &told);
     bar.finish_and_clear();
-    report.map_err(|source| trouble(&Error::Read { path: to.into(), source }))
+    report
 }
 
 fn answer(context: &Context, point: &Point, done: &Recovered) -> Result<(), Trouble> {

@@ -1,18 +1,19 @@
 //! What `haven recover` would do, without doing it.
 
 use std::{
-    io::Read,
-    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use haven_point::Point;
 use haven_recover::lay::{self, Inventory};
+use rayon::prelude::*;
 use serde_json::json;
 
 use super::{Args, is_photo, no_files, trouble};
 use crate::{
     cli::{Context, ask},
+    media::Media,
     origin::Origin,
     report::Trouble,
     words,
@@ -20,24 +21,32 @@ use crate::{
 
 /// For how long the source's speed is tried out.
 const TRY: Duration = Duration::from_secs(3);
+/// What leaving a store costs by public price lists, US dollars a GB, without what is free each month and without requests.
+const PRICES: [(&str, f64); 3] = [("AWS S3", 0.09), ("Backblaze B2", 0.01), ("Cloudflare R2", 0.0)];
 
-pub fn tell(context: &Context, args: &Args, origin: &Origin, point: &Point) -> Result<(), Trouble> {
+pub fn tell(
+    context: &Context,
+    args: &Args,
+    origin: &Origin,
+    point: &Point,
+    media: Option<&Media>,
+) -> Result<(), Trouble> {
     let manifest = &point.manifest;
     let mut out =
         format!("would bring back {} (of {}) from {}\n", point.name(), words::iso(stamp(manifest.taken)), origin.name);
     let mut value = json!({ "point": point.name(), "taken": manifest.taken, "from": origin.name, "dry_run": true });
     if let Some(to) = &args.to {
-        let media = point.media().ok_or_else(|| no_files(point))?;
+        let media = media.ok_or_else(|| no_files(point))?;
         let bar = ask::progress_bar("looking");
-        let inventory = Inventory::of(&media, &|_| true).map_err(|error| trouble(&error))?;
-        let speed = speed(&media, args.parallel);
+        let (files, bytes) = media.size()?;
+        let speed = speed(media, args.parallel);
         bar.finish_and_clear();
         let room = lay::room(to);
         let occupied = lay::occupied(to).map_err(|error| trouble(&error))?;
         out += &format!(
             "  files     {}, {}, to {}{}\n",
-            words::count(inventory.files() as usize, "file"),
-            words::bytes(inventory.bytes),
+            words::count(files as usize, "file"),
+            words::bytes(bytes),
             to.display(),
             match (occupied, args.aside) {
                 (false, _) => "",
@@ -46,21 +55,31 @@ pub fn tell(context: &Context, args: &Args, origin: &Origin, point: &Point) -> R
             }
         );
         if let Some(room) = room {
-            let enough = if room > inventory.bytes { "" } else { ": NOT ENOUGH" };
+            let enough = if room > bytes { "" } else { ": NOT ENOUGH" };
             out += &format!("            {} of room there{enough}\n", words::bytes(room));
         }
         // What is read back afterwards to be compared is read from there again.
-        let seconds = speed.map(|speed| inventory.bytes as f64 / speed);
+        let seconds = speed.map(|speed| bytes as f64 / speed);
         if let (Some(speed), Some(seconds)) = (speed, seconds) {
             out += &format!(
-                "            about {:.0} s to fetch them, at the {}/s seen just now; {} leave the store: see what your provider bills for that\n",
-                seconds,
+                "            about {} to fetch them, at the {}/s seen just now; Immich's photos are then read once more\n",
+                haven_store::human::show_duration(Duration::from_secs(seconds.ceil() as u64)),
                 words::bytes(speed as u64),
-                words::bytes(inventory.bytes)
             );
         }
-        value["files"] = json!({ "files": inventory.files(), "bytes": inventory.bytes, "room": room, "occupied": occupied,
-                                 "bytes_per_second": speed, "seconds": seconds });
+        let prices = origin
+            .bills
+            .then(|| PRICES.map(|(store, price)| json!({ "store": store, "dollars": bytes as f64 / 1e9 * price })));
+        if prices.is_some() {
+            let one = |(store, price): (&str, f64)| format!("{:.2} at {store}", bytes as f64 / 1e9 * price);
+            out += &format!(
+                "            US dollars for {} that leave a store, by list prices: {}; see what yours asks\n",
+                words::bytes(bytes),
+                PRICES.map(one).join(", ")
+            );
+        }
+        value["files"] = json!({ "files": files, "bytes": bytes, "room": room, "occupied": occupied,
+                                 "bytes_per_second": speed, "seconds": seconds, "prices": prices });
     }
     if let (Some(goal), Some(database)) = (args.goal(), &manifest.database) {
         let ground = goal.look(database).map_err(|error| trouble(&error))?;
@@ -98,31 +117,38 @@ fn stamp(taken: jiff::Timestamp) -> haven_format::record::Time {
 }
 
 /// Bytes a second that come from there, tried out on some originals. `None`: nothing could be read.
-fn speed(media: &Path, threads: u16) -> Option<f64> {
-    let inventory = Inventory::of(media, &is_photo).ok()?;
+fn speed(media: &Media, threads: u16) -> Option<f64> {
     let (begun, until) = (Instant::now(), Instant::now() + TRY);
-    let read = super::pooled(threads, || {
-        use rayon::prelude::*;
-        let paths = inventory.paths();
-        let bytes = paths.par_iter().map(|path| {
+    let read = AtomicU64::new(0);
+    // What is refused here ends the trial, and nothing else.
+    let drain = |from: &mut dyn std::io::Read| -> std::io::Result<()> {
+        let mut piece = vec![0; 1 << 20];
+        loop {
             if Instant::now() > until {
-                return 0;
+                return Err(std::io::ErrorKind::TimedOut.into());
             }
-            let mut file = match std::fs::File::open(media.join(path)) {
-                Ok(file) => file,
-                Err(_) => return 0,
+            match from.read(&mut piece)? {
+                0 => return Ok(()),
+                count => read.fetch_add(count as u64, Ordering::Relaxed),
             };
-            let (mut piece, mut sum) = (vec![0; 1 << 20], 0_u64);
-            while Instant::now() < until {
-                match file.read(&mut piece) {
-                    Ok(0) | Err(_) => break,
-                    Ok(count) => sum += count as u64,
-                }
-            }
-            sum
-        });
-        bytes.sum::<u64>()
-    });
-    let read = read.ok().filter(|read| *read > 0)?;
-    Some(read as f64 / begun.elapsed().as_secs_f64().max(0.001))
+        }
+    };
+    match media {
+        Media::Folder(folder) => {
+            let inventory = Inventory::of(folder, &is_photo).ok()?;
+            super::pooled(threads, || {
+                inventory.paths().par_iter().for_each(|path| {
+                    if Instant::now() < until
+                        && let Ok(mut file) = std::fs::File::open(folder.join(path))
+                    {
+                        _ = drain(&mut file);
+                    }
+                });
+            })
+            .ok()?;
+        }
+        Media::Archive { held, root, .. } => _ = held.stream(Vec::new(), root, threads, &|_, from| drain(from)),
+    }
+    let read = read.into_inner();
+    (read > 0).then(|| read as f64 / begun.elapsed().as_secs_f64().max(0.001))
 }

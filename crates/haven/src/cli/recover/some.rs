@@ -2,18 +2,19 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::atomic::AtomicBool};
 
-use haven_point::{Folder, Point};
+use haven_point::Point;
 use haven_recover::{
     Error,
     drill::Known,
-    lay::{self, Inventory},
+    lay,
     pick::{self, Wish},
 };
 use serde_json::json;
 
-use super::{Args, is_photo, no_files, pooled, trouble};
+use super::{Args, trouble};
 use crate::{
     cli::Context,
+    media::Media,
     report::{Code, Trouble, UNTOUCHED},
     words,
 };
@@ -29,42 +30,44 @@ pub fn wishes(args: &Args) -> Vec<Wish> {
     assets.chain(albums).chain(users).chain(paths).collect()
 }
 
-pub fn run(context: &Context, args: &Args, point: &Point, wishes: &[Wish]) -> Result<(), Trouble> {
+pub fn run(context: &Context, args: &Args, point: &Point, media: &Media, wishes: &[Wish]) -> Result<(), Trouble> {
     let usage = |what: &str| Trouble::new(Code::Usage, what).meaning(UNTOUCHED);
     let Some(to) = &args.to else { return Err(usage("--to says where the photos are to come back")) };
     if args.database.is_some() {
         return Err(usage("single photos come back to a directory, not to a database")
             .next(format!("their rows come along, in {ROWS}")));
     }
-    let media = point.media().ok_or_else(|| no_files(point))?;
     let dump = point.dump().ok_or_else(|| usage("the point has no database that could say which photos these are"))?;
     let known = Known::read(&point.manifest, &dump).map_err(|error| trouble(&error))?;
-    let files = Folder(media.clone());
+    let files = media.files();
     let chosen =
-        pick::choose(&dump, &known.catalogue, &known.paths, &files, wishes).map_err(|error| trouble(&error))?;
+        pick::choose(&dump, &known.catalogue, &known.paths, &*files, wishes).map_err(|error| trouble(&error))?;
     if !args.dry_run && lay::occupied(to).map_err(|error| trouble(&error))? {
         return Err(Trouble::new(Code::Occupied, format!("{} is not empty", to.display()))
             .meaning(UNTOUCHED)
             .next("name an empty directory, or one that does not exist"));
     }
     let wanted: BTreeSet<PathBuf> = chosen.files.iter().map(PathBuf::from).collect();
-    let inventory = Inventory::only(&media, &wanted).map_err(|error| trouble(&error))?;
+    let mut bytes = 0;
+    for path in &chosen.files {
+        let length = files.length(path).map_err(|source| trouble(&Error::Read { path: path.into(), source }))?;
+        bytes += length.unwrap_or_default();
+    }
     let verb = if args.dry_run { "would bring back" } else { "brought back" };
     let mut value = json!({ "point": point.name(), "to": to, "dry_run": args.dry_run, "assets": chosen.assets,
-                            "files": inventory.files(), "bytes": inventory.bytes, "missing": chosen.missing });
+                            "files": wanted.len(), "bytes": bytes, "missing": chosen.missing });
     let text = format!(
         "{verb} {}, {}, {}, {} {}\n",
         words::count(chosen.assets.len(), "asset"),
-        words::count(inventory.files() as usize, "file"),
-        words::bytes(inventory.bytes),
+        words::count(wanted.len(), "file"),
+        words::bytes(bytes),
         if args.dry_run { "to" } else { "with their rows, to" },
         to.display()
     );
     if args.dry_run {
         return context.answer(&value, &text);
     }
-    let laid = pooled(args.parallel, || lay::lay(&media, &inventory, to, &AtomicBool::new(false), &is_photo, &|_| ()))?;
-    let laid = laid.map_err(|error| trouble(&error))?;
+    let laid = media.bring(Some(&wanted), to, args.parallel, &AtomicBool::new(false), &|_| ())?;
     let rows = serde_json::to_vec_pretty(&chosen.rows).unwrap_or_default();
     let path = to.join(ROWS);
     fs::write(&path, rows).map_err(|source| trouble(&Error::Write { path, source }))?;
@@ -72,8 +75,7 @@ pub fn run(context: &Context, args: &Args, point: &Point, wishes: &[Wish]) -> Re
     let mut known = known;
     known.catalogue.assets.retain(|asset| chosen.assets.contains(&asset.id));
     known.catalogue.beside.clear();
-    let checked = pooled(args.parallel, || known.check(&Folder(to.clone()), &|_| ()))?;
-    let checked = checked.map_err(|source| trouble(&Error::Read { path: to.clone(), source }))?;
+    let checked = Media::Folder(to.clone()).check(&known, args.parallel, &|_| ())?;
     value["failed"] = json!(laid.failed);
     value["broken"] = json!(checked.broken);
     context.answer(&value, &text)?;
