@@ -34,7 +34,7 @@ type Flight = (String, Range<u64>);
 #[derive(Debug, Default)]
 pub(crate) struct Fetches {
     flights: Mutex<HashMap<Flight, watch::Receiver<bool>>>,
-    /// Parts that did not open; a second failure after a fresh fetch is the bucket's.
+    /// Parts that are waited for, and what is known against them.
     suspects: Mutex<HashMap<(PackId, Part), Suspicion>>,
     /// Chunks that another core is opening.
     opening: Mutex<HashSet<ChunkId>>,
@@ -46,8 +46,14 @@ pub(crate) struct Fetches {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Suspicion {
+    /// It was not here. However often: it may have had to give way before it was read.
     Asked,
-    Fetched,
+    /// A copy did not open: the cache's fault, or the bucket's.
+    Unopened,
+    /// It has been fetched since. If that does not open, it is the bucket's.
+    FetchedAgain,
+    /// The object ends before it.
+    CutOff,
 }
 
 impl Fetches {
@@ -59,15 +65,26 @@ impl Fetches {
         }
     }
 
-    /// Notes that the part is wanted; true if it has been fetched since it was first wanted and still is.
-    pub(crate) fn was_bad(&self, pack: PackId, part: Part) -> bool {
+    /// Notes that the part is wanted and not here; true if the bucket's object ends before it.
+    pub(crate) fn is_cut_off(&self, pack: PackId, part: Part) -> bool {
         let mut suspects = self.suspects.lock();
-        let entry = suspects.entry((pack, part)).or_insert(Suspicion::Asked);
-        if *entry == Suspicion::Fetched {
+        let cut = *suspects.entry((pack, part)).or_insert(Suspicion::Asked) == Suspicion::CutOff;
+        if cut {
             suspects.remove(&(pack, part));
-            return true;
         }
-        false
+        cut
+    }
+
+    /// Notes that a copy did not open; true if it had been fetched anew after another had not.
+    pub(crate) fn is_bad(&self, pack: PackId, part: Part) -> bool {
+        let mut suspects = self.suspects.lock();
+        let bad = suspects.get(&(pack, part)) == Some(&Suspicion::FetchedAgain);
+        if bad {
+            suspects.remove(&(pack, part));
+        } else {
+            suspects.insert((pack, part), Suspicion::Unopened);
+        }
+        bad
     }
 
     pub(crate) fn close(&self) {
@@ -77,8 +94,9 @@ impl Fetches {
     fn fetched(&self, pack: PackId, range: &Range<u64>) {
         for ((suspect, part), state) in self.suspects.lock().iter_mut() {
             let wanted = part.range();
-            if *suspect == pack && range.start <= wanted.start && wanted.end <= range.end {
-                *state = Suspicion::Fetched;
+            let brought = *suspect == pack && range.start <= wanted.start && wanted.end <= range.end;
+            if brought && *state == Suspicion::Unopened {
+                *state = Suspicion::FetchedAgain;
             }
         }
     }
@@ -87,7 +105,7 @@ impl Fetches {
     fn ends_at(&self, pack: PackId, end: u64) {
         for ((suspect, part), state) in self.suspects.lock().iter_mut() {
             if *suspect == pack && part.range().end > end {
-                *state = Suspicion::Fetched;
+                *state = Suspicion::CutOff;
             }
         }
     }
@@ -342,5 +360,47 @@ struct Landing<'a> {
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.vault.fetches.flights.lock().remove(&self.flight);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACK: PackId = PackId([1; 16]);
+    const PART: Part = Part { offset: 100, len: 50 };
+
+    #[test]
+    fn what_gave_way_before_it_was_read_is_not_damaged() {
+        let fetches = Fetches::default();
+        for _ in 0..3 {
+            assert!(!fetches.is_cut_off(PACK, PART));
+            fetches.fetched(PACK, &(0..1000));
+        }
+        assert!(!fetches.is_bad(PACK, PART));
+    }
+
+    #[test]
+    fn what_does_not_open_twice_is_damaged_if_it_was_fetched_in_between() {
+        let fetches = Fetches::default();
+        assert!(!fetches.is_bad(PACK, PART));
+        assert!(!fetches.is_bad(PACK, PART));
+        fetches.fetched(PACK, &(0..120));
+        assert!(!fetches.is_bad(PACK, PART));
+        fetches.fetched(PACK, &(0..1000));
+        assert!(fetches.is_bad(PACK, PART));
+        // And again from the beginning.
+        assert!(!fetches.is_bad(PACK, PART));
+        fetches.sound(PACK, PART);
+        fetches.fetched(PACK, &(0..1000));
+        assert!(!fetches.is_bad(PACK, PART));
+    }
+
+    #[test]
+    fn what_lies_behind_the_end_is_not_asked_for_for_ever() {
+        let fetches = Fetches::default();
+        assert!(!fetches.is_cut_off(PACK, PART));
+        fetches.ends_at(PACK, 149);
+        assert!(fetches.is_cut_off(PACK, PART));
     }
 }

@@ -164,11 +164,14 @@ impl Packs {
         Ok(())
     }
 
-    fn insert(&self, id: PackId, file: DynFile, present: Ranges, clean: bool) -> Arc<LocalPack> {
+    fn insert(&self, id: PackId, file: DynFile, present: Ranges, clean: bool) {
+        let pack = self.local_pack(id, file, present, clean);
+        self.local.lock().insert(id, pack);
+    }
+
+    fn local_pack(&self, id: PackId, file: DynFile, present: Ranges, clean: bool) -> Arc<LocalPack> {
         let held = Mutex::new(Held { present, clean });
-        let pack = Arc::new(LocalPack { file, opener: pack::opener(&self.keys, id), held });
-        self.local.lock().insert(id, pack.clone());
-        pack
+        Arc::new(LocalPack { file, opener: pack::opener(&self.keys, id), held })
     }
 
     /// Names of staged packs an earlier run left.
@@ -374,8 +377,11 @@ impl Packs {
 
     /// Removes a clean copy's file.
     pub(crate) fn drop_clean(&self, id: PackId) {
-        self.local.lock().remove(&id);
+        // Under the lock: a new copy of that name must not lose its file to the removal of the old one.
+        let mut packs = self.local.lock();
+        packs.remove(&id);
         let _ = self.world.disk.remove(&clean_name(id));
+        drop(packs);
         self.budget.gone(Clean::Pack(id));
     }
 
@@ -468,10 +474,9 @@ impl Packs {
                 }
                 Ok(plain)
             }
-            Err(error) if clean => {
+            Err(_) if clean => {
                 local.held.lock().present.remove(&part.range());
-                let _ = error;
-                Err(Miss::Absent)
+                Err(Miss::Unopened)
             }
             Err(error) => Err(Miss::Damaged(error)),
         }
@@ -479,14 +484,19 @@ impl Packs {
 
     fn read_guest(&self, id: PackId, part: Part) -> Result<Bytes, Miss> {
         let range = part.range();
-        let guests = self.guests.lock();
-        let holds = |(pack, at, bytes): &&(PackId, u64, Bytes)| {
+        let holds = |(pack, at, bytes): &(PackId, u64, Bytes)| {
             *pack == id && *at <= range.start && at + bytes.len() as u64 >= range.end
         };
-        let Some((_, at, bytes)) = guests.iter().find(holds) else { return Err(Miss::Absent) };
-        let sealed = bytes.slice((range.start - at) as usize..(range.end - at) as usize);
-        drop(guests);
-        pack::opener(&self.keys, id).part(part, &sealed).map_err(|_| Miss::Absent)
+        let sealed = {
+            let guests = self.guests.lock();
+            let Some((_, at, bytes)) = guests.iter().find(|guest| holds(guest)) else { return Err(Miss::Absent) };
+            bytes.slice((range.start - at) as usize..(range.end - at) as usize)
+        };
+        pack::opener(&self.keys, id).part(part, &sealed).map_err(|_| {
+            // Else it would be found again before what is fetched now.
+            self.guests.lock().retain(|guest| !holds(guest));
+            Miss::Unopened
+        })
     }
 
     /// Which parts of the range are not on this machine.
@@ -506,10 +516,13 @@ impl Packs {
             self.keep_guest(id, offset, bytes);
             return Ok(());
         }
-        let kept = self.write_clean(id, offset, &bytes);
-        match kept {
-            Ok(true) => self.budget.clean(Clean::Pack(id), space),
-            Ok(false) => self.budget.release(space),
+        match self.write_clean(id, offset, &bytes) {
+            Ok(Kept::Here) => self.budget.clean(Clean::Pack(id), space),
+            Ok(Kept::Staged) => self.budget.release(space),
+            Ok(Kept::Evicted) => {
+                self.budget.release(space);
+                self.keep_guest(id, offset, bytes);
+            }
             Err(error) => {
                 self.budget.release(space);
                 self.keep_guest(id, offset, bytes);
@@ -519,22 +532,27 @@ impl Packs {
         Ok(())
     }
 
-    /// `false`: the pack is a staged one, nothing to keep.
-    fn write_clean(&self, id: PackId, offset: u64, bytes: &Bytes) -> Result<bool> {
-        let existing = self.local.lock().get(&id).cloned();
-        let pack = match existing {
-            Some(pack) => pack,
-            None => {
-                let file = self.world.disk.create(&clean_name(id)).map_err(local)?;
-                self.insert(id, file, Ranges::default(), true)
+    fn write_clean(&self, id: PackId, offset: u64, bytes: &Bytes) -> Result<Kept> {
+        let pack = {
+            // Looked for and made under one lock: of two who bring parts of a pack, the second would empty the file.
+            let mut packs = self.local.lock();
+            match packs.get(&id) {
+                Some(pack) => pack.clone(),
+                None => {
+                    let file = self.world.disk.create(&clean_name(id)).map_err(local)?;
+                    let pack = self.local_pack(id, file, Ranges::default(), true);
+                    packs.insert(id, pack.clone());
+                    pack
+                }
             }
         };
         if !pack.held.lock().clean {
-            return Ok(false);
+            return Ok(Kept::Staged);
         }
         pack.file.write_at(offset, bytes).map_err(local)?;
         pack.held.lock().present.add(offset..offset + bytes.len() as u64);
-        Ok(true)
+        let still_here = self.local.lock().get(&id).is_some_and(|now| Arc::ptr_eq(now, &pack));
+        Ok(if still_here { Kept::Here } else { Kept::Evicted })
     }
 
     fn keep_guest(&self, id: PackId, offset: u64, bytes: Bytes) {
@@ -547,11 +565,22 @@ impl Packs {
     }
 }
 
+/// What became of fetched bytes.
+enum Kept {
+    Here,
+    /// The pack is a staged one: nothing to keep.
+    Staged,
+    /// The copy gave way while they were written.
+    Evicted,
+}
+
 /// Why a part could not be read here.
 #[derive(Debug)]
 pub(crate) enum Miss {
-    /// Not here, or the copy here was bad and is forgotten: fetch it.
+    /// Not here: fetch it.
     Absent,
+    /// A copy was here, did not open, and is forgotten: fetch it again.
+    Unopened,
     /// It is only here, and bad.
     Damaged(FormatError),
 }
@@ -559,5 +588,72 @@ pub(crate) enum Miss {
 impl FinishedPack {
     pub(crate) fn info(&self, made: i64) -> PackInfo {
         PackInfo { bytes: self.bytes, chunks: self.chunks, made }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread, time::Duration};
+
+    use haven_format::{LibraryId, MasterKey};
+    use haven_store::memory::Memory;
+
+    use super::*;
+    use crate::{
+        disk::{Disk, MemoryDisk},
+        world::{Dice, SystemClock},
+    };
+
+    /// A disk that is slow to make a file: whoever looks meanwhile does not see it yet.
+    #[derive(Debug)]
+    struct SlowDisk(Arc<MemoryDisk>);
+
+    impl Disk for SlowDisk {
+        fn create(&self, name: &str) -> io::Result<DynFile> {
+            thread::sleep(Duration::from_millis(20));
+            self.0.create(name)
+        }
+        fn open(&self, name: &str) -> io::Result<DynFile> {
+            self.0.open(name)
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+        fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+            self.0.list(folder)
+        }
+        fn sync_folder(&self, folder: &str) -> io::Result<()> {
+            self.0.sync_folder(folder)
+        }
+    }
+
+    #[test]
+    fn two_who_bring_parts_of_one_pack_both_leave_them() {
+        let world = World {
+            store: Arc::new(Memory::new()),
+            disk: Arc::new(SlowDisk(MemoryDisk::new())),
+            clock: Arc::new(SystemClock),
+            dice: Arc::new(Dice::from_seed(1)),
+            host: "here".into(),
+            threads: true,
+        };
+        let keys = Keys::new(LibraryId([2; 16]), &MasterKey([7; 32]));
+        let packs = Packs::new(world, keys, Arc::new(Budget::new(Budget::LIMIT_MIN)));
+        let (id, barrier) = (PackId([3; 16]), Barrier::new(2));
+        thread::scope(|scope| {
+            for offset in [0, 4096] {
+                let (packs, barrier) = (&packs, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    packs.keep(id, offset, vec![offset as u8 | 1; 4096].into()).unwrap();
+                });
+            }
+        });
+        assert_eq!(packs.gaps(id, &(0..8192)), []);
+        let file = packs.local.lock().get(&id).unwrap().file.clone();
+        assert_eq!(file.read_at(0, 8192).unwrap(), [[1; 4096], [1; 4096]].concat());
     }
 }

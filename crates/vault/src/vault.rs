@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use haven_format::{
     ChunkId, Ino, Keys, Lsn, PackId, RootSeq, TxSeq, codec,
+    container::Part,
     record::{self, ChunkPlace, Op, Totals, Tx},
     root::Root,
 };
@@ -539,7 +540,7 @@ impl Vault {
             Err(Miss::Damaged(error)) => {
                 Err(self.damaged(haven_format::layout::pack(pack), &format!("{error} (not uploaded yet)")))
             }
-            Err(Miss::Absent) if self.fetches.was_bad(pack, place.part()) => {
+            Err(miss) if self.is_the_buckets(pack, place.part(), &miss) => {
                 // It may have been stored again since.
                 if let Some(other) = self.place_of(id)?.filter(|other| *other != place) {
                     return self.chunk(id, Some(&other));
@@ -547,11 +548,20 @@ impl Vault {
                 Err(self
                     .damaged(haven_format::layout::pack(pack), "a chunk's seal does not open, as the bucket has it"))
             }
-            Err(Miss::Absent) => {
+            Err(_) => {
                 let range = place.part().range();
                 let object = haven_format::layout::pack(pack);
                 Err(Need::Fetch { object, from: range.start, to: range.end, length: 0 }.into())
             }
+        }
+    }
+
+    /// Whether fetching once more can't help.
+    fn is_the_buckets(&self, pack: PackId, part: Part, miss: &Miss) -> bool {
+        match miss {
+            Miss::Absent => self.fetches.is_cut_off(pack, part),
+            Miss::Unopened => self.fetches.is_bad(pack, part),
+            Miss::Damaged(_) => false,
         }
     }
 
