@@ -267,6 +267,7 @@ in
     proxy_from = setting (types.listOf types.str) "none; for example `[\"127.0.0.1/32\"]`" "proxy_from";
     read_only = setting types.bool "`false`" "Look, and do nothing: restoring included.";
     session = setting types.str "`\"12h\"`" "How long a login lasts.";
+    price = setting types.str "none; for example `\"0.006 EUR\"`" "What a GB in the bucket costs in a month, for the picture of cost.";
     token = table "What stands under [page.token]." {
       file = setting types.str "none; for example `\"/etc/haven/page-token\"`" "What opens it. Default: the file page-token beside the keeper's ledger, made at the first start.";
       systemd = setting types.str "none; for example `\"haven-page-token\"`" "systemd";

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
 pub use auth::{Network, NoNetwork, Peer, Token, TokenError, WRONG_MAX, WRONG_MAX_ALL};
-pub use http::{header::InvalidHeaderName, uri::InvalidUri};
+pub use http::{HeaderName, Uri};
 pub use model::*;
 pub use path::{Inside, NotInside};
 pub use settings::{Proxy, Settings, SettingsError};

@@ -182,6 +182,31 @@ pub struct PageConfig {
     pub read_only: bool,
     #[serde(with = "human::duration")]
     pub session: Duration,
+    #[serde(default, deserialize_with = "price")]
+    pub price: Option<Price>,
+}
+
+/// What a GB in the bucket costs in a month.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Price {
+    pub a_gb: f64,
+    pub currency: String,
+}
+
+impl Price {
+    /// What a month of so many bytes costs.
+    pub fn of(&self, bytes: u64) -> f64 {
+        bytes as f64 / 1e9 * self.a_gb
+    }
+}
+
+fn price<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Price>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+    let (number, currency) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    match number.parse::<f64>() {
+        Ok(a_gb) if a_gb.is_finite() && a_gb >= 0.0 => Ok(Some(Price { a_gb, currency: currency.trim().to_owned() })),
+        _ => Err(D::Error::custom("a price is a number and a currency: \"0.006 EUR\"")),
+    }
 }
 
 /// Whether a channel can be called so.
@@ -377,6 +402,15 @@ mod tests {
         assert!(refusal("[schedule]\nscrub_share = '200%'").contains("schedule.scrub_share"));
         assert!(refusal("[schedule]\nsnapshot_keep = 'all'").contains("schedule.snapshot_keep"));
         assert!(refusal("[schedule]\nbackups = 'off'").contains("is it schedule.backup?"));
+        assert!(refusal("[page]\nprice = 'cheap'").contains("page.price"));
+    }
+
+    #[test]
+    fn a_price_is_of_a_gb_and_month() {
+        let page = |text: &str| Config::from_text(&format!("[page]\n{text}"), "").unwrap().page;
+        let price = page("price = '0.006 EUR'").price.unwrap();
+        assert_eq!((price.currency.as_str(), price.of(500_000_000_000)), ("EUR", 3.0));
+        assert_eq!(page("").price, None);
     }
 
     #[test]

@@ -137,20 +137,19 @@ fn token(credential: &Credential) -> Result<Option<Token>, String> {
 fn settings(config: &PageConfig, made: &Path, zone: jiff::tz::TimeZone) -> Result<Settings, String> {
     let listen: SocketAddr =
         config.listen.parse().map_err(|_| format!("page.listen is no address: {}", config.listen))?;
-    let proxy = match &config.proxy_header {
-        None => None,
-        Some(header) => Some(Proxy {
-            header: header.parse().map_err(|_| format!("page.proxy_header is no name of a header: {header}"))?,
-            from: config
-                .proxy_from
-                .iter()
-                .map(|text| text.parse::<haven_page::Network>().map_err(|error| format!("page.proxy_from: {error}")))
-                .collect::<Result<_, _>>()?,
-        }),
-    };
+    let header = config.proxy_header.as_deref().map(str::parse::<haven_page::HeaderName>).transpose();
+    let header = header.map_err(|error| format!("page.proxy_header: {error}"))?;
+    let from = config
+        .proxy_from
+        .iter()
+        .map(|text| text.parse::<haven_page::Network>().map_err(|error| format!("page.proxy_from: {error}")))
+        .collect::<Result<Vec<_>, _>>()?;
+    // Without a header it lets nobody in, and still says for whom it asks.
+    let lets_in = header.is_some();
+    let proxy = (lets_in || !from.is_empty()).then_some(Proxy { header, from });
     let token = match token(&config.token)? {
         Some(token) => Some(token),
-        None if proxy.is_some() => None,
+        None if lets_in => None,
         None => Some(own_token(made).map_err(|error| format!("{} can't be read or written: {error}", made.display()))?),
     };
     Ok(Settings {

@@ -317,8 +317,13 @@ impl Source for Served {
         let stamp = crate::words::iso(crate::words::now()).replace(':', "");
         let plain: String = snapshot.chars().map(|c| if c == '/' { '_' } else { c }).collect();
         let folder = PathBuf::from("restored").join(format!("{stamp} from {plain}"));
-        let target = point.join(&folder);
+        let (home, target) = (point.join("restored"), point.join(&folder));
         self.aside(move || {
+            // The live library is written by others: a link there could lead anywhere.
+            if std::fs::symlink_metadata(&home).is_ok_and(|about| !about.is_dir()) {
+                return Err(SourceError::new(ErrorKind::Refused, "\"restored\" in the library is no folder")
+                    .next("rename what is called so there, and bring it back again"));
+            }
             std::fs::create_dir_all(&target).map_err(|error| failed("a folder for it can't be made", &error))
         })
         .await?;
@@ -382,13 +387,14 @@ impl Source for Served {
 
     async fn growth(&self) -> Answer<Vec<GrowthPoint>> {
         let all = self.keeper.ledger.growth(0).map_err(|error| failed("the ledger can't be read", &error))?;
+        let price = self.keeper.config().page.price.clone();
         let one = |growth: haven_keeper::ledger::Growth| GrowthPoint {
             at: growth.at,
             file_bytes: growth.file_bytes,
             files: growth.files,
             stored_bytes: growth.stored_bytes,
-            cost_month: None,
-            currency: String::new(),
+            cost_month: price.as_ref().map(|price| price.of(growth.stored_bytes)),
+            currency: price.as_ref().map(|price| price.currency.clone()).unwrap_or_default(),
         };
         Ok(all.into_iter().map(one).collect())
     }
