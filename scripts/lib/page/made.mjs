@@ -192,11 +192,28 @@ async function onlyShows(browser) {
   await server.end();
 }
 
+// Small ones for documents: what a screen shows at once.
+async function pictures(browser, server) {
+  const wanted = [
+    ["overview", "/", "desktop", "light", { width: 1180, height: 1080 }], ["overview", "/", "phone", "dark", { width: 390, height: 1180 }],
+    ["runs", "/runs", "desktop", "dark", { width: 1180, height: 640 }],
+    ["browse", "/browse?snapshot=immich-newest&path=2019%2F07", "phone", "light", { width: 390, height: 780 }],
+  ];
+  for (const [name, path, device, colorScheme, viewport] of wanted) {
+    const { context, page } = await b.fresh(browser, { viewport, colorScheme });
+    await b.login(page, server.base, TOKEN);
+    await page.goto(`${server.base}${path}`);
+    await page.screenshot({ path: `${shots}/picture-${name}-${device}-${colorScheme}.png` });
+    await context.close();
+  }
+}
+
 if (shots) mkdirSync(shots, { recursive: true });
 const server = await serve();
 const { browser, close } = await b.open();
 const figures = {};
 try {
+  if (shots) await pictures(browser, server);
   await b.everyView(browser, server.base, TOKEN, VIEWS, shots);
   await keyboard(browser, server);
   await pointer(browser, server);
