@@ -75,6 +75,11 @@ let
     "without Immich nothing is said of it" =
       !(plain.systemd.services ? immich-server) && plain.services.immich.mediaLocation == "/var/lib/immich";
     "secrets come from files" = unit.serviceConfig.LoadCredential == [ "haven-passphrase:/run/secrets/haven" ];
+    "the keeper is what runs, and its failure is told" =
+      lib.hasSuffix " run" unit.serviceConfig.ExecStart && unit.onFailure == [ "haven-alert@%n.service" ]
+      && config.systemd.services ? "haven-alert@";
+    "it can be the mount alone" = lib.hasSuffix " mount --foreground"
+      (evaluated (lib.recursiveUpdate base { services.haven.keeper = false; })).systemd.services.haven.serviceConfig.ExecStart;
     "nothing hides the mount" = lib.all (key: !(unit.serviceConfig ? ${key})) [
       "ProtectSystem" "ProtectHome" "PrivateTmp" "PrivateDevices" "PrivateMounts" "ProtectKernelTunables" "DynamicUser"
     ];
