@@ -8,13 +8,15 @@ use super::{
 };
 use crate::{
     config::Config,
-    keeper::Keeper,
+    keeper::{self, Keeper},
     manager,
-    report::{Code, Trouble},
-    secret::KeyArgs,
+    report::{self, Code, Trouble},
+    secret::{KeyArgs, Source},
     wire,
 };
 
+/// How long an end waits for people to be told.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// Longer than any mount lasts.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How long to wait between two looks for the store.
@@ -45,12 +47,30 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
     config.mount.point = Some(point.clone());
     let secret = source.read()?;
     mount::begin_log(&config);
+    keeper::give(for_children(&source));
     let how = How { foreground: true, ..How::default() };
     let plan = Plan { url, point, how, source };
     let runtime = wire::runtime()?;
     let outcome = runtime.block_on(keep(config, plan, &secret));
     runtime.shutdown_timeout(Duration::from_secs(2));
     outcome
+}
+
+/// How jobs that open a store by themselves unlock it, where a flag of this command said how.
+fn for_children(source: &Source) -> Vec<(&'static str, std::ffi::OsString)> {
+    let whole = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
+    match source {
+        Source::PassphraseFile(path) => vec![("HAVEN_PASSPHRASE_FILE", whole(path))],
+        Source::KeyFile(path) => vec![("HAVEN_KEY_FILE", whole(path))],
+        Source::PassphraseCommand(command) => vec![("HAVEN_PASSPHRASE_COMMAND", command.into())],
+        Source::Environment => Vec::new(),
+        Source::RecoveryWords(_) | Source::Terminal => {
+            report::warn(
+                "replicas and drills need the passphrase too, and nobody can be asked then: name a passphrase_file in haven.toml",
+            );
+            Vec::new()
+        }
+    }
 }
 
 async fn keep(config: Config, plan: Plan, secret: &haven_format::keys::Secret) -> Result<(), Trouble> {
@@ -80,7 +100,8 @@ async fn keep(config: Config, plan: Plan, secret: &haven_format::keys::Secret) -
         let trouble = match outcome {
             Err(trouble) if trouble.code == Code::Store && !keeper.was_mounted() => trouble,
             other => {
-                keeper.teller.deliver().await;
+                // What can't be told by then is told at the next start.
+                _ = tokio::time::timeout(LAST_WORDS, keeper.teller.deliver()).await;
                 return other;
             }
         };

@@ -2,11 +2,13 @@
 //! program that hangs) can't touch the mount: docs/decisions/0009.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{self, Read},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
+    sync::OnceLock,
 };
 
 use rustix::process::{Pid, Signal};
@@ -21,6 +23,14 @@ const PARENT: &str = "HAVEN_KEEPER";
 const ANSWER_MAX: u64 = 16 << 20;
 /// How much less of the processors a job gets than programs that people wait for.
 const NICE: i32 = 10;
+
+/// What children are given beside the environment of this process.
+static GIVEN: OnceLock<Vec<(&'static str, OsString)>> = OnceLock::new();
+
+/// Gives every child these variables: how the library is unlocked, where a flag has said it.
+pub fn give(variables: Vec<(&'static str, OsString)>) {
+    _ = GIVEN.set(variables);
+}
 
 /// To be called first in every process: a child of a keeper ends with it, and gives way to others.
 pub fn settle_in() {
@@ -51,6 +61,7 @@ pub fn start(args: &[String], config: Option<&Path>, out: File, err: File) -> io
     command
         .args(args)
         .arg("--json")
+        .envs(GIVEN.get().into_iter().flatten().map(|(name, value)| (*name, value)))
         .env(PARENT, std::process::id().to_string())
         // These are between the service manager and the keeper.
         .env_remove("NOTIFY_SOCKET")

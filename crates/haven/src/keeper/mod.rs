@@ -40,7 +40,7 @@ use haven_keeper::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast, watch as channel};
 
-pub use child::settle_in;
+pub use child::{give, settle_in};
 pub use jobs::jobs;
 pub use tell::{Teller, deliver_here, http, switches};
 pub use watch::look_from_outside;
@@ -329,7 +329,7 @@ impl Keeper {
                 continue;
             };
             let mount = watch::mount_answers(inside.point().to_owned()).await;
-            let store = probe.ask(inside).await;
+            let store = probe.ask(inside);
             if let (Ok(_), Ok(())) = (&mount, &store) {
                 if fed.is_some() {
                     manager::tell("WATCHDOG=1");

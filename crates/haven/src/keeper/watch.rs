@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use haven_keeper::{
@@ -17,8 +17,10 @@ use haven_keeper::{
 };
 use haven_mount::control::{Found, Request, find};
 use haven_recover::proof;
+use haven_store::retry::RetryConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use super::{
     Keeper, Seen,
@@ -50,6 +52,8 @@ pub struct Memory {
     trouble_since: Option<i64>,
     folders: Option<(i64, i64, Folders)>,
     grown: Option<i64>,
+    /// The mount did not answer at the last look.
+    silent: bool,
 }
 
 /// What lies in the library about itself.
@@ -62,7 +66,7 @@ struct Folders {
 
 /// Whether the mount answers: by a name that nobody has looked up before, so that the kernel must ask.
 pub async fn mount_answers(point: PathBuf) -> Result<f64, String> {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let name = format!(".haven-watch-{:08x}", rand::random::<u32>());
     let looked = tokio::task::spawn_blocking(move || std::fs::symlink_metadata(point.join(name)));
     match tokio::time::timeout(PATIENCE, looked).await {
@@ -77,36 +81,37 @@ pub async fn mount_answers(point: PathBuf) -> Result<f64, String> {
 /// How often the store is asked for the watchdog's sake: stores charge for requests.
 const PROBE_EVERY: Duration = Duration::from_secs(300);
 
-/// Asks the store now and then whether it comes back.
+/// Longer than any request may take: one that has not come back by then never will.
+const PROBE_PATIENCE: Duration = Duration::from_secs(180);
+
+/// Asks the store now and then, and never waits for the answer: a store that is down is no reason to take the mount down
+/// too, a client that hangs is.
 #[derive(Debug, Default)]
 pub struct Probe {
-    last: Option<(std::time::Instant, Result<(), String>)>,
+    under_way: Option<(Instant, JoinHandle<()>)>,
+    came_back: Option<Instant>,
 }
 
 impl Probe {
-    pub async fn ask(&mut self, inside: &Inside) -> Result<(), String> {
-        if let Some((at, Ok(()))) = &self.last
-            && at.elapsed() < PROBE_EVERY
-        {
-            return Ok(());
+    /// Whether requests come back, with whatever answer.
+    pub fn ask(&mut self, inside: &Inside) -> Result<(), String> {
+        if self.under_way.as_ref().is_some_and(|(_, asked)| asked.is_finished()) {
+            (self.under_way, self.came_back) = (None, Some(Instant::now()));
         }
-        let told = store_comes_back(inside).await;
-        self.last = Some((std::time::Instant::now(), told.clone()));
-        told
-    }
-}
-
-/// Whether a request to the store comes back, with whatever answer: a store that is down is no reason to take the mount
-/// down too, a client that hangs is.
-async fn store_comes_back(inside: &Inside) -> Result<(), String> {
-    let retry = haven_store::StoreOptions::default().retry;
-    let impatient = inside.stack().with_patience(haven_store::retry::RetryConfig { patience: Duration::ZERO, ..retry });
-    let asked = tokio::spawn(async move { impatient.list("cfg/", None, 1).await.map(drop) });
-    // Longer than a request may take by itself.
-    match tokio::time::timeout(Duration::from_secs(50), asked).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("a request to the store did not come back".into()),
+        match &self.under_way {
+            Some((begun, _)) if begun.elapsed() > PROBE_PATIENCE => {
+                return Err("a request to the store did not come back".into());
+            }
+            Some(_) => {}
+            None if self.came_back.is_none_or(|at| at.elapsed() > PROBE_EVERY) => {
+                let retry = RetryConfig { patience: Duration::ZERO, ..RetryConfig::default() };
+                let impatient = inside.stack().with_patience(retry);
+                let asked = tokio::spawn(async move { _ = impatient.list("cfg/", None, 1).await });
+                self.under_way = Some((Instant::now(), asked));
+            }
+            None => {}
+        }
+        Ok(())
     }
 }
 
@@ -117,7 +122,11 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
         Some(inside) => {
             let status = inside.clone();
             let status = tokio::task::spawn_blocking(move || status.status()).await.unwrap_or_default();
-            (Some(status), Some(mount_answers(inside.point().to_owned()).await))
+            let answers = mount_answers(inside.point().to_owned()).await;
+            // One slow answer on a busy machine is not worth waking anybody for.
+            let twice = std::mem::replace(&mut memory.silent, answers.is_err());
+            let answers = if twice { answers } else { answers.or(Ok(PATIENCE.as_secs_f64())) };
+            (Some(status), Some(answers))
         }
         None => (None, None),
     };
