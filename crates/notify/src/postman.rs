@@ -62,7 +62,7 @@ pub struct Postman {
     http: Http,
     clock: Clock,
     writing: Mutex<()>,
-    /// Channels that asked to be left alone, and until when.
+    /// Channels that asked to be left alone, or were told just now, and until when.
     resting: Mutex<BTreeMap<String, i64>>,
     spacing: Duration,
 }
@@ -120,9 +120,13 @@ impl Postman {
                 tokio::time::sleep(self.spacing).await;
             }
             let ended = self.attempt(&channel, &id, index).await?;
+            // The next look may come at once: the pause holds for it, too.
+            let until = (self.clock)() + self.spacing.as_millis() as i64;
+            self.resting.lock().unwrap_or_else(PoisonError::into_inner).insert(channel.clone(), until);
             if let Some(SendError::Later { after, .. }) = ended {
                 // What it did not take now it won't take for the next message either.
-                let until = (self.clock)() + after.unwrap_or_default().min(PAUSE_MAX).as_millis() as i64;
+                let until =
+                    (self.clock)() + after.unwrap_or_default().min(PAUSE_MAX).max(self.spacing).as_millis() as i64;
                 self.resting.lock().unwrap_or_else(PoisonError::into_inner).insert(channel, until);
                 break;
             }
