@@ -65,7 +65,10 @@ def judge_asset(want, got, by_api, extensions):
     if extension not in extensions[want["kind"]]:
         yield f"{want['kind']} is called .{extension}"
     stem = want["title"].rsplit(".", 1)[0]
-    if not got["name"].startswith(stem if not want["edited"] else stem[:30]) or want["edited"] != ("-edi" in got["name"]):
+    if want["edited"]:
+        # It keeps the name it has in the Takeout, in which some characters are replaced and the end is cut.
+        stem = re.sub(r"[/\\:?*\"<>|%'\x00-\x1f]", "_", stem)[:30]
+    if not got["name"].startswith(stem) or want["edited"] != ("-edi" in got["name"]):
         yield f"{got['name']!r} for the title {want['title']!r}"
     # The date that the server sees: the sidecar's before the file's.
     if not want["unmatched"]:

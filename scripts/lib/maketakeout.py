@@ -23,7 +23,7 @@ STAMP = "20260105T101112Z"
 ROOT = "Takeout/Google Photos"
 PEOPLE = ["Anna", "Ben Öz", "Чарли", "Dora & Emil"]
 PLACES = [(52.52, 13.405), (-33.8688, 151.2093), (40.7128, -74.006), (35.6762, 139.6503)]
-EXTENSIONS = {"jpeg": ["jpg", "jpeg"], "heic": ["heic", "heif"], "png": ["png"], "mp4": ["mp4", "m4v"], "mov": ["mov"]}
+EXTENSIONS = {"jpeg": ["jpg", "jpeg"], "heic": ["heic", "heif"], "png": ["png"], "mp4": ["mp4", "m4v"], "mov": ["mov", "mp4"]}
 
 
 # ---------------------------------------------------------------- names, as Google makes them
