@@ -81,7 +81,7 @@ pub async fn open(
 }
 
 /// Reads a key from a file.
-fn key(path: &Path) -> Result<zeroize::Zeroizing<String>, Trouble> {
+pub fn key(path: &Path) -> Result<zeroize::Zeroizing<String>, Trouble> {
     let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new).map_err(|error| {
         Trouble::new(Code::NoSecret, format!("the API key can't be read from {}", path.display()))
             .caused_by(&error)
