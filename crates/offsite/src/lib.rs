@@ -261,9 +261,12 @@ fn inside(path: &str) -> Result<Vec<u8>, Error> {
     Ok(parts.collect::<Vec<_>>().join(&b"/"[..]))
 }
 
-/// The last archive that was asked for, and what is in it.
+/// An archive's name, and what is in it.
+type Asked = (String, Arc<Vec<Entry>>);
+
+/// The last archive that was asked for.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Recall(Arc<Mutex<Option<(String, Arc<Vec<Entry>>)>>>);
+pub(crate) struct Recall(Arc<Mutex<Option<Asked>>>);
 
 impl Recall {
     pub(crate) fn or(
