@@ -98,7 +98,7 @@ in
           quiesce = setting types.str "`\"freeze\"`" "Recovery points: `haven backup`. What stands here holds for each application, unless its own table says otherwise. What makes the application stand still while a point is taken: \"freeze\" (nothing but the file system, for some milliseconds; it keeps running), \"maintenance\" (Immich's own mode, by its API), \"units\", \"compose\" or \"commands\" (it is stopped and started; not for the dump, only for some seconds).";
           keep = setting types.str "none; for example `\"within 1d, daily 7, weekly 4, monthly -1\"`" "What `haven backup prune` keeps when it is given no rules, in the words of `borg prune`.";
           tries = setting (types.either types.ints.unsigned types.str) "`3`" "How often a point is tried when the database changes its shape meanwhile.";
-          lock_wait = setting types.str "`\"10s\"`" "How long a table may be locked by somebody else, a migration say.";
+          lock_wait = setting types.str "`\"10s\"`" "How long a table may be locked by somebody else, a migration say: all others who want it wait that long, too.";
           dump_limit = setting types.str "`\"2h\"`" "How long a dump may take: while it does, the database can't clear away old rows, and migrations wait.";
           bucket_wait = setting types.str "`\"1h\"`" "How long is waited until all of a point is in the bucket.";
           kind = setting types.str "none; for example `\"immich\"`" "\"immich\", \"postgres\" (any other application with a PostgreSQL database) or \"folder\" (files alone).";
@@ -122,7 +122,7 @@ in
         quiesce = setting types.str "`\"freeze\"`" "Recovery points: `haven backup`. What stands here holds for each application, unless its own table says otherwise. What makes the application stand still while a point is taken: \"freeze\" (nothing but the file system, for some milliseconds; it keeps running), \"maintenance\" (Immich's own mode, by its API), \"units\", \"compose\" or \"commands\" (it is stopped and started; not for the dump, only for some seconds).";
         keep = setting types.str "none; for example `\"within 1d, daily 7, weekly 4, monthly -1\"`" "What `haven backup prune` keeps when it is given no rules, in the words of `borg prune`.";
         tries = setting (types.either types.ints.unsigned types.str) "`3`" "How often a point is tried when the database changes its shape meanwhile.";
-        lock_wait = setting types.str "`\"10s\"`" "How long a table may be locked by somebody else, a migration say.";
+        lock_wait = setting types.str "`\"10s\"`" "How long a table may be locked by somebody else, a migration say: all others who want it wait that long, too.";
         dump_limit = setting types.str "`\"2h\"`" "How long a dump may take: while it does, the database can't clear away old rows, and migrations wait.";
         bucket_wait = setting types.str "`\"1h\"`" "How long is waited until all of a point is in the bucket.";
       };
