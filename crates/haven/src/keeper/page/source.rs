@@ -334,8 +334,8 @@ impl Source for Served {
             snapshot.to_owned(),
             "--to".to_owned(),
             point.join(&folder).display().to_string(),
-            "--".to_owned(),
-            path.to_string(),
+            // No name is taken for a flag; "--" would swallow the flags that every child is given.
+            format!("./{path}"),
         ];
         self.command(args).await?;
         Ok(folder.join(path.name().unwrap_or_default()).display().to_string())
