@@ -1,6 +1,13 @@
 //! `haven import` against a server that speaks Immich's API: what goes wrong is told, and what can be brought is brought.
 
-use std::{fs, io::{Read, Write}, net::TcpListener, path::Path, thread, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use haven_immich_fake::{ADMIN_KEY, Fail, Fake, Options, Orders, USER_KEY};
 use serde_json::Value;
