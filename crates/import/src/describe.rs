@@ -62,8 +62,8 @@ impl Facts {
 
     /// From there. The format is not kept.
     pub fn kept(text: &str) -> Self {
-        let (clock, offset, place, film): (Option<String>, Option<i32>, Option<(f64, f64)>, Option<i64>) =
-            serde_json::from_str(text).unwrap_or_default();
+        type Kept = (Option<String>, Option<i32>, Option<(f64, f64)>, Option<i64>);
+        let (clock, offset, place, film): Kept = serde_json::from_str(text).unwrap_or_default();
         let told = exif::Told {
             taken: clock.and_then(|clock| clock.parse().ok()),
             offset: offset.and_then(|seconds| jiff::tz::Offset::from_seconds(seconds).ok()),

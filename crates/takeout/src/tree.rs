@@ -136,7 +136,9 @@ impl<T: Copy + PartialEq> Only<T> {
 
 /// A file without a sidecar takes that of a byte-identical copy, unless the copies' sidecars differ in the date.
 #[derive(Debug, Default)]
-pub struct Copies(HashMap<ContentId, Option<(FileId, Only<Option<i64>>)>>);
+pub struct Copies(HashMap<ContentId, Option<OneCopy>>);
+
+type OneCopy = (FileId, Only<Option<i64>>);
 
 impl Copies {
     /// A media file without a sidecar.

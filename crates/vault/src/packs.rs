@@ -610,6 +610,7 @@ mod tests {
 
     impl Disk for SlowDisk {
         fn create(&self, name: &str) -> io::Result<DynFile> {
+            #[allow(clippy::disallowed_methods, reason = "no runtime here, and threads that must meet")]
             thread::sleep(Duration::from_millis(20));
             self.0.create(name)
         }

@@ -260,8 +260,8 @@ pub fn channels(merged: &Table, shown: &str) -> Result<BTreeMap<String, ChannelC
     }
     if let Some(Value::Table(alert)) = merged.get("alert") {
         for list in ["to", "otherwise"] {
-            let names = alert.get(list).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-            for name in names.filter(|name| !out.contains_key(*name)) {
+            let mut names = alert.get(list).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+            if let Some(name) = names.find(|name| !out.contains_key(*name)) {
                 return Err(Trouble::new(
                     Code::Usage,
                     format!("{shown}: alert.{list} names {name}, and there is no table [alert.{name}]"),

@@ -166,7 +166,7 @@ impl Auth {
     }
 
     /// Whether a page of ours sent this. A browser always says so where it matters.
-    pub(crate) fn from_our_page(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_from_our_page(&self, headers: &HeaderMap) -> bool {
         let cross = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
         let Some(origin) = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()) else { return false };
         let Ok(origin) = origin.parse::<Uri>() else { return false };
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn forms_of_other_pages_do_nothing() {
         let auth = auth(|settings| settings.url = "https://photos.example.org".parse().ok());
-        let from = |pairs: &[(&'static str, &str)]| auth.from_our_page(&headers(pairs));
+        let from = |pairs: &[(&'static str, &str)]| auth.is_from_our_page(&headers(pairs));
         assert!(from(&[("origin", "https://photos.example.org"), ("host", "photos.example.org")]));
         assert!(from(&[("origin", "https://photos.example.org"), ("sec-fetch-site", "same-origin")]));
         assert!(!from(&[("host", "photos.example.org")]), "nothing says where it comes from");

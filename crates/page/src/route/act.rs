@@ -24,7 +24,7 @@ const ACT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why it is not done, if it is not.
 fn stopped(app: &App, who: &Who, headers: &HeaderMap, word: &str) -> Option<Response> {
-    if !app.auth.from_our_page(headers) || !app.auth.is_word(who, word) {
+    if !app.auth.is_from_our_page(headers) || !app.auth.is_word(who, word) {
         let said = "This did not come from a page of ours, or from one that is too old. Nothing was done: load the page again.";
         return Some(refused(StatusCode::FORBIDDEN, said));
     }

@@ -44,7 +44,7 @@ pub(crate) async fn login(
     origin: Origin,
     Sent(offered): Sent,
 ) -> Response {
-    if !app.auth.from_our_page(&headers) {
+    if !app.auth.is_from_our_page(&headers) {
         return refused(StatusCode::FORBIDDEN, "This login did not come from this page.");
     }
     let next = auth::local(offered.get("next"));
@@ -71,7 +71,7 @@ pub(crate) async fn logout(
     headers: HeaderMap,
     Sent(form): Sent,
 ) -> Response {
-    if !app.auth.from_our_page(&headers) || !app.auth.is_word(&who, form.get("word")) {
+    if !app.auth.is_from_our_page(&headers) || !app.auth.is_word(&who, form.get("word")) {
         return refused(StatusCode::FORBIDDEN, "This did not come from a page of ours.");
     }
     (AppendHeaders([(header::SET_COOKIE, app.auth.logout(&who))]), Redirect::to("/login")).into_response()
