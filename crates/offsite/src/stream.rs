@@ -50,6 +50,8 @@ pub fn files(from: &mut dyn Read, root: &[u8], each: &Each, whole: &mut dyn FnMu
         came.bytes += length;
         whole(&below.path);
     }
+    // A tar ends before its padding does, and a program whose pipe closes on that ends by a signal.
+    io::copy(&mut tar.into_inner(), &mut io::sink())?;
     Ok(came)
 }
 
@@ -69,4 +71,23 @@ impl Read for Counted<'_> {
 /// What a pipe that broke is, where the program itself saw nothing wrong.
 pub fn broken(doing: &str, error: &io::Error) -> Error {
     Error::new(Kind::NotRestored, format!("{doing}: not everything could be read")).because(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_read_to_its_end_and_not_only_to_the_tars() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "a/b.jpg", &b"abc"[..]).unwrap();
+        let mut bytes = tar.into_inner().unwrap();
+        bytes.extend([0; 64 << 10]);
+        let mut from = &bytes[..];
+        let came = files(&mut from, b"", &|_, _| Ok(()), &mut |_| {}).unwrap();
+        assert_eq!((came.files, came.bytes, from.len()), (1, 3, 0));
+    }
 }
