@@ -46,12 +46,11 @@ impl Score {
 pub fn score(state: &State, limits: &Limits) -> Score {
     let places = state.places();
     let names = |all: Vec<&String>| all.into_iter().cloned().collect::<Vec<_>>().join(", ");
-    // Copies that fail together are one copy.
+    // What fails together.
     let fates: BTreeSet<&str> = places
         .iter()
         .map(|(name, place)| if place.domain.is_empty() { name.as_str() } else { place.domain.as_str() })
         .collect();
-    let kinds: BTreeSet<String> = places.iter().map(|(_, place)| storage(place)).collect();
     let elsewhere: Vec<&String> = places.iter().filter(|(_, place)| place.elsewhere).map(|(name, _)| name).collect();
     let fixed: Vec<&String> = places.iter().filter(|(_, place)| place.fixed).map(|(name, _)| name).collect();
     let digit = |digit, asks: &str, met, why: String| Digit { digit, asks: asks.to_owned(), met, why };
@@ -67,7 +66,7 @@ pub fn score(state: &State, limits: &Limits) -> Score {
             digit(
                 '2',
                 "two of them do not fail together",
-                fates.len() >= 2 && (kinds.len() >= 2 || fates.len() >= 2),
+                fates.len() >= 2,
                 match fates.len() {
                     0 => "there is no copy".into(),
                     1 => format!("all of them are on {}", fates.iter().copied().collect::<String>()),
@@ -93,10 +92,6 @@ pub fn score(state: &State, limits: &Limits) -> Score {
             digit('0', "no errors: what is there was tried, and comes back", zero, why),
         ],
     }
-}
-
-fn storage(place: &crate::state::Place) -> String {
-    format!("{} {}", place.kind, place.domain)
 }
 
 /// Zero unproven, zero damaged.

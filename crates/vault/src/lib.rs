@@ -25,6 +25,7 @@ mod log;
 mod moment;
 mod packs;
 mod ranges;
+mod read;
 mod recover;
 mod shards;
 mod snapshots;

@@ -47,6 +47,8 @@ fn note(cache: &Path, application: &str) -> PathBuf {
 impl Still {
     /// Stops the application. `Ok(None)`: the file system's standstill is enough.
     pub fn begin(app: &App, cache: &Path) -> Result<Option<Self>, String> {
+        // What is still owed, from a run that was killed or a try that could not end it, must not be written over.
+        resume(cache, &app.name)?;
         let words = |words: &[&str], more: &[String]| -> Vec<String> {
             words.iter().map(|word| (*word).to_owned()).chain(more.iter().cloned()).collect()
         };
@@ -116,8 +118,10 @@ impl Still {
 
 impl Drop for Still {
     fn drop(&mut self) {
-        if !self.ended {
-            _ = settle(&self.path);
+        if !self.ended
+            && let Err(why) = settle(&self.path)
+        {
+            tracing::error!(why, "an application still stands still; the next run tries again, or haven backup resume");
         }
     }
 }
@@ -269,6 +273,12 @@ mod tests {
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&kept).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600, "the token is nobody else's");
         still.end().unwrap();
+        assert!(!in_maintenance(&runtime, &fake) && !kept.exists());
+        // Not ended by a try: the next one ends it first, and begins anew.
+        std::mem::forget(Still::begin(&app, folder.path()).unwrap());
+        let again = Still::begin(&app, folder.path()).unwrap().unwrap();
+        assert!(in_maintenance(&runtime, &fake));
+        again.end().unwrap();
         assert!(!in_maintenance(&runtime, &fake) && !kept.exists());
         // Killed: the next run ends it.
         std::mem::forget(Still::begin(&app, folder.path()).unwrap());

@@ -119,7 +119,7 @@ pub fn domains(state: &State, _: &Limits) -> Vec<Finding> {
         .map(|(domain, names)| {
             let (first, others) = names.split_first().map_or(("", [].as_slice()), |(first, rest)| (first.as_str(), rest));
             Finding::warning("shared-fate", others.join(","), format!("{} and {first} share {domain}", others.join(" and ")))
-                .means("whatever takes the one away (a broken disk, a lost account) takes the other, too: they count as one copy")
+                .means("whatever takes the one away (a broken disk, a lost account) takes the other, too: two copies, and one fate")
                 .next("haven replica add NAME URL    on another disk, or with another provider")
         })
         .collect()

@@ -1,0 +1,260 @@
+//! Clean copies: what was fetched of packs that the bucket has, often with holes. Any of it may go at any time.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use haven_format::{FormatError, PackId, container::Part, pack};
+
+use super::{Packs, clean_name};
+use crate::{
+    Result,
+    budget::{Clean, Use, on_disk},
+    local,
+    ranges::Ranges,
+};
+
+/// How many bytes of guests are kept.
+const GUESTS_MAX: usize = 16 << 20;
+
+impl Packs {
+    /// Takes account of the clean copies an earlier run left. Which parts are there is found out as they are read:
+    /// a hole does not open.
+    pub(crate) fn adopt_clean(&self) -> Result<()> {
+        for name in self.world.disk.list("packs").map_err(local)? {
+            let path = format!("packs/{name}");
+            let opened = PackId::from_hex(&name).zip(self.world.disk.open(&path).ok());
+            let Some((id, file)) = opened else {
+                self.world.disk.remove(&path).map_err(local)?;
+                continue;
+            };
+            let bytes = file.allocated().map_err(local)?;
+            if !self.budget.make_room(bytes, Use::Data) {
+                self.world.disk.remove(&path).map_err(local)?;
+                continue;
+            }
+            let mut present = Ranges::default();
+            present.add(0..file.len().map_err(local)?);
+            self.budget.clean(Clean::Pack(id), bytes);
+            self.insert(id, file, present, true);
+        }
+        Ok(())
+    }
+
+    /// The pack is gone from the bucket: a copy here is of no use.
+    pub(crate) fn forget_clean(&self, id: PackId) {
+        let clean = self.local.lock().get(&id).is_some_and(|local| local.held.lock().clean);
+        if clean {
+            self.drop_clean(id);
+        }
+    }
+
+    /// Removes a clean copy's file.
+    pub(crate) fn drop_clean(&self, id: PackId) {
+        // Under the lock: a new copy of that name must not lose its file to the removal of the old one.
+        let mut packs = self.local.lock();
+        packs.remove(&id);
+        let _ = self.world.disk.remove(&clean_name(id));
+        drop(packs);
+        self.budget.gone(Clean::Pack(id));
+    }
+
+    /// The plain bytes of the part of pack `id`, if they are on this machine and sound.
+    pub(crate) fn read(&self, id: PackId, part: Part) -> Result<Bytes, Miss> {
+        let local = self.local.lock().get(&id).cloned();
+        let Some(local) = local else { return self.read_guest(id, part) };
+        let clean = {
+            let held = local.held.lock();
+            if !held.present.covers(&part.range()) {
+                drop(held);
+                return self.read_guest(id, part);
+            }
+            held.clean
+        };
+        let sealed = local.file.read_at(u64::from(part.offset), part.len as usize);
+        let opened = sealed.map_err(|_| FormatError::Seal).and_then(|sealed| local.opener.part_owned(part, sealed));
+        match opened {
+            Ok(plain) => {
+                if clean {
+                    self.budget.touch(Clean::Pack(id));
+                }
+                Ok(plain)
+            }
+            Err(_) if clean => {
+                local.held.lock().present.remove(&part.range());
+                Err(Miss::Unopened)
+            }
+            Err(error) => Err(Miss::Damaged(error)),
+        }
+    }
+
+    fn read_guest(&self, id: PackId, part: Part) -> Result<Bytes, Miss> {
+        let range = part.range();
+        let holds = |(pack, at, bytes): &(PackId, u64, Bytes)| {
+            *pack == id && *at <= range.start && at + bytes.len() as u64 >= range.end
+        };
+        let sealed = {
+            let guests = self.guests.lock();
+            let Some((_, at, bytes)) = guests.iter().find(|guest| holds(guest)) else { return Err(Miss::Absent) };
+            bytes.slice((range.start - at) as usize..(range.end - at) as usize)
+        };
+        pack::opener(&self.keys, id).part(part, &sealed).map_err(|_| {
+            // Else it would be found again before what is fetched now.
+            self.guests.lock().retain(|guest| !holds(guest));
+            Miss::Unopened
+        })
+    }
+
+    /// Which parts of the range are not on this machine.
+    pub(crate) fn gaps(&self, id: PackId, range: &Range<u64>) -> Vec<Range<u64>> {
+        match self.local.lock().get(&id) {
+            Some(local) => local.held.lock().present.gaps(range),
+            None => vec![range.clone()],
+        }
+    }
+
+    /// Keeps bytes fetched from the bucket: on disk where there is room, else in memory for a while.
+    pub(crate) fn keep(&self, id: PackId, offset: u64, bytes: Bytes) -> Result<()> {
+        let range = offset..offset + bytes.len() as u64;
+        // Whole blocks at both ends.
+        let space = on_disk(range.end) - range.start / 4096 * 4096;
+        if self.reserve(space).is_err() {
+            self.keep_guest(id, offset, bytes);
+            return Ok(());
+        }
+        match self.write_clean(id, offset, &bytes) {
+            Ok(Kept::Here) => self.budget.clean(Clean::Pack(id), space),
+            Ok(Kept::Staged) => self.budget.release(space),
+            Ok(Kept::Evicted) => {
+                self.budget.release(space);
+                self.keep_guest(id, offset, bytes);
+            }
+            Err(error) => {
+                self.budget.release(space);
+                self.keep_guest(id, offset, bytes);
+                tracing::warn!(%error, "fetched bytes could not be kept in the cache");
+            }
+        }
+        Ok(())
+    }
+
+    fn write_clean(&self, id: PackId, offset: u64, bytes: &Bytes) -> Result<Kept> {
+        let pack = {
+            // Looked for and made under one lock: of two who bring parts of a pack, the second would empty the file.
+            let mut packs = self.local.lock();
+            match packs.get(&id) {
+                Some(pack) => pack.clone(),
+                None => {
+                    let file = self.world.disk.create(&clean_name(id)).map_err(local)?;
+                    let pack = self.local_pack(id, file, Ranges::default(), true);
+                    packs.insert(id, pack.clone());
+                    pack
+                }
+            }
+        };
+        if !pack.held.lock().clean {
+            return Ok(Kept::Staged);
+        }
+        pack.file.write_at(offset, bytes).map_err(local)?;
+        pack.held.lock().present.add(offset..offset + bytes.len() as u64);
+        let still_here = self.local.lock().get(&id).is_some_and(|now| Arc::ptr_eq(now, &pack));
+        Ok(if still_here { Kept::Here } else { Kept::Evicted })
+    }
+
+    fn keep_guest(&self, id: PackId, offset: u64, bytes: Bytes) {
+        let mut guests = self.guests.lock();
+        guests.push((id, offset, bytes));
+        let mut total: usize = guests.iter().map(|(_, _, bytes)| bytes.len()).sum();
+        while total > GUESTS_MAX && guests.len() > 1 {
+            total -= guests.remove(0).2.len();
+        }
+    }
+}
+
+/// What became of fetched bytes.
+enum Kept {
+    Here,
+    /// The pack is a staged one: nothing to keep.
+    Staged,
+    /// The copy gave way while they were written.
+    Evicted,
+}
+
+/// Why a part could not be read here.
+#[derive(Debug)]
+pub(crate) enum Miss {
+    /// Not here: fetch it.
+    Absent,
+    /// A copy was here, did not open, and is forgotten: fetch it again.
+    Unopened,
+    /// It is only here, and bad.
+    Damaged(FormatError),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Barrier, thread, time::Duration};
+
+    use haven_format::{Keys, LibraryId, MasterKey};
+    use haven_store::memory::Memory;
+
+    use super::*;
+    use crate::{
+        budget::Budget,
+        disk::{Disk, DynFile, MemoryDisk},
+        world::{Dice, SystemClock, World},
+    };
+
+    /// A disk that is slow to make a file: whoever looks meanwhile does not see it yet.
+    #[derive(Debug)]
+    struct SlowDisk(Arc<MemoryDisk>);
+
+    impl Disk for SlowDisk {
+        fn create(&self, name: &str) -> io::Result<DynFile> {
+            #[allow(clippy::disallowed_methods, reason = "no runtime here, and threads that must meet")]
+            thread::sleep(Duration::from_millis(20));
+            self.0.create(name)
+        }
+        fn open(&self, name: &str) -> io::Result<DynFile> {
+            self.0.open(name)
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+        fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+            self.0.list(folder)
+        }
+        fn sync_folder(&self, folder: &str) -> io::Result<()> {
+            self.0.sync_folder(folder)
+        }
+    }
+
+    #[test]
+    fn two_who_bring_parts_of_one_pack_both_leave_them() {
+        let world = World {
+            store: Arc::new(Memory::new()),
+            disk: Arc::new(SlowDisk(MemoryDisk::new())),
+            clock: Arc::new(SystemClock),
+            dice: Arc::new(Dice::from_seed(1)),
+            host: "here".into(),
+            threads: true,
+        };
+        let keys = Keys::new(LibraryId([2; 16]), &MasterKey([7; 32]));
+        let packs = Packs::new(world, keys, Arc::new(Budget::new(Budget::LIMIT_MIN)));
+        let (id, barrier) = (PackId([3; 16]), Barrier::new(2));
+        thread::scope(|scope| {
+            for (offset, byte) in [(0, 1), (4096, 2)] {
+                let (packs, barrier) = (&packs, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    packs.keep(id, offset, vec![byte; 4096].into()).unwrap();
+                });
+            }
+        });
+        assert_eq!(packs.gaps(id, &(0..8192)), []);
+        let file = packs.local.lock().get(&id).unwrap().file.clone();
+        assert_eq!(file.read_at(0, 8192).unwrap(), [[1; 4096], [2; 4096]].concat());
+    }
+}
