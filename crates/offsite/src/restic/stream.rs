@@ -13,6 +13,8 @@ use crate::{
 };
 
 const DOING: &str = "reading the snapshot";
+/// What such a directory's name begins with; the process follows.
+const READING: &str = "reading-";
 /// Paths in one command line.
 const BATCH: usize = 200;
 
@@ -77,8 +79,9 @@ struct Gone(std::path::PathBuf);
 
 impl Gone {
     fn new(restic: &Restic) -> Result<Self, Error> {
-        let path = restic.options.base.join(format!("reading-{}", std::process::id()));
-        _ = fs::remove_dir_all(&path);
+        let base = &restic.options.base;
+        clear(base);
+        let path = base.join(format!("{READING}{}", std::process::id()));
         crate::program::make(&path)?;
         Ok(Self(path))
     }
@@ -87,5 +90,37 @@ impl Gone {
 impl Drop for Gone {
     fn drop(&mut self) {
         _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes what this process, and processes that were killed, have left: photos, in the clear.
+fn clear(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let of = name.to_str().and_then(|name| name.strip_prefix(READING)?.parse::<u32>().ok());
+        let over = |pid: u32| pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists();
+        if of.is_some_and(over) {
+            _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_reader_left_goes_and_what_another_reads_stays() {
+        let base = tempfile::tempdir().unwrap();
+        let made = |name: &str| {
+            fs::create_dir(base.path().join(name)).unwrap();
+            fs::write(base.path().join(name).join("photo"), "x").unwrap();
+        };
+        // No process has the highest number that fits; the first one always runs.
+        let names = [format!("{READING}{}", u32::MAX), format!("{READING}1"), "reading-me".into(), "cache".into()];
+        names.iter().for_each(|name| made(name));
+        clear(base.path());
+        let left: Vec<bool> = names.iter().map(|name| base.path().join(name).exists()).collect();
+        assert_eq!(left, [false, true, true, true]);
     }
 }
