@@ -71,8 +71,24 @@ fn compress(plain: &[u8]) -> Option<Vec<u8>> {
 /// The plain bytes of a payload made by [`encode`].
 pub fn decode(payload: impl Into<Bytes>) -> Result<Bytes, FormatError> {
     let payload = payload.into();
+    match unpacked(&payload)? {
+        None => Ok(payload.slice(1..)),
+        Some(plain) => Ok(plain.into()),
+    }
+}
+
+/// The same of a payload that is only lent.
+pub fn decode_lent(payload: &[u8]) -> Result<Cow<'_, [u8]>, FormatError> {
+    match unpacked(payload)? {
+        None => Ok(Cow::Borrowed(&payload[1..])),
+        Some(plain) => Ok(Cow::Owned(plain)),
+    }
+}
+
+/// The plain bytes of what is compressed; none: they follow the first byte as they are.
+fn unpacked(payload: &[u8]) -> Result<Option<Vec<u8>>, FormatError> {
     match payload.first() {
-        Some(&RAW) => Ok(payload.slice(1..)),
+        Some(&RAW) => Ok(None),
         Some(&ZSTD) if payload.len() >= 5 => {
             let length = u32::from_le_bytes([payload[1], payload[2], payload[3], payload[4]]) as usize;
             if length > PLAIN_MAX {
@@ -81,7 +97,7 @@ pub fn decode(payload: impl Into<Bytes>) -> Result<Bytes, FormatError> {
             let plain = zstd::bulk::decompress(&payload[5..], length)
                 .map_err(|_| FormatError::Malformed("a payload does not decompress"))?;
             if plain.len() == length {
-                Ok(plain.into())
+                Ok(Some(plain))
             } else {
                 Err(FormatError::Malformed("a payload has another length"))
             }

@@ -4,6 +4,8 @@
 //! ```
 //! A part's index in its seal is the offset at which it stands, so parts can't be exchanged.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::{
@@ -99,6 +101,20 @@ impl Opener {
             return Err(FormatError::Seal);
         }
         codec::decode(self.key.open(u64::from(part.offset), sealed)?)
+    }
+
+    /// The same in `memory`, which is used again for each part.
+    pub fn part_in<'a>(
+        &self,
+        part: Part,
+        sealed: &[u8],
+        memory: &'a mut Vec<u8>,
+    ) -> Result<Cow<'a, [u8]>, FormatError> {
+        if sealed.len() != part.len as usize {
+            return Err(FormatError::Seal);
+        }
+        self.key.open_into(u64::from(part.offset), sealed, memory)?;
+        codec::decode_lent(memory)
     }
 
     /// The same in the memory of the sealed bytes.

@@ -152,6 +152,18 @@ impl ObjectKey {
         self.open_owned(index, sealed.to_vec()).map(Vec::from)
     }
 
+    /// The same into `plain`, whose memory is used again and again and whose former content is lost: a pack is opened part by
+    /// part without a copy of each.
+    pub fn open_into(&self, index: u64, sealed: &[u8], plain: &mut Vec<u8>) -> Result<(), FormatError> {
+        let (nonce, rest) = sealed.split_at_checked(NONCE_LEN).ok_or(FormatError::Seal)?;
+        let length = rest.len().checked_sub(SEAL_OVERHEAD - NONCE_LEN).ok_or(FormatError::Seal)?;
+        let (text, tag) = rest.split_at(length);
+        let nonce = AeadNonce::try_assume_unique_for_key(nonce).map_err(|_| FormatError::Seal)?;
+        plain.resize(length, 0);
+        let opened = self.key.open_separate_gather(nonce, self.aad(index), text, tag, plain);
+        opened.map_err(|_| FormatError::Seal)
+    }
+
     /// The same in the memory of the sealed bytes.
     pub fn open_owned(&self, index: u64, mut sealed: Vec<u8>) -> Result<Bytes, FormatError> {
         if sealed.len() < SEAL_OVERHEAD {
@@ -170,6 +182,22 @@ mod tests {
 
     fn keys() -> Keys {
         Keys::new(LibraryId([1; 16]), &MasterKey([2; 32]))
+    }
+
+    #[test]
+    fn used_memory_takes_the_next_part_whole() {
+        let key = keys().object("p/aa/bb");
+        let mut plain = Vec::new();
+        for (index, content) in [(8, &b"a long part of it"[..]), (9, b"photo"), (10, b""), (11, b"and a longer one again")] {
+            let mut sealed = Vec::new();
+            key.seal(index, [3; 12], content, &mut sealed);
+            key.open_into(index, &sealed, &mut plain).unwrap();
+            assert_eq!(plain, content);
+            assert_eq!(key.open_into(index + 1, &sealed, &mut plain), Err(FormatError::Seal));
+            *sealed.last_mut().unwrap() ^= 1;
+            assert_eq!(key.open_into(index, &sealed, &mut plain), Err(FormatError::Seal));
+            assert_eq!(key.open_into(index, &sealed[..SEAL_OVERHEAD - 1], &mut plain), Err(FormatError::Seal));
+        }
     }
 
     #[test]

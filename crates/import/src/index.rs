@@ -20,7 +20,6 @@ use haven_takeout::{
     zip::{Method, Part, PartEntry, PartError, Refused},
 };
 use rusqlite::{OptionalExtension, params};
-use sha1::{Digest, Sha1 as Hasher};
 
 use crate::{
     input::{Input, InputKind},
@@ -28,6 +27,7 @@ use crate::{
     progress::Progress,
     raw,
     rows::{Before, Rows},
+    sum::Hasher,
     walk,
 };
 
@@ -138,14 +138,14 @@ fn zip(journal: &Journal, input: &Input, progress: &Progress) -> Result<(i64, bo
         return Err(Unread::Part("it is encrypted: Google makes no such zips; unpack it with its password".to_owned()));
     }
     let mut hasher = Hasher::new();
-    hasher.update(bytes.to_le_bytes());
+    hasher.update(&bytes.to_le_bytes());
     for entry in &part.entries {
         hasher.update(entry.path.as_bytes());
-        hasher.update(entry.crc32.to_le_bytes());
-        hasher.update(entry.bytes.to_le_bytes());
-        hasher.update(entry.offset.to_le_bytes());
+        hasher.update(&entry.crc32.to_le_bytes());
+        hasher.update(&entry.bytes.to_le_bytes());
+        hasher.update(&entry.offset.to_le_bytes());
     }
-    let fingerprint = hex(&hasher.finalize());
+    let fingerprint = hex(&hasher.finish().0);
     if let Some(id) = known(journal, &fingerprint, &input.path)? {
         return Ok((id, false));
     }
@@ -311,7 +311,7 @@ fn tar(journal: &Journal, input: &Input, packed: Packed, progress: &Progress) ->
                 Guess::Xmp => EntryKind::Xmp,
                 _ => seen.kind(),
             };
-            let sha1: [u8; 20] = hashed.sha1.finalize().into();
+            let sha1 = hashed.sha1.finish().0;
             rows.member(member, hashed.crc.sum(), Some(sha1), kind, None)?;
             Ok(())
         };
@@ -335,12 +335,12 @@ fn archive_fingerprint(file: &File, bytes: u64) -> io::Result<String> {
     use std::os::unix::fs::FileExt;
     let mut piece = vec![0; bytes.min(1 << 16) as usize];
     let mut hasher = Hasher::new();
-    hasher.update(bytes.to_le_bytes());
+    hasher.update(&bytes.to_le_bytes());
     for at in [0, bytes - piece.len() as u64] {
         file.read_exact_at(&mut piece, at)?;
         hasher.update(&piece);
     }
-    Ok(hex(&hasher.finalize()))
+    Ok(hex(&hasher.finish().0))
 }
 
 /// Counts the bytes of an archive as they are read.
@@ -378,10 +378,10 @@ fn folder(journal: &Journal, input: &Input) -> Result<(i64, bool), Unread> {
     hasher.update(fs::canonicalize(&input.path).map_err(unreadable)?.as_os_str().as_encoded_bytes());
     for file in &files {
         hasher.update(file.path.as_bytes());
-        hasher.update(file.bytes.to_le_bytes());
-        hasher.update(file.mtime_ms.to_le_bytes());
+        hasher.update(&file.bytes.to_le_bytes());
+        hasher.update(&file.mtime_ms.to_le_bytes());
     }
-    let fingerprint = hex(&hasher.finalize());
+    let fingerprint = hex(&hasher.finish().0);
     if let Some(id) = known(journal, &fingerprint, &input.path)? {
         return Ok((id, false));
     }

@@ -37,6 +37,7 @@ mod run;
 pub mod server;
 mod source;
 mod stream;
+mod sum;
 mod upload;
 mod verify;
 mod walk;

@@ -16,7 +16,6 @@ use haven_takeout::{
     parts::Packed,
     zip::{Method, Part, PartEntry},
 };
-use sha1::{Digest, Sha1 as Hasher};
 use tokio::sync::{mpsc, oneshot};
 
 pub use crate::buffer::PIECE_BYTES;
@@ -25,6 +24,7 @@ use crate::{
     input::InputKind,
     journal::{Journal, JournalError},
     server::{Body, Sha1},
+    sum::Hasher,
 };
 
 /// Pieces between a reader and its request.
@@ -129,7 +129,7 @@ impl Sources {
         loop {
             let bytes = buffer::fill(&mut *reader)?;
             if bytes.is_empty() {
-                return Ok((Held(pieces), Sha1(hasher.finalize().into())));
+                return Ok((Held(pieces), hasher.finish()));
             }
             hasher.update(&bytes);
             pieces.push(bytes);
@@ -143,7 +143,7 @@ impl Sources {
         let mut buffer = vec![0; PIECE_BYTES];
         loop {
             match reader.read(&mut buffer)? {
-                0 => return Ok(Sha1(hasher.finalize().into())),
+                0 => return Ok(hasher.finish()),
                 got => hasher.update(&buffer[..got]),
             }
         }
@@ -269,7 +269,7 @@ pub fn pump(reader: &mut dyn Read, pieces: &mpsc::Sender<io::Result<Bytes>>) -> 
             pieces.blocking_send(Ok(held)).ok()?;
         }
         if ended {
-            return Some(Sha1(hasher.finalize().into()));
+            return Some(hasher.finish());
         }
     }
 }

@@ -195,7 +195,7 @@ impl Carrier {
     }
 
     /// Length and, where the store gives one, digest. Digests that are not MD5 prove nothing, which is found out by
-    /// reading one object back.
+    /// reading one object back. Where both stores have summed the same, it is not summed here a third time.
     async fn prove(&self, name: &str, body: &Bytes) -> Result<Result<(), String>> {
         let there = match self.0.replica.head(&object(name)).await {
             Ok(there) => there,
@@ -206,7 +206,7 @@ impl Carrier {
             return Ok(Err(format!("it has {} bytes instead of {}", there.bytes, body.len())));
         }
         let Some(etag) = there.etag.as_deref().and_then(md5_in) else { return Ok(Ok(())) };
-        if self.0.etags.load(Relaxed) == IS_OTHER {
+        if self.0.etags.load(Relaxed) == IS_OTHER || self.source_has(name, body.len() as u64, etag).await {
             return Ok(Ok(()));
         }
         let digested = body.clone();
@@ -222,6 +222,16 @@ impl Carrier {
         // Whatever this digest is of, it is not of the plain body.
         _ = self.0.etags.compare_exchange(UNKNOWN, IS_OTHER, Relaxed, Relaxed);
         Ok(Ok(()))
+    }
+
+    /// Whether the source too says that a pack's digest is `etag`: what was fetched from there has opened as the pack that
+    /// it was when that was summed.
+    async fn source_has(&self, name: &str, bytes: u64, etag: [u8; 16]) -> bool {
+        if Kind::of(name) != Some(Kind::Pack) {
+            return false;
+        }
+        let there = self.0.source.head(&object(name)).await;
+        there.is_ok_and(|meta| meta.bytes == bytes && meta.etag.as_deref().and_then(md5_in) == Some(etag))
     }
 
     /// Fetches, verifies, puts and proves.

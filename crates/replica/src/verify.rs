@@ -107,8 +107,9 @@ fn whole_pack(keys: &Keys, name: &str, body: &[u8]) -> Result<(), FormatError> {
     let id = layout::parse_pack(name).ok_or(FormatError::Malformed("this is no pack's name"))?;
     let opener: Opener = pack::opener(keys, id);
     let footer = PackFooter::decode(opener.whole_footer(body)?)?;
+    let mut memory = Vec::new();
     for chunk in &footer.chunks {
-        let plain = opener.part(chunk.part(), part(body, chunk.part())?)?;
+        let plain = opener.part_in(chunk.part(), part(body, chunk.part())?, &mut memory)?;
         pack::verify(keys, chunk.chunk()?, &plain)?;
         if plain.len() != chunk.plain_len as usize {
             return Err(FormatError::Malformed("a chunk has another length than the pack says"));

@@ -116,12 +116,12 @@ pub fn verify_pack(keys: &Keys, id: PackId, body: &[u8]) -> Result<Vec<ChunkId>,
     let opener = pack::opener(keys, id);
     let footer = opener.whole_footer(body).map_err(|error| error.to_string())?;
     let footer = PackFooter::decode(footer).map_err(|error| error.to_string())?;
-    let mut bad = Vec::new();
+    let (mut bad, mut memory) = (Vec::new(), Vec::new());
     for chunk in &footer.chunks {
         let id = chunk.chunk().map_err(|error| error.to_string())?;
         let range = chunk.part().range();
         let sealed = body.get(range.start as usize..range.end as usize);
-        let plain = sealed.and_then(|sealed| opener.part(chunk.part(), sealed).ok());
+        let plain = sealed.and_then(|sealed| opener.part_in(chunk.part(), sealed, &mut memory).ok());
         if plain.is_none_or(|plain| pack::verify(keys, id, &plain).is_err()) {
             bad.push(id);
         }
