@@ -188,7 +188,9 @@ mod tests {
     fn used_memory_takes_the_next_part_whole() {
         let key = keys().object("p/aa/bb");
         let mut plain = Vec::new();
-        for (index, content) in [(8, &b"a long part of it"[..]), (9, b"photo"), (10, b""), (11, b"and a longer one again")] {
+        for (index, content) in
+            [(8, &b"a long part of it"[..]), (9, b"photo"), (10, b""), (11, b"and a longer one again")]
+        {
             let mut sealed = Vec::new();
             key.seal(index, [3; 12], content, &mut sealed);
             key.open_into(index, &sealed, &mut plain).unwrap();
