@@ -17,7 +17,10 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
     process::Command,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -77,6 +80,8 @@ pub struct Restic {
     recall: Recall,
     /// Ids behind names, as they were when they were looked for.
     ids: Arc<Mutex<HashMap<String, String>>>,
+    /// No lock can be written here: that is tried once.
+    lockless: Arc<AtomicBool>,
 }
 
 #[derive(Deserialize)]
@@ -138,7 +143,7 @@ impl Restic {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.base).map_err(|error| {
             Error::new(Kind::Local, format!("{} can't be made", options.base.display())).because(error.to_string())
         })?;
-        Ok(Self { options, version, recall: Recall::default(), ids: Arc::default() })
+        Ok(Self { options, version, recall: Recall::default(), ids: Arc::default(), lockless: Arc::default() })
     }
 
     fn dress(&self, command: &mut Command) {
@@ -219,10 +224,14 @@ impl Restic {
         let since = Instant::now();
         let mut unlocked = false;
         let mut args = args.to_vec();
+        if Self::reads(verb) && self.lockless.load(Relaxed) {
+            args.insert(0, NO_LOCK.into());
+        }
         loop {
             let error = match self.try_once(verb, &args, watch, doing, amiss) {
                 Err(error) if error.kind == Kind::Locked => error,
                 Err(error) if error.kind == Kind::Refused && Self::reads(verb) && !args.contains(&NO_LOCK.into()) => {
+                    self.lockless.store(true, Relaxed);
                     args.insert(0, NO_LOCK.into());
                     continue;
                 }

@@ -12,12 +12,16 @@ use crate::{
 /// It goes on trying for a quarter of an hour when its store does not answer. That is long for somebody who waits, and
 /// a night has other tries: so long it may.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What a store refuses so often is no passing trouble: the key may not.
+const REFUSALS: usize = 3;
 
 /// Reads its lines: JSON where it has been asked for it and knows how, text else.
 #[derive(Default)]
 pub struct Restics {
     /// Since when it has been trying again and nothing has moved; and what had been done by then.
     stuck: Option<(Instant, u64)>,
+    /// Tries that the store has refused, one after the other.
+    refusals: usize,
 }
 
 impl Ear for Restics {
@@ -54,6 +58,11 @@ impl Ear for Restics {
         }
         let word = |level: &str| Word { level: level.into(), id: String::new(), text: line.to_owned() };
         if line.contains("retrying after") {
+            let refused = SIGNS.iter().any(|(sign, kind)| *kind == Kind::Refused && line.contains(sign));
+            self.refusals = if refused { self.refusals + 1 } else { 0 };
+            if self.refusals == REFUSALS {
+                return Heard::Hopeless(word("RETRY"));
+            }
             let (since, bytes) = *self.stuck.get_or_insert((Instant::now(), progress.bytes));
             if bytes != progress.bytes {
                 self.stuck = Some((Instant::now(), progress.bytes));
@@ -178,6 +187,16 @@ mod tests {
     use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
     use super::*;
+
+    #[test]
+    fn what_is_refused_again_and_again_is_not_waited_for() {
+        let mut ear = Restics::default();
+        let mut hears = |line: &str| matches!(ear.err(line, &mut Progress::default()), Heard::Hopeless(_));
+        let refused = "Save(<lock/7aa6c69e97>) returned error, retrying after 552.33ms: client.PutObject: Access Denied.";
+        let away = "Save(<lock/7aa6c69e97>) returned error, retrying after 1.2s: dial tcp: connect: connection refused";
+        let said = [refused, refused, away, refused, refused, refused].map(|line| hears(line));
+        assert_eq!(said, [false, false, false, false, false, true]);
+    }
 
     #[test]
     fn a_run_is_judged_by_its_words_where_its_code_says_little() {
