@@ -1,5 +1,7 @@
 //! Numbers and moments as people read them.
 
+use std::time::Duration;
+
 use haven_format::record::Time;
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -18,6 +20,17 @@ pub fn bytes(count: u64) -> String {
 /// `1 key`, `2 keys`.
 pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `2 h 47 min`, for what is known no better.
+pub fn about(time: Duration) -> String {
+    let minutes = (time.as_secs_f64() / 60.0).round() as u64;
+    match minutes {
+        0 => "less than a minute".to_owned(),
+        1..60 => format!("{minutes} min"),
+        60..2880 => format!("{} h {} min", minutes / 60, minutes % 60),
+        _ => format!("{} days", (minutes + 720) / 1440),
+    }
 }
 
 /// `2026-11-23 04:46:29 +01:00`, in this machine's time zone.

@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 /// Changes when a table does. Each version knows only itself: an import is short-lived.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Why the journal can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,7 @@ impl From<rusqlite::Error> for JournalError {
 /// is the copy whose sidecar speaks, `source` the one that is read; `part` and `place` order the reading. `twin`: the
 /// content of another name that turned out to have the same SHA-1, and is the one on the server. `told`: the sidecar that
 /// spoke when it was uploaded; where there was none, `facts` is what the file told of itself, for a sidecar that comes later.
+/// `format`: by its first bytes, where somebody looked ([`crate::peek`]).
 /// `album.dir` is none for albums that no folder stands for. `lease`: queues that were paused and must be resumed.
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -79,7 +80,7 @@ CREATE TABLE content(id INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, bytes INTEG
   state INTEGER NOT NULL DEFAULT 0, why TEXT, asset TEXT, tries INTEGER NOT NULL DEFAULT 0,
   linked INTEGER NOT NULL DEFAULT 0, binned INTEGER NOT NULL DEFAULT 0, verified INTEGER NOT NULL DEFAULT 0,
   downloaded INTEGER NOT NULL DEFAULT 0,
-  name TEXT, dated INTEGER, told INTEGER, facts TEXT, UNIQUE(bytes, crc32, named));
+  name TEXT, dated INTEGER, told INTEGER, facts TEXT, format INTEGER, UNIQUE(bytes, crc32, named));
 CREATE INDEX content_still ON content(still) WHERE still IS NOT NULL;
 CREATE INDEX content_sha1 ON content(sha1) WHERE sha1 IS NOT NULL;
 CREATE TABLE album(id INTEGER PRIMARY KEY, dir INTEGER UNIQUE, title TEXT NOT NULL, description TEXT NOT NULL,

@@ -13,6 +13,7 @@
 mod asked;
 mod buffer;
 mod choose;
+mod clock;
 mod compare;
 mod content;
 mod copies;
@@ -27,7 +28,10 @@ mod lane;
 mod late;
 pub mod near;
 mod options;
+mod outlook;
+mod pace;
 mod patience;
+mod peek;
 mod plan;
 mod progress;
 pub mod raw;
@@ -49,7 +53,13 @@ pub use index::{IndexError, Indexed, PartTrouble, exports, index};
 pub use input::{Input, InputError, InputKind, plain, takeouts};
 pub use journal::{Journal, JournalError};
 pub use options::{BANS, FolderAlbums, Locked, Only, Options, Partner, Source};
+pub use outlook::{
+    Doubtful, Estimate, FILES_PER_SECOND, Large, Listed, Measures, Misnamed, Outlook, USUAL_CAP_BYTES, Unmatched,
+    outlook,
+};
+pub use pace::{Bound, Left, Pace, Seen, WaitsFor};
 pub use patience::{Stop, Waits};
+pub use peek::peek;
 pub use plan::plan;
 pub use progress::Progress;
 pub use run::{Setup, run};

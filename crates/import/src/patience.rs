@@ -120,7 +120,6 @@ impl Patience {
                 Err(error) => error,
             };
             tries += 1;
-            progress.retries.fetch_add(1, Relaxed);
             let pause = match error {
                 ServerError::Unauthorized(what) => return Err(Stop::Unauthorized(what).into()),
                 ServerError::Full(what) => return Err(Stop::Full(what).into()),
@@ -139,6 +138,7 @@ impl Patience {
                 _ => None,
             };
             let Some(pause) = pause else { return Err(Failed::This(error)) };
+            progress.retries.fetch_add(1, Relaxed);
             self.sleep(pause.min(self.waits.longest)).await?;
         }
     }

@@ -1,15 +1,18 @@
 //! What an import is doing, for whoever shows it: numbers that may be read at any time.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 /// Counts up as the import goes on. Bytes are of distinct contents.
 #[derive(Debug, Default)]
 pub struct Progress {
     phase: Mutex<&'static str>,
-    waiting: Mutex<Option<String>>,
+    waiting: Mutex<Away>,
     pub files: AtomicU64,
     pub files_total: AtomicU64,
     pub bytes: AtomicU64,
@@ -20,9 +23,32 @@ pub struct Progress {
     pub lanes: AtomicU64,
     pub retries: AtomicU64,
     pub failed: AtomicU64,
-    /// Nanoseconds spent waiting for the source, and for the server: what the import waits for.
+    /// Found on the server, and not sent.
+    pub there: AtomicU64,
+    /// Really sent.
+    pub sent: AtomicU64,
+    pub sent_bytes: AtomicU64,
+    /// Bytes of files that were read, in parts that can be sought in.
+    pub source_bytes: Arc<AtomicU64>,
+    /// Nanoseconds that requests waited: for their source; for somebody to take their bytes; for the answer when all was
+    /// taken, with the pauses before further tries. What the import waits for, see [`crate::Pace`].
     pub disk_nanos: AtomicU64,
+    pub network_nanos: AtomicU64,
     pub server_nanos: AtomicU64,
+}
+
+/// A server that is away, and how long it was before.
+#[derive(Debug, Default)]
+struct Away {
+    why: Option<String>,
+    since: Option<Instant>,
+    total: Duration,
+}
+
+impl Away {
+    fn total(&self) -> Duration {
+        self.total + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
 
 impl Progress {
@@ -41,11 +67,23 @@ impl Progress {
 
     /// What everything waits for: a server that is away.
     pub fn waiting(&self) -> Option<String> {
-        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.away_now().why.clone()
     }
 
     pub fn set_waiting(&self, why: Option<String>) {
-        *self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = why;
+        let mut away = self.away_now();
+        away.total = away.total();
+        away.since = why.as_ref().map(|_| Instant::now());
+        away.why = why;
+    }
+
+    /// How long the server was away, all in all.
+    pub fn away(&self) -> Duration {
+        self.away_now().total()
+    }
+
+    fn away_now(&self) -> std::sync::MutexGuard<'_, Away> {
+        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// One file done.

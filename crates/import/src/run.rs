@@ -1,6 +1,9 @@
 //! A whole import: ask, pause, upload, join, verify, and give back what was paused.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -15,6 +18,7 @@ use crate::{
     journal::{Journal, State},
     lane::Lane,
     options::Options,
+    outlook::Measured,
     patience::{Patience, Stop, Waits},
     progress::Progress,
     server::{About, Server, ServerError, Sha1},
@@ -104,6 +108,7 @@ async fn introduce(setup: &Setup) -> Result<About, Stop> {
         None => {
             setup.journal.set_meta("user", &about.user_id)?;
             setup.journal.set_meta("server", &format!("{} ({})", setup.address, about.user_name))?;
+            }
         }
     }
     let due = setup
@@ -210,8 +215,14 @@ async fn send(shared: &Arc<Shared>) -> Result<(), Stop> {
     let files = shared.journal.count(&format!("SELECT count(*) {due}"))?;
     let bytes = shared.journal.count(&format!("SELECT coalesce(sum(bytes), 0) {due}"))?;
     shared.progress.begin("upload", files, bytes);
-    upload_all(shared).await?;
-    upload_streams(shared).await
+    let measured = Measured::start(&shared.progress);
+    let sent = match upload_all(shared).await {
+        Ok(()) => upload_streams(shared).await,
+        stopped => stopped,
+    };
+    // However it ended: the next plan tells by it how long the rest will take.
+    measured.keep(&shared.journal)?;
+    sent
 }
 
 /// The same tag until an import is whole, however often it is begun.
@@ -253,6 +264,7 @@ async fn known(shared: &Arc<Shared>) -> Result<(), Stop> {
                 shared.telling.describe(&row, &Facts::default(), None).tags
             };
             let state = if ours { State::Uploaded } else { State::Present };
+            shared.progress.there.fetch_add(u64::from(!ours), Relaxed);
             mark.there(*id, &There { state, asset: present.id, sha1: row.sha1, linked: false, tags })?;
         }
     }

@@ -137,18 +137,18 @@ async fn take(shared: &Arc<Shared>, file: Came) -> Result<(), Stop> {
     let described = shared.telling.describe(&row, &facts, None);
     let sha1: Option<Sha1> = row.sha1;
     let Some(rest) = file.rest else {
-        deliver(shared, &row, described, sha1, video, async |upload| {
-            Ok((shared.server.upload(upload, body_of(&file.bytes)).await?, sha1))
+        deliver(shared, &row, described, sha1, video, async |upload, clock| {
+            Ok((shared.server.upload(upload, clock.body(body_of(&file.bytes))).await?, sha1))
         })
         .await?;
         return Ok(());
     };
     let once = std::sync::Mutex::new(Some(body(file.bytes, rest)));
-    deliver(shared, &row, described, sha1, video, async |upload| {
+    deliver(shared, &row, described, sha1, video, async |upload, clock| {
         let body = once.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let again = || io::Error::other("the connection broke while a long file was streamed from an archive");
         let body = body.ok_or_else(|| ServerError::Source(again()))?;
-        Ok((shared.server.upload(upload, body).await?, sha1))
+        Ok((shared.server.upload(upload, clock.body(body)).await?, sha1))
     })
     .await?;
     Ok(())

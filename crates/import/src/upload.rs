@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     asked::Asked,
+    clock::Clock,
     content::{ContentRow, Mark, There},
     describe::{Described, Facts, Telling},
     journal::{Journal, JournalError, State},
@@ -248,6 +249,7 @@ async fn known(shared: &Arc<Shared>, row: &ContentRow, payload: &mut Payload) ->
     let told = ours && row.xmp.is_none();
     let tags = if told { vec![] } else { shared.telling.describe(row, payload.facts(), None).tags };
     mark.there(row.id, &There { state, asset: present.id.clone(), sha1: Some(sha1), linked: false, tags })?;
+    shared.progress.there.fetch_add(u64::from(!ours), Relaxed);
     shared.progress.done(row.piece.bytes);
     Ok(Known::There(present.id))
 }
@@ -329,22 +331,22 @@ async fn send(
     let described = shared.telling.describe(row, payload.facts(), own_xmp(shared, row));
     match payload {
         Payload::Whole { held, sha1, .. } => {
-            deliver(shared, row, described, Some(sha1), video, async |upload| {
-                Ok((shared.server.upload(upload, held.body()).await?, Some(sha1)))
+            deliver(shared, row, described, Some(sha1), video, async |upload, clock| {
+                Ok((shared.server.upload(upload, clock.body(held.body())).await?, Some(sha1)))
             })
             .await
         }
         Payload::Long { sha1, begun, .. } => {
             let Ok(_long) = shared.long.acquire().await else { return Ok(None) };
             let begun = Mutex::new(begun);
-            deliver(shared, row, described, sha1, video, async |upload| {
+            deliver(shared, row, described, sha1, video, async |upload, clock| {
                 let (reader, piece) = (shared.clone(), row.piece.clone());
                 let begun = begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
                 let (body, mut sum) = body_from(move || match begun {
                     Some((head, rest)) => Ok(Box::new(Cursor::new(head).chain(rest)) as Box<dyn Read + Send>),
                     None => reader.sources.read(&piece),
                 });
-                let uploaded = shared.server.upload(upload, body).await?;
+                let uploaded = shared.server.upload(upload, clock.body(body)).await?;
                 Ok((uploaded, sha1.or(sum.try_recv().ok())))
             })
             .await
@@ -354,18 +356,21 @@ async fn send(
 
 async fn hash(shared: &Arc<Shared>, piece: &Piece) -> std::io::Result<Sha1> {
     let (reader, piece) = (shared.clone(), piece.clone());
-    let hashed = tokio::task::spawn_blocking(move || reader.sources.hash(&piece));
-    hashed.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    let start = Instant::now();
+    let hashed = tokio::task::spawn_blocking(move || reader.sources.hash(&piece)).await;
+    shared.progress.disk_nanos.fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
+    hashed.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
-/// Sends a described file with patience, and notes what became of it. `attempt` gives the answer and the SHA-1 of what it sent.
+/// Sends a described file with patience, and notes what became of it. `attempt` gives the answer and the SHA-1 of what it sent,
+/// and lets the clock watch its body.
 pub async fn deliver(
     shared: &Shared,
     row: &ContentRow,
     described: Described,
     sha1: Option<Sha1>,
     video: Option<AssetId>,
-    attempt: impl AsyncFn(&Upload) -> Result<(Uploaded, Option<Sha1>), ServerError>,
+    attempt: impl AsyncFn(&Upload, &Clock) -> Result<(Uploaded, Option<Sha1>), ServerError>,
 ) -> Result<Option<AssetId>, Stop> {
     let Described { mut upload, dated, tags, tags_in_xmp, facts } = described;
     let mark = Mark(&shared.journal);
@@ -378,18 +383,20 @@ pub async fn deliver(
     upload.live_video.clone_from(&video);
     mark.sending(row, &upload.name, dated, facts.as_deref())?;
     let mut earlier = row.tries > 0;
-    let start = Instant::now();
+    let clock = Clock::start();
     shared.progress.in_flight.fetch_add(1, Relaxed);
     let server = &*shared.server;
     let answer = shared
         .patience
         .call(server, &shared.progress, Some(&shared.lane), async |tries| {
             earlier |= tries > 0;
-            attempt(&upload).await
+            let answer = attempt(&upload, &clock).await;
+            clock.answered();
+            answer
         })
         .await;
     shared.progress.in_flight.fetch_sub(1, Relaxed);
-    shared.progress.server_nanos.fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
+    clock.stop(&shared.progress);
     match answer {
         Ok((uploaded, sha1)) => {
             // After a lost answer the duplicate is our own.
@@ -398,6 +405,12 @@ pub async fn deliver(
             let tags = if uploaded.duplicate && !earlier || !tags_in_xmp { tags } else { vec![] };
             let linked = !uploaded.duplicate && video.is_some();
             mark.there(row.id, &There { state, asset: uploaded.id.clone(), sha1, linked, tags })?;
+            if uploaded.duplicate {
+                shared.progress.there.fetch_add(u64::from(!ours), Relaxed);
+            } else {
+                shared.progress.sent.fetch_add(1, Relaxed);
+                shared.progress.sent_bytes.fetch_add(row.piece.bytes, Relaxed);
+            }
             shared.progress.done(row.piece.bytes);
             shared.lane.done(row.piece.bytes);
             Ok(Some(uploaded.id))

@@ -309,6 +309,11 @@ fn a_proxys_limit_is_named_and_the_others_get_through() {
     let server = home.fake.address();
     let plan = home.machine.run(&format!("import plan @takeout --state @plan --server {server} --api-key-file @key"));
     assert!(plan.out.contains("1 files, 9") && plan.out.contains("Immich 3.1.0"), "{}{}", plan.out, plan.err);
+    let told = ["9.4 MB  Takeout/Google Photos/Photos from 2019/long.mp4, which a proxy does not let through"];
+    let told = told.into_iter().chain(["clip.jpg goes as clip.mp4", "alone.jpg\n", "orphan.jpg.json", "how long\n"]);
+    for words in told {
+        assert!(plan.out.contains(words), "{words:?} is not in:\n{}", plan.out);
+    }
     let said = home.import("");
     ended(&said, 10, &["lets no request of 9 MB or more through: 1 files", "client_max_body_size"]);
     assert_eq!((home.bucket("/long.mp4").0, home.assets()), ("failed".into(), 7));

@@ -3,3 +3,4 @@ mod later;
 #[allow(dead_code, reason = "the tests of the commands use it too")]
 mod made;
 mod memory;
+mod plans;

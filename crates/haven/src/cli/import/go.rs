@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     flags::{GoogleArgs, StateArgs, WhatArgs},
-    plan::{Prepared, gate, prepare, tell},
+    plan::{Prepared, foretell, gate, prepare, tell},
     server::{self, ServerArgs},
     trouble,
     watch::Watch,
@@ -123,13 +123,13 @@ pub fn folder(context: &Context, args: FolderArgs) -> Result<(), Trouble> {
 
 fn go(context: &Context, prepared: Prepared, options: Options, server: &ServerArgs, dry: bool) -> Result<(), Trouble> {
     if dry {
-        return tell(context, &prepared, true, None);
+        return foretell(context, &prepared, None);
     }
     let runtime = wire::runtime()?;
     let ended = runtime.block_on(import(context, &prepared, options, server));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended?;
-    tell(context, &prepared, false, None)?;
+    tell(context, &prepared)?;
     let summary = journal_report::summary(&prepared.journal).map_err(trouble::report)?;
     if summary.is_whole() {
         return Ok(());

@@ -12,7 +12,7 @@ use haven_import::{
     server::{Server, ServerError},
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     flags::{GoogleArgs, StateArgs, WhatArgs},
@@ -28,9 +28,10 @@ use crate::{
 
 /// What is in a Takeout, and what would be done with it; no server is needed
 ///
-/// Tells parts and gaps, how many files there are of what, by which rules sidecars were found, with examples, albums, and
-/// what would not be brought over and why. What was read is kept for the import. With a server it tells who answers there,
-/// how much room there is, which files a proxy would not let through, and what is there already.
+/// Tells parts and gaps, how many files there are of what, by which rules sidecars were found, with examples, which pairs are
+/// doubtful, names that lie about what a file is, albums, what would not be brought over and why, and how long it will take.
+/// What was read is kept for the import. With a server it tells who answers there, how much room there is, which files a
+/// proxy would not let through, and what is there already.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haven import plan takeout-*.zip\n  haven import plan ~/takeout --json\n  haven import plan ~/takeout --server http://nas:2283 --api-key-file key --read-media"
@@ -57,10 +58,31 @@ pub fn plan(context: &Context, args: PlanArgs) -> Result<(), Trouble> {
     let options = args.google.options(args.what.options());
     let journal = args.state.path(args.paths.first().map(PathBuf::as_path));
     let prepared = prepare(&journal, &inputs, &options, args.what.verify_copies)?;
-    let Some(address) = &args.place.server else { return tell(context, &prepared, true, None) };
+    let Some(address) = &args.place.server else { return foretell(context, &prepared, None) };
     let runtime = wire::runtime()?;
     let seen = runtime.block_on(look(&args, &prepared, &options, address))?;
-    tell(context, &prepared, true, Some(seen))
+    foretell(context, &prepared, Some(seen))
+}
+
+/// Answers with what would be done, after a look into every file that was not looked into yet.
+pub fn foretell(context: &Context, prepared: &Prepared, seen: Option<Seen>) -> Result<(), Trouble> {
+    let runtime = wire::runtime()?;
+    let looked = {
+        let _in = runtime.enter();
+        let _shown = Watch::start(prepared.progress.clone(), false);
+        runtime.block_on(haven_import::peek(&prepared.journal, &prepared.indexed.parts, &prepared.progress))
+    };
+    looked.map_err(|error| trouble::journal(&error))?;
+    let cap = seen.as_ref().map(|seen| seen.cap);
+    let outlook = haven_import::outlook(&prepared.journal, cap).map_err(|error| trouble::journal(&error))?;
+    let (mut value, mut text) = answer(prepared, true)?;
+    text += &told::outlook(&outlook);
+    value["outlook"] = json!(outlook);
+    if let Some(seen) = seen {
+        text += &told::server(&seen.server, seen.cap, &seen.compared);
+        value["server"] = json!(seen);
+    }
+    context.answer(&value, &text)
 }
 
 /// What a server adds to a plan.
@@ -178,15 +200,15 @@ pub fn gate(prepared: &Prepared, allowed: bool) -> Result<(), Trouble> {
         .next("or bring over what is there: --allow-missing-parts"))
 }
 
-/// Answers with what is planned or was done.
-pub fn tell(context: &Context, prepared: &Prepared, long: bool, seen: Option<Seen>) -> Result<(), Trouble> {
+/// Answers with what was done.
+pub fn tell(context: &Context, prepared: &Prepared) -> Result<(), Trouble> {
+    let (value, text) = answer(prepared, false)?;
+    context.answer(&value, &text)
+}
+
+fn answer(prepared: &Prepared, long: bool) -> Result<(Value, String), Trouble> {
     let summary = journal_report::summary(&prepared.journal).map_err(trouble::report)?;
     let trouble = told::parts(&prepared.gaps, &prepared.indexed.trouble);
-    let mut value = json!({ "parts": prepared.indexed.parts.len(), "part_trouble": trouble, "summary": summary });
-    let mut text = told::summary(&summary, long);
-    if let Some(seen) = seen {
-        text += &told::server(&seen.server, seen.cap, &seen.compared);
-        value["server"] = json!(seen);
-    }
-    context.answer(&value, &text)
+    let value = json!({ "parts": prepared.indexed.parts.len(), "part_trouble": trouble, "summary": summary });
+    Ok((value, told::summary(&summary, long)))
 }

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use haven_import::{Cap, Compared, PartTrouble, ServerFacts, report::Summary};
+use haven_import::{
+    Bound, Cap, Compared, Estimate, FILES_PER_SECOND, Listed, Outlook, PartTrouble, ServerFacts,
+    USUAL_CAP_BYTES, report::Summary,
+};
 
 use crate::words;
 
@@ -56,6 +59,77 @@ pub fn summary(summary: &Summary, long: bool) -> String {
     out
 }
 
+/// What a plan shows beside the counts.
+pub fn outlook(outlook: &Outlook) -> String {
+    let mut out = String::new();
+    listed(&mut out, "doubtful pairs: what the file says outweighs the sidecar", &outlook.doubtful, |pair| {
+        format!("{} ← {} ({})", pair.path, pair.sidecar, pair.rule)
+    });
+    listed(&mut out, "without a sidecar, and the nearest there are", &outlook.unmatched, |bare| {
+        let near = bare.nearest.iter().map(|near| format!("\n      {}: {}", near.sidecar, near.why_not));
+        bare.path.clone() + &near.collect::<String>()
+    });
+    listed(&mut out, "sidecars without a photo", &outlook.orphans, Clone::clone);
+    listed(&mut out, "names that lie about what the file is", &outlook.misnamed, |file| {
+        format!("{} goes as {}", file.path, file.sent_as)
+    });
+    if !outlook.largest.is_empty() {
+        out += "\nlargest files\n";
+        for file in &outlook.largest {
+            let passes = if file.passes == Some(false) { ", which a proxy does not let through" } else { "" };
+            _ = writeln!(out, "  {:>10}  {}{passes}", words::bytes(file.bytes), file.path);
+        }
+        if outlook.above_usual_cap.files > 0 && outlook.largest.iter().all(|file| file.passes.is_none()) {
+            _ = writeln!(
+                out,
+                "  {} files, {}, are longer than {}, which is Cloudflare's limit; with --server it is asked what gets there",
+                outlook.above_usual_cap.files,
+                words::bytes(outlook.above_usual_cap.bytes),
+                words::bytes(USUAL_CAP_BYTES)
+            );
+        }
+    }
+    estimate(&mut out, &outlook.estimate);
+    out
+fn listed<T>(out: &mut String, title: &str, listed: &Listed<T>, tell: impl Fn(&T) -> String) {
+    if listed.files == 0 {
+        return;
+    }
+    _ = writeln!(out, "\n{title}");
+    for one in &listed.first {
+        _ = writeln!(out, "  {}", tell(one));
+    }
+    let more = listed.files - listed.first.len() as u64;
+    if more > 0 {
+        _ = writeln!(out, "  and {more} more");
+    }
+fn estimate(out: &mut String, estimate: &Estimate) {
+    if estimate.files == 0 {
+        return;
+    }
+    _ = writeln!(out, "\nhow long\n  {} files, {}, are to be sent", estimate.files, words::bytes(estimate.bytes));
+    if let (Some(left), Some(measured)) = (estimate.left(), estimate.measured) {
+        let bound = match left.bound {
+            Bound::Bytes => "the bytes take the time",
+            Bound::Files => "the server's part of each file takes the time",
+        };
+        _ = writeln!(
+            out,
+            "  as fast as the last run, which sent {}/s and {:.1} files/s: {}; {bound}",
+            words::bytes(measured.bytes_per_second as u64),
+            measured.files_per_second,
+            words::about(left.time())
+        );
+        return;
+    }
+    _ = writeln!(
+        out,
+        "  nothing was measured yet; reckoned from counts and sizes, the longer of the two holds:\n  \
+         the bytes: {} at 1 Gbit/s, {} at 100 Mbit/s\n  the server's part: {}, if it takes {FILES_PER_SECOND} files a second",
+        words::about(estimate.over(1_000_000_000)),
+        words::about(estimate.over(100_000_000)),
+        words::about(estimate.at_server())
+    );
 /// What a server adds to a plan.
 pub fn server(server: &ServerFacts, cap: Option<Cap>, compared: &Compared) -> String {
     let mut out = format!("\nserver\n  Immich {}, as {}", server.version, server.user);
