@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use futures::{StreamExt, stream};
+
 use crate::{
     journal::JournalError,
     late,
@@ -124,10 +126,30 @@ struct ToFill {
     before: Option<String>,
 }
 
+/// Albums at once. Those of one title follow one another: a request whose answer was lost is known by the title of what it made.
+const ALBUMS: usize = 2;
+
 async fn albums(shared: &Shared) -> Result<(), Stop> {
     let albums = albums_to_fill(shared)?;
     shared.progress.begin("albums", albums.len() as u64, 0);
-    let mut seen: Option<Vec<Album>> = None;
+    let seen = match albums.iter().any(|album| album.server.is_none()) {
+        true => call(shared, async || shared.server.albums().await).await?,
+        false => Ok(vec![]),
+    };
+    let seen = seen.map_err(|error| Stop::Strange(format!("albums: {error}")))?;
+    let mut by_title: BTreeMap<&str, Vec<&ToFill>> = BTreeMap::new();
+    for album in &albums {
+        by_title.entry(&album.title).or_default().push(album);
+    }
+    let filled = stream::iter(by_title.into_values()).map(|albums| one_after_another(shared, albums, &seen));
+    let mut filled = std::pin::pin!(filled.buffer_unordered(ALBUMS));
+    while let Some(done) = filled.next().await {
+        done?;
+    }
+    Ok(())
+}
+
+async fn one_after_another(shared: &Shared, albums: Vec<&ToFill>, seen: &[Album]) -> Result<(), Stop> {
     for album in albums {
         if shared.patience.is_cancelled() {
             return Err(Stop::Cancelled);
@@ -138,17 +160,10 @@ async fn albums(shared: &Shared) -> Result<(), Stop> {
             album.id
         );
         let members = pairs(shared, &sql)?;
-        if members.is_empty() {
-            continue;
+        if !members.is_empty() {
+            fill(shared, album, &members, seen).await?;
+            shared.progress.done(0);
         }
-        if seen.is_none() && album.server.is_none() {
-            seen = match call(shared, async || shared.server.albums().await).await? {
-                Ok(albums) => Some(albums),
-                Err(error) => return Err(Stop::Strange(format!("albums: {error}"))),
-            };
-        }
-        fill(shared, &album, &members, seen.as_deref().unwrap_or_default()).await?;
-        shared.progress.done(0);
     }
     Ok(())
 }

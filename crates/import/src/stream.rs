@@ -66,7 +66,7 @@ fn wanted(shared: &Shared, part: i64) -> Result<HashMap<u64, i64>, Stop> {
 }
 
 fn wanted_ids(shared: &Shared, part: i64) -> Result<Vec<i64>, Stop> {
-    Ok(planned(&shared.journal)?.into_iter().filter(|(_, of)| *of == part).map(|(id, _)| id).collect())
+    Ok(planned(&shared.journal)?.into_iter().filter(|due| due.part == part).map(|due| due.id).collect())
 }
 
 /// Reads an archive once. Returns what was wrong with it.

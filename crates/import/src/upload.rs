@@ -1,6 +1,7 @@
 //! The second pass: every distinct content once, in the order in which the parts hold them.
 
 use std::{
+    collections::VecDeque,
     io::{Cursor, Read},
     sync::{
         Arc, Mutex,
@@ -105,30 +106,42 @@ impl Payload {
     }
 }
 
-/// Uploads all that is planned and can be read at any place.
+/// Uploads all that is planned and can be read at any place. Short files and long ones have lanes of their own: a video of an
+/// hour keeps no photo waiting, and says nothing of how many photos the server takes.
 pub async fn upload_all(shared: &Arc<Shared>) -> Result<(), Stop> {
-    let ids = planned(&shared.journal)?;
+    let mut due = planned(&shared.journal)?.into_iter();
+    // Long files that were met while as many as may be are under way.
+    let mut waiting = VecDeque::new();
     // One task drives all requests; what costs time, reading and hashing, is done by threads.
-    let mut running = FuturesUnordered::new();
+    let (mut short, mut long) = (FuturesUnordered::new(), FuturesUnordered::new());
     let mut stop = None;
-    for (id, part) in ids {
-        if !shared.sources.has(part) || shared.sources.is_stream(part) {
+    while stop.is_none() && !shared.patience.is_cancelled() {
+        if long.len() < LONG
+            && let Some(id) = waiting.pop_front()
+        {
+            long.push(unit(shared, id));
             continue;
         }
-        while running.len() >= shared.lane.limit() && stop.is_none() {
-            stop = running.next().await.and_then(Result::err);
+        if short.len() < shared.lane.limit()
+            && let Some(next) = due.next()
+        {
+            match next {
+                next if !shared.sources.has(next.part) || shared.sources.is_stream(next.part) => {}
+                next if next.bytes > WHOLE_BYTES_MAX => waiting.push_back(next.id),
+                next => short.push(unit(shared, next.id)),
+            }
+            continue;
         }
-        shared.progress.lanes.store(shared.lane.limit() as u64, Relaxed);
-        if stop.is_some() || shared.patience.is_cancelled() {
-            break;
-        }
-        running.push(unit(shared, id));
-    }
-    while stop.is_none() && !shared.patience.is_cancelled() && !running.is_empty() {
-        stop = running.next().await.and_then(Result::err);
+        shared.progress.lanes.store((shared.lane.limit() + LONG) as u64, Relaxed);
+        let ended = tokio::select! {
+            Some(ended) = short.next(), if !short.is_empty() => ended,
+            Some(ended) = long.next(), if !long.is_empty() => ended,
+            else => break,
+        };
+        stop = ended.err();
     }
     // What is still under way is broken off: the server keeps nothing of half a request, and a lost answer is found again.
-    drop(running);
+    drop((short, long));
     match stop {
         Some(stop) => Err(stop),
         None if shared.patience.is_cancelled() => Err(Stop::Cancelled),
@@ -136,15 +149,23 @@ pub async fn upload_all(shared: &Arc<Shared>) -> Result<(), Stop> {
     }
 }
 
-/// Contents to upload with their parts, in the order of reading. Moving halves whose still is planned too go with it.
-pub fn planned(journal: &Journal) -> Result<Vec<(i64, i64)>, JournalError> {
+/// A content to upload.
+pub struct Due {
+    pub id: i64,
+    pub part: i64,
+    pub bytes: u64,
+}
+
+/// Contents to upload, in the order of reading. Moving halves whose still is planned too go with it.
+pub fn planned(journal: &Journal) -> Result<Vec<Due>, JournalError> {
     let db = journal.db();
     let mut query = db.prepare(
-        "SELECT c.id, c.part FROM content c WHERE c.state IN (0, 1) AND c.entry IS NOT NULL
+        "SELECT c.id, c.part, c.bytes FROM content c WHERE c.state IN (0, 1) AND c.entry IS NOT NULL
          AND NOT EXISTS(SELECT 1 FROM content s WHERE s.id = c.still AND s.state IN (0, 1) AND s.entry IS NOT NULL)
          ORDER BY c.part, c.place",
     )?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows = query
+        .query_map([], |row| Ok(Due { id: row.get(0)?, part: row.get(1)?, bytes: row.get::<_, i64>(2)? as u64 }))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -396,7 +417,7 @@ pub async fn deliver(
         })
         .await;
     shared.progress.in_flight.fetch_sub(1, Relaxed);
-    clock.stop(&shared.progress);
+    let took = clock.stop(&shared.progress);
     match answer {
         Ok((uploaded, sha1)) => {
             // After a lost answer the duplicate is our own.
@@ -412,7 +433,9 @@ pub async fn deliver(
                 shared.progress.sent_bytes.fetch_add(row.piece.bytes, Relaxed);
             }
             shared.progress.done(row.piece.bytes);
-            shared.lane.done(row.piece.bytes);
+            if row.piece.bytes <= WHOLE_BYTES_MAX {
+                shared.lane.done(row.piece.bytes, took);
+            }
             Ok(Some(uploaded.id))
         }
         Err(Failed::Stop(stop)) => Err(stop),

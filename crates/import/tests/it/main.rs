@@ -1,4 +1,5 @@
 mod imports;
+mod lanes;
 mod later;
 #[allow(dead_code, reason = "the tests of the commands use it too")]
 mod made;

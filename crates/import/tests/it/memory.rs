@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Mutex,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -35,6 +36,11 @@ pub struct State {
     pub body_bytes: u64,
     /// Answers to come instead of the next uploads.
     pub faults: Vec<Fault>,
+    /// Files of more than 32 MiB wait until so many others are there, and are then refused.
+    pub long_wait_for: Option<usize>,
+    /// Calls about albums under way, and the most there were.
+    pub album_calls: usize,
+    pub album_calls_most: usize,
 }
 
 /// What goes wrong with an upload.
@@ -94,6 +100,13 @@ impl Server for Memory {
         let fault = self.state().faults.pop();
         if fault == Some(Fault::Before) {
             return Err(gone());
+        }
+        let others = self.state().long_wait_for.filter(|_| upload.bytes > 32 << 20);
+        if let Some(others) = others {
+            while self.state().assets.len() < others {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            return Err(refused("too long a film"));
         }
         let known = self.present(&upload.sha1.into_iter().collect::<Vec<_>>()).await?;
         if let Some(Some(present)) = known.first() {
@@ -182,6 +195,13 @@ impl Server for Memory {
     }
 
     async fn add_to_album(&self, album: &AlbumId, ids: &[AssetId]) -> Result<Vec<Done>, ServerError> {
+        {
+            let mut state = self.state();
+            state.album_calls += 1;
+            state.album_calls_most = state.album_calls.max(state.album_calls_most);
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        self.state().album_calls -= 1;
         let mut state = self.state();
         let known: Vec<bool> = ids.iter().map(|id| state.assets.contains_key(id)).collect();
         let (_, members) = state.albums.get_mut(album).ok_or_else(|| refused("no such album"))?;
