@@ -18,9 +18,11 @@ const DEVICE: &str = "haven-import";
 #[async_trait]
 impl Server for Immich {
     async fn ping(&self) -> Result<(), ServerError> {
-        match self.standing().await.map_err(error)? {
-            immich::Standing::Serving => Ok(()),
-            immich::Standing::Maintenance => Err(ServerError::Gone("it is in maintenance mode".to_owned())),
+        if self.standing().await.map_err(error)? == immich::Standing::Maintenance {
+        // A server without its database answers pings, and nothing else: for whose key this is it needs it.
+        match self.account().await.map_err(error) {
+            Err(error @ (ServerError::Gone(_) | ServerError::Busy { .. })) => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -1,12 +1,12 @@
 //! Trying again, waiting a server out, and when to stop.
 
-use std::{
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use rand::Rng;
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 
 use crate::{
     journal::JournalError,
@@ -67,6 +67,8 @@ pub struct Waits {
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
+    /// Between the first two looks whether a server that is away is back; each next pause is twice as long, up to the longest.
+    pub look: Duration,
     /// How long a server may be away.
     pub away: Duration,
     /// How often one request is tried while the server answers others.
@@ -78,6 +80,7 @@ impl Default for Waits {
         Self {
             first: Duration::from_secs(1),
             longest: Duration::from_secs(60),
+            look: Duration::from_secs(5),
             away: Duration::from_secs(24 * 3600),
             tries: 7,
         }
@@ -120,7 +123,7 @@ impl Patience {
                 Err(error) => error,
             };
             tries += 1;
-            let pause = match error {
+            let mut pause = match error {
                 ServerError::Unauthorized(what) => return Err(Stop::Unauthorized(what).into()),
                 ServerError::Full(what) => return Err(Stop::Full(what).into()),
                 ServerError::Forbidden { what, permission } => return Err(Stop::Forbidden { what, permission }.into()),
@@ -137,6 +140,13 @@ impl Patience {
                 }
                 _ => None,
             };
+            // It answers nobody, though it is there: its database is away, for a backup perhaps. That is no fault of this request.
+            if let (None, ServerError::Busy { what, .. }) = (pause, &error)
+                && self.wait_out(server, progress, what).await?
+            {
+                tries = 1;
+                pause = Some(self.pause(tries));
+            }
             let Some(pause) = pause else { return Err(Failed::This(error)) };
             progress.retries.fetch_add(1, Relaxed);
             self.sleep(pause.min(self.waits.longest)).await?;
@@ -157,12 +167,13 @@ impl Patience {
         }
     }
 
-    /// Returns when the server answers again.
-    async fn wait_out(&self, server: &dyn Server, progress: &Progress, what: &str) -> Result<(), Stop> {
+    /// Returns when the server serves again, and whether it did not.
+    async fn wait_out(&self, server: &dyn Server, progress: &Progress, what: &str) -> Result<bool, Stop> {
         let _one = self.away.lock().await;
         let since = Instant::now();
-        let mut pause = self.waits.first;
+        let (mut pause, mut was_away) = (self.waits.look, false);
         while server.ping().await.is_err() {
+            was_away = true;
             progress.set_waiting(Some(what.to_owned()));
             if since.elapsed() > self.waits.away {
                 return Err(Stop::Gone(what.to_owned()));
@@ -170,7 +181,9 @@ impl Patience {
             self.sleep(pause).await?;
             pause = (pause * 2).min(self.waits.longest);
         }
-        progress.set_waiting(None);
-        Ok(())
+        if was_away {
+            progress.set_waiting(None);
+        }
+        Ok(was_away)
     }
 }

@@ -234,7 +234,7 @@ pub enum ServerError {
 /// A photo server.
 #[async_trait]
 pub trait Server: Send + Sync + 'static {
-    /// Does it answer? Cheap, and without a key.
+    /// Does it serve, or would it fail whatever it is asked? Cheap.
     async fn ping(&self) -> Result<(), ServerError>;
 
     async fn about(&self) -> Result<About, ServerError>;

@@ -21,13 +21,14 @@ use crate::{
 
 pub fn waits() -> Waits {
     let short = Duration::from_millis(1);
-    Waits { first: short, longest: short, away: Duration::from_secs(5), tries: 4 }
+    Waits { first: short, longest: short, look: short, away: Duration::from_secs(5), tries: 4 }
 }
 
 /// Reads and plans.
 pub fn prepare(state: &Path, paths: &[PathBuf], options: &Options) -> (Arc<Journal>, Vec<i64>) {
     let (journal, parts) = index(state, paths, options);
     haven_import::plan(&journal, options, false).unwrap();
+    }
     (journal, parts)
 }
 
@@ -60,6 +61,19 @@ pub async fn run(
     options: &Options,
     warn: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Summary, Stop> {
+    run_watched(server, journal, parts, options, waits(), Arc::default(), warn).await
+}
+
+/// The same, with other waits, and what it counts.
+pub async fn run_watched(
+    server: &Arc<Memory>,
+    journal: Arc<Journal>,
+    parts: Vec<i64>,
+    options: &Options,
+    waits: Waits,
+    progress: Arc<Progress>,
+    warn: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<Summary, Stop> {
     let (_cancel, cancelled) = watch::channel(false);
     haven_import::run(Setup {
         journal: journal.clone(),
@@ -68,8 +82,8 @@ pub async fn run(
         address: "memory".to_owned(),
         parts,
         options: options.clone(),
-        progress: Arc::new(Progress::default()),
-        waits: waits(),
+        progress,
+        waits,
         cancelled,
         tasks_max: 8,
         errors_max: None,

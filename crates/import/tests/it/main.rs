@@ -1,3 +1,4 @@
+mod away;
 mod imports;
 mod lanes;
 mod later;

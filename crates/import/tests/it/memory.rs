@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use haven_import::server::*;
 use sha1::{Digest, Sha1 as Hasher};
+use tokio::time::Instant;
 
 /// An asset with all that was said of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,9 +39,24 @@ pub struct State {
     pub faults: Vec<Fault>,
     /// Files of more than 32 MiB wait until so many others are there, and are then refused.
     pub long_wait_for: Option<usize>,
+    /// It goes away when so many photos are there, for so long.
+    pub goes: Option<(usize, Absence)>,
+    /// How it is away, and since when.
+    pub away: Option<(Absence, Instant)>,
+    /// When it was asked whether it is back.
+    pub pings: Vec<Instant>,
     /// Calls about albums under way, and the most there were.
     pub album_calls: usize,
     pub album_calls_most: usize,
+}
+
+/// How a server is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// Nobody answers.
+    Stopped(Duration),
+    /// It answers, and with an error: its database is away.
+    NoDatabase(Duration),
 }
 
 /// What goes wrong with an upload.
@@ -59,6 +75,21 @@ impl Memory {
     pub fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
+
+    /// What every call answers while it is away.
+    fn serves(&self) -> Result<(), ServerError> {
+        let mut state = self.state();
+        if let Some((_, how)) = state.goes.filter(|(photos, _)| state.assets.len() >= *photos) {
+            (state.goes, state.away) = (None, Some((how, Instant::now())));
+        }
+        match state.away {
+            Some((Absence::Stopped(time), since)) if since.elapsed() < time => Err(gone()),
+            Some((Absence::NoDatabase(time), since)) if since.elapsed() < time => {
+                Err(ServerError::Busy { what: "500 Internal Server Error".to_owned(), retry_after: None })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 fn gone() -> ServerError {
@@ -72,11 +103,13 @@ fn refused(what: &str) -> ServerError {
 #[async_trait]
 impl Server for Memory {
     async fn ping(&self) -> Result<(), ServerError> {
-        Ok(())
+        self.state().pings.push(Instant::now());
+        self.serves()
     }
 
     async fn about(&self) -> Result<About, ServerError> {
         let extensions = [".jpg", ".jpeg", ".heic", ".png", ".mp4", ".mov", ".gif", ".webp"];
+        self.serves()?;
         Ok(About {
             version: (3, 1, 0),
             user_id: "u1".to_owned(),
@@ -90,6 +123,7 @@ impl Server for Memory {
     }
 
     async fn present(&self, contents: &[Sha1]) -> Result<Vec<Option<Present>>, ServerError> {
+        self.serves()?;
         let state = self.state();
         let find = |sha1: &Sha1| state.assets.iter().find(|(_, kept)| kept.sha1 == *sha1);
         let present = |(id, kept): (&AssetId, &Kept)| Present { id: id.clone(), trashed: kept.trashed };
@@ -97,6 +131,7 @@ impl Server for Memory {
     }
 
     async fn upload(&self, upload: &Upload, mut body: Body) -> Result<Uploaded, ServerError> {
+        self.serves()?;
         let fault = self.state().faults.pop();
         if fault == Some(Fault::Before) {
             return Err(gone());
@@ -202,6 +237,7 @@ impl Server for Memory {
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
         self.state().album_calls -= 1;
+        self.serves()?;
         let mut state = self.state();
         let known: Vec<bool> = ids.iter().map(|id| state.assets.contains_key(id)).collect();
         let (_, members) = state.albums.get_mut(album).ok_or_else(|| refused("no such album"))?;
