@@ -8,7 +8,7 @@ use crate::{
     journal::JournalError,
     late,
     patience::{Failed, Stop},
-    server::{Album, AlbumId, AssetId, Change, Done, ServerError},
+    server::{Album, AlbumId, AssetId, Change, Done, ServerError, Visibility},
     upload::Shared,
 };
 
@@ -292,19 +292,25 @@ fn note(shared: &Shared, album: i64, members: &[(i64, AssetId)], why: &str) -> R
     Ok(())
 }
 
-/// Edited copies on top of their originals: one stack for each original.
+/// Stacks of which a member is not stacked yet. Moving halves, what is in a trash and what only the locked folder shows are left
+/// out: a stack would hide them, or show them.
 async fn stacks(shared: &Shared) -> Result<(), Stop> {
-    let sql = "SELECT s.below, c.asset FROM stack s JOIN content c ON c.id = s.top
-               WHERE s.done = 0 AND c.state IN (2, 3) AND c.asset IS NOT NULL ORDER BY s.below, s.top";
-    let mut stacks: BTreeMap<i64, Vec<AssetId>> = BTreeMap::new();
-    for (below, asset) in pairs(shared, sql)? {
-        stacks.entry(below).or_default().push(asset);
-    }
-    for (below, mut ids) in stacks {
-        let Some(original) = crate::upload::asset_of(shared, below) else { continue };
-        ids.push(original);
-        let mut seen = HashSet::new();
-        ids.retain(|id| seen.insert(id.clone()));
+    let piles: Vec<i64> = {
+        let db = shared.journal.db();
+        let mut query = db.prepare("SELECT DISTINCT pile FROM stack WHERE done = 0 ORDER BY pile")?;
+        query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+    };
+    for pile in piles {
+        if shared.patience.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        let mut ids: Vec<AssetId> = vec![];
+        for (present, asset) in members_of(shared, pile)? {
+            // Of what was there before us nobody here knows what became of it.
+            if !ids.contains(&asset) && (!present || is_shown(shared, &asset).await?) {
+                ids.push(asset);
+            }
+        }
         if ids.len() < 2 {
             continue;
         }
@@ -313,10 +319,33 @@ async fn stacks(shared: &Shared) -> Result<(), Stop> {
             Ok(()) => (true, None),
             Err(error) => (false, Some(error.to_string())),
         };
-        let sql = "UPDATE stack SET done = ?2, why = ?3 WHERE below = ?1";
-        shared.journal.db().execute(sql, rusqlite::params![below, done, why])?;
+        let there = "SELECT id FROM content WHERE state IN (2, 3) AND asset IS NOT NULL";
+        let sql = format!("UPDATE stack SET done = ?2, why = ?3 WHERE pile = ?1 AND content IN ({there})");
+        shared.journal.db().execute(&sql, rusqlite::params![pile, done, why])?;
     }
     Ok(())
+}
+
+/// The members of a stack that are on the server, the top one first; and whether they were there before us.
+fn members_of(shared: &Shared, pile: i64) -> Result<Vec<(bool, AssetId)>, JournalError> {
+    let db = shared.journal.db();
+    let mut query = db.prepare_cached(
+        "SELECT c.state = 3, c.asset FROM stack s JOIN content c ON c.id = s.content
+         LEFT JOIN item i ON i.entry = c.entry LEFT JOIN sidecar j ON j.entry = i.sidecar
+         WHERE s.pile = ?1 AND c.state IN (2, 3) AND c.asset IS NOT NULL AND c.still IS NULL AND c.binned = 0
+           AND coalesce(j.flags, 0) & 12 = 0 ORDER BY s.rank, (SELECT e.name FROM entry e WHERE e.id = c.entry), c.id",
+    )?;
+    let rows: Vec<(bool, String)> =
+        query.query_map([pile], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    Ok(rows.into_iter().filter_map(|(present, asset)| Some((present, asset.parse().ok()?))).collect())
+}
+
+async fn is_shown(shared: &Shared, asset: &AssetId) -> Result<bool, Stop> {
+    let now = call(shared, async || shared.server.asset(asset).await).await?;
+    let shown = |now: crate::server::Asset| {
+        !now.trashed && matches!(now.visibility, Visibility::Timeline | Visibility::Archive)
+    };
+    Ok(now.is_ok_and(|now| now.is_some_and(shown)))
 }
 
 /// What was in Google's trash, and what this import brought: it goes into the trash here.

@@ -53,6 +53,7 @@ impl From<rusqlite::Error> for JournalError {
 /// content of another name that turned out to have the same SHA-1, and is the one on the server. `told`: the sidecar that
 /// spoke when it was uploaded; where there was none, `facts` is what the file told of itself, for a sidecar that comes later.
 /// `format`: by its first bytes, where somebody looked ([`crate::peek`]).
+/// `stack`: contents with the same `pile` become one stack, those of the lowest `rank` on top ([`crate::pile`]).
 /// `album.dir` is none for albums that no folder stands for. `lease`: queues that were paused and must be resumed.
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -88,7 +89,8 @@ CREATE TABLE album(id INTEGER PRIMARY KEY, dir INTEGER UNIQUE, title TEXT NOT NU
 CREATE TABLE member(album INTEGER NOT NULL, content INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0, why TEXT,
   PRIMARY KEY(album, content)) WITHOUT ROWID;
 CREATE TABLE tagged(content INTEGER NOT NULL, tag TEXT NOT NULL, PRIMARY KEY(content, tag)) WITHOUT ROWID;
-CREATE TABLE stack(top INTEGER PRIMARY KEY, below INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0, why TEXT);
+CREATE TABLE stack(content INTEGER PRIMARY KEY, pile INTEGER NOT NULL, rank INTEGER NOT NULL,
+  done INTEGER NOT NULL DEFAULT 0, why TEXT);
 CREATE TABLE lease(queue TEXT PRIMARY KEY) WITHOUT ROWID;
 ";
 

@@ -32,6 +32,7 @@ mod outlook;
 mod pace;
 mod patience;
 mod peek;
+mod pile;
 mod plan;
 mod progress;
 pub mod raw;
@@ -52,7 +53,7 @@ pub use haven_takeout::parts::Export;
 pub use index::{IndexError, Indexed, PartTrouble, exports, index};
 pub use input::{Input, InputError, InputKind, plain, takeouts};
 pub use journal::{Journal, JournalError};
-pub use options::{BANS, FolderAlbums, Locked, Only, Options, Partner, Source};
+pub use options::{BANS, FolderAlbums, Locked, Only, Options, Partner, Source, Stacks};
 pub use outlook::{
     Doubtful, Estimate, FILES_PER_SECOND, Large, Listed, Measures, Misnamed, Outlook, USUAL_CAP_BYTES, Unmatched,
     outlook,

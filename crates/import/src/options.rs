@@ -53,6 +53,24 @@ pub enum Only {
     Video,
 }
 
+/// What is stacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stacks {
+    /// Edited copies on their originals.
+    pub edited: bool,
+    /// Photos of a burst, its cover on top.
+    pub burst: bool,
+    /// JPEGs on raw files of the same name.
+    pub raw: bool,
+}
+
+impl Stacks {
+    pub fn any(self) -> bool {
+        self.edited || self.burst || self.raw
+    }
+}
+
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -87,7 +105,7 @@ pub struct Options {
     /// The zone of photos of which neither file nor place tells one; none is that of this machine.
     pub default_zone: Option<String>,
     pub edited_suffixes: Vec<String>,
-    pub stack_edited: bool,
+    pub stacks: Stacks,
     /// Take what is in the server's trash out of it.
     pub restore: bool,
     /// Download everything that was uploaded, and compare it.
@@ -136,7 +154,7 @@ impl Default for Options {
             bans: BANS.iter().map(|ban| (*ban).to_owned()).collect(),
             default_zone: None,
             edited_suffixes: vec![],
-            stack_edited: false,
+            stacks: Stacks::default(),
             restore: false,
             verify_downloads: false,
             no_wait: false,

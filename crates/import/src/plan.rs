@@ -15,6 +15,7 @@ use crate::{
     choose,
     journal::{EntryKind, Journal, JournalError},
     options::{FolderAlbums, Options, Partner, Source},
+    pile::Piles,
 };
 
 /// A row of the index.
@@ -55,8 +56,9 @@ pub fn plan(journal: &Journal, options: &Options, lacking: bool) -> Result<(), J
         query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?
     };
     // Names mean something within one export only: in another one the same name can be another photo.
+    let mut piles = Piles::default();
     for export in exports {
-        Export { tx: &tx, export: &export, options }.plan()?;
+        Export { tx: &tx, export: &export, options }.plan(&mut piles)?;
     }
     choose::contents(&tx)?;
     choose::filter(&tx, options, lacking)?;
@@ -64,14 +66,7 @@ pub fn plan(journal: &Journal, options: &Options, lacking: bool) -> Result<(), J
         listed_albums(&tx, options)?;
     }
     whole_albums(&tx, options)?;
-    if options.stack_edited {
-        tx.execute(
-            "INSERT OR IGNORE INTO stack(top, below)
-             SELECT c.id, e.content FROM content c JOIN item i ON i.entry = c.entry AND i.role = 1
-             JOIN entry e ON e.id = i.partner WHERE e.content <> c.id",
-            [],
-        )?;
-    }
+    piles.write(&tx)?;
     tx.commit()?;
     drop(db);
     journal.set_meta("options", &serde_json::to_string(options).unwrap_or_default())
@@ -85,7 +80,7 @@ struct Export<'a> {
 }
 
 impl Export<'_> {
-    fn plan(&self) -> rusqlite::Result<()> {
+    fn plan(&self, piles: &mut Piles) -> rusqlite::Result<()> {
         let roots = self.roots()?;
         let (mut copies, mut elsewhere, mut absent) = (Copies::default(), Elsewhere::default(), Absent::default());
         // Sidecars of albums whose photo is not there: album and sidecar.
@@ -100,6 +95,7 @@ impl Export<'_> {
                     elsewhere.bare(*id, last(&folder.path), folder.name(row));
                 }
             }
+            self.stack(&folder, &found, piles);
             let album = self.album(id, &folder, &found)?;
             for id in &found.free {
                 let row = folder.row(*id);
@@ -209,6 +205,23 @@ impl Export<'_> {
             orphan.execute([id])?;
         }
         Ok(found)
+    }
+
+    /// What is to be stacked of a directory.
+    fn stack(&self, folder: &Folder, found: &Directory, piles: &mut Piles) {
+        let wanted = self.options.stacks;
+        if !wanted.any() {
+            return;
+        }
+        let plain = found.media.iter().filter(|(_, found)| found.role == Role::Plain).map(|(id, _)| folder.row(*id));
+        piles.directory(wanted, plain.map(|row| (folder.name(row), row.content)));
+        for (id, found) in found.media.iter().filter(|_| wanted.edited) {
+            let (top, Role::Edited(Some(original))) = (folder.row(*id).content, found.role) else { continue };
+            let below = folder.row(original).content;
+            if top != below {
+                piles.edited(top, below);
+            }
+        }
     }
 
     /// The album that a directory is, with the photos that lie in it.

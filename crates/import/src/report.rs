@@ -193,7 +193,7 @@ pub fn summary(journal: &Journal) -> Result<Summary, ReportError> {
         failed: whys(journal, "failed")?,
         filtered: whys(journal, "filtered")?,
         notes: notes(journal)?,
-        stacks: journal.count("SELECT count(DISTINCT below) FROM stack")?,
+        stacks: journal.count("SELECT count(DISTINCT pile) FROM stack")?,
         photos: journal.count(&format!("SELECT count(*) {wanted} AND still IS NULL"))?,
         google_shows: journal.count(&format!(
             "SELECT count(*) {wanted} AND still IS NULL AND entry NOT IN (SELECT entry FROM item WHERE role = 1)"

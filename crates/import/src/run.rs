@@ -161,7 +161,7 @@ pub fn lacking(about: &About, options: &Options) -> Vec<String> {
     if options.verify_downloads {
         needed.push("asset.download");
     }
-    if options.stack_edited {
+    if options.stacks.any() {
         needed.push("stack.create");
     }
     without(about, &needed)

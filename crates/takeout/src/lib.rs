@@ -21,6 +21,7 @@ pub mod motion;
 pub mod names;
 pub mod pairing;
 pub mod parts;
+pub mod series;
 pub mod sidecar;
 pub mod sniff;
 pub mod tarball;

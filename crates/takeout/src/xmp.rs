@@ -1,4 +1,7 @@
 //! The XMP document that goes with a photo: only what adds something to the file's own.
+//!
+//! There is no rating in it: no sidecar that Google writes has stars. A favourite is one, and no number of stars follows from it;
+//! it goes as the upload's own field.
 
 use std::fmt::Write as _;
 

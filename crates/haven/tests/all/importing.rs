@@ -357,6 +357,33 @@ fn what_a_busy_server_does_is_borne() {
 }
 
 #[test]
+fn stacks_are_made_of_what_is_named() {
+    let home = Home::new(Options::default());
+    let year = |name: &str| -> &'static str { format!("Takeout/Google Photos/Photos from 2019/{name}").leak() };
+    let burst = |name: &str| (year(&format!("{name}.jpg")), made::jpeg(name));
+    let more = vec![
+        burst("00001IMG_00001_BURST20190518123000123"),
+        burst("00002IMG_00002_BURST20190518123000123_COVER"),
+        (year("a.dng"), b"II\x2a\0raw".to_vec()),
+    ];
+    made::zip(&home.machine.path("takeout/takeout-20240525T201456Z-003.zip"), &more);
+    whole(&home.import("--stack edited,burst,raw"));
+    assert_eq!((home.assets(), home.fake.violations()), (10, vec![]));
+    let state = home.fake.state();
+    let sha1 = |name: &str| {
+        let assets = state["assets"].as_array().unwrap();
+        assets.iter().find(|asset| asset["name"] == name).unwrap()["sha1"].clone()
+    };
+    let mut tops: Vec<Value> = state["stacks"].as_array().unwrap().iter().map(|s| s["primary"].clone()).collect();
+    tops.sort_by_key(Value::to_string);
+    let mut due = ["00002IMG_00002_BURST20190518123000123_COVER.jpg", "a.jpg", "b-edited.jpg"].map(sha1).to_vec();
+    due.sort_by_key(Value::to_string);
+    assert_eq!(tops, due);
+    let said = home.machine.run("import plan @takeout --state @journal --stack none,wrong");
+    assert_eq!(said.exit, 2, "{}", said.err);
+}
+
+#[test]
 fn downloads_are_compared_where_that_is_wanted() {
     let home = Home::new(Options { keep: true, ..Options::default() });
     whole(&home.import("--verify-downloads"));

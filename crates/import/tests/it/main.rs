@@ -6,3 +6,4 @@ mod later;
 mod made;
 mod memory;
 mod plans;
+mod stacks;

@@ -108,8 +108,8 @@ impl Server for Memory {
     }
 
     async fn about(&self) -> Result<About, ServerError> {
-        let extensions = [".jpg", ".jpeg", ".heic", ".png", ".mp4", ".mov", ".gif", ".webp"];
         self.serves()?;
+        let extensions = [".jpg", ".jpeg", ".heic", ".png", ".mp4", ".mov", ".gif", ".webp", ".dng"];
         Ok(About {
             version: (3, 1, 0),
             user_id: "u1".to_owned(),

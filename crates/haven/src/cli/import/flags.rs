@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, ValueEnum};
-use haven_import::{BANS, Locked, Only, Options, Partner};
+use haven_import::{BANS, Locked, Only, Options, Partner, Stacks};
 use jiff::{civil::Date, tz::TimeZone};
 
 /// The journal's name where none was given.
@@ -45,6 +45,8 @@ pub enum OnlyArg {
 pub enum StackArg {
     None,
     Edited,
+    Burst,
+    Raw,
 }
 
 /// What of it, and how.
@@ -83,9 +85,10 @@ pub struct WhatArgs {
     /// What is put behind the names of edited copies in your language, where it is not known. May be given again
     #[arg(long, value_name = "SUFFIX")]
     edited_suffix: Vec<String>,
-    /// Stack edited copies on their originals
-    #[arg(long, value_name = "WHICH", default_value = "none")]
-    stack: StackArg,
+    /// Make stacks: of edited copies and their originals, of the photos of a burst, of a JPEG and its raw file; several with
+    /// commas between them
+    #[arg(long, value_name = "WHICH", default_value = "none", value_delimiter = ',')]
+    stack: Vec<StackArg>,
     /// Read every copy too: by default files of one name, CRC-32 and length are taken for the same, and one of them is read
     #[arg(long)]
     pub verify_copies: bool,
@@ -118,7 +121,11 @@ impl WhatArgs {
             bans: BANS.iter().map(|ban| (*ban).to_owned()).chain(self.ban_file.clone()).collect(),
             default_zone: self.default_zone.clone(),
             edited_suffixes: self.edited_suffix.clone(),
-            stack_edited: self.stack == StackArg::Edited,
+            stacks: Stacks {
+                edited: self.stack.contains(&StackArg::Edited),
+                burst: self.stack.contains(&StackArg::Burst),
+                raw: self.stack.contains(&StackArg::Raw),
+            },
             restore: self.restore,
             verify_downloads: self.verify_downloads,
             ..Options::default()
