@@ -46,6 +46,7 @@ impl From<rusqlite::Error> for JournalError {
 /// `entry`: a file in it. `place` is its offset (zip) or its number (tar); `content` is none for what is no media.
 /// `sidecar`, `album_json`: what was read of JSON; `raw`: all of it, as Google wrote it, packed by [`crate::raw`]. `item`:
 /// what the matching found for a media entry. `orphan`: sidecars that serve nothing.
+/// `undecided`: media entries of which what they say would decide which belong together; `mark`: what they said.
 /// `detail`, `listed`: what Apple's tables say of the files beside them, and which names an album's table lists.
 /// `excluded`: media entries that the owner's filters pass over before anything is matched.
 /// `content`: bytes, taken for the same where CRC-32, length and `named` (a sum of the name without its counter) are. `entry`
@@ -76,6 +77,8 @@ CREATE TABLE listed(entry INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY(entr
 CREATE TABLE item(entry INTEGER PRIMARY KEY, sidecar INTEGER, rule INTEGER, strong INTEGER NOT NULL,
   role INTEGER NOT NULL, partner INTEGER, xmp INTEGER);
 CREATE TABLE orphan(sidecar INTEGER PRIMARY KEY);
+CREATE TABLE undecided(entry INTEGER PRIMARY KEY);
+CREATE TABLE mark(entry INTEGER PRIMARY KEY, identifier TEXT, millis INTEGER);
 CREATE TABLE content(id INTEGER PRIMARY KEY, crc32 INTEGER NOT NULL, bytes INTEGER NOT NULL, named INTEGER NOT NULL,
   entry INTEGER, source INTEGER, part INTEGER, place INTEGER, still INTEGER, twin INTEGER, sha1 BLOB,
   state INTEGER NOT NULL DEFAULT 0, why TEXT, asset TEXT, tries INTEGER NOT NULL DEFAULT 0,

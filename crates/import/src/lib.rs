@@ -19,6 +19,7 @@ mod content;
 mod copies;
 mod describe;
 mod group;
+mod halves;
 pub mod immich;
 mod index;
 mod input;
@@ -49,6 +50,7 @@ mod walk;
 
 pub use compare::{Cap, CompareError, Compared, ServerFacts, cap, compare};
 pub use copies::{CopiesRead, read_copies};
+pub use halves::settle;
 pub use haven_takeout::parts::Export;
 pub use index::{IndexError, Indexed, PartTrouble, exports, index};
 pub use input::{Input, InputError, InputKind, plain, takeouts};

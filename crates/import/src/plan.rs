@@ -13,6 +13,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::{
     choose,
+    halves::mark_of,
     journal::{EntryKind, Journal, JournalError},
     options::{FolderAlbums, Options, Partner, Source},
     pile::Piles,
@@ -45,7 +46,7 @@ pub const MOTION: i64 = 2;
 pub fn plan(journal: &Journal, options: &Options, lacking: bool) -> Result<(), JournalError> {
     let mut db = journal.db();
     let tx = db.transaction()?;
-    for table in ["item", "excluded", "orphan"] {
+    for table in ["item", "excluded", "orphan", "undecided"] {
         tx.execute(&format!("DELETE FROM {table}"), [])?;
     }
     tx.execute("DELETE FROM member WHERE done = 0", [])?;
@@ -180,7 +181,9 @@ impl Export<'_> {
             Entry { id: row.id, path: folder.name(row), kind }
         };
         let entries: Vec<Entry<'_>> = folder.rows.iter().map(entry).collect();
-        let found = tree::directory(last(&folder.path), &entries, &suffixes);
+        // What can't be looked up was not read.
+        let mark = |id: i64| mark_of(self.tx, id).ok().flatten();
+        let found = tree::directory_marked(last(&folder.path), &entries, &suffixes, &mark);
         // XMP sidecars by the name, in lower case, that they speak for.
         let xmps = folder.rows.iter().filter(|row| row.kind == EntryKind::Xmp);
         let xmps: HashMap<String, i64> =
@@ -199,6 +202,10 @@ impl Export<'_> {
             let of = |name: &str| xmps.get(&name.to_lowercase()).copied();
             let xmp = if xmps.is_empty() { None } else { of(name).or_else(|| of(split_extension(name).0)) };
             insert.execute(params![id, sidecar, rule, strong, role, partner, xmp])?;
+        }
+        let mut undecided = self.tx.prepare_cached("INSERT OR IGNORE INTO undecided VALUES(?1)")?;
+        for id in &found.undecided {
+            undecided.execute([id])?;
         }
         let mut orphan = self.tx.prepare_cached("INSERT OR IGNORE INTO orphan VALUES(?1)")?;
         for id in &found.free {

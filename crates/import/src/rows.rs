@@ -81,9 +81,13 @@ impl<'a> Rows<'a> {
         let old = "SELECT id FROM part WHERE kind = 'folder' AND path = ?1 AND id <> ?2";
         let entries = format!("SELECT id FROM entry WHERE part IN ({old})");
         let tables = [("sidecar", "entry"), ("album_json", "entry"), ("raw", "entry"), ("item", "entry")];
-        for (table, column) in
-            tables.into_iter().chain([("excluded", "entry"), ("orphan", "sidecar"), ("listed", "entry")])
-        {
+        for (table, column) in tables.into_iter().chain([
+            ("excluded", "entry"),
+            ("orphan", "sidecar"),
+            ("listed", "entry"),
+            ("undecided", "entry"),
+            ("mark", "entry"),
+        ]) {
             let sql = format!("DELETE FROM {table} WHERE {column} IN ({entries})");
             self.tx.execute(&sql, params![path, self.part])?;
         }

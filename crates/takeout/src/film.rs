@@ -62,7 +62,7 @@ fn date(moov: &[u8]) -> Option<Timestamp> {
 }
 
 /// Length and kind of a box, and where its content begins. A length of 0 reaches to the file's end.
-fn header(bytes: &[u8]) -> Option<(u64, [u8; 4], usize)> {
+pub(crate) fn header(bytes: &[u8]) -> Option<(u64, [u8; 4], usize)> {
     let length = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?);
     let kind = bytes.get(4..8)?.try_into().ok()?;
     match length {

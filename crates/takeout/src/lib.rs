@@ -3,6 +3,7 @@
 //!   zip parts ──zip──▶ paths, lengths, CRCs, without reading a photo; then each file where it lies
 //!   .tar, .tgz ──tarball──▶ files as they come by         names of parts ──parts──▶ exports and their gaps
 //!   names of a directory ──names──▶ titles, counters, cuts ──pairing──▶ media file → sidecar, with the rule that decided
+//!   still and film ──live──▶ their identifier      names of a directory ──series──▶ bursts, raw files and their JPEGs
 //!   JSON ──sidecar──▶ photo | album | something else
 //!   all directories ──tree──▶ sidecars of other directories, albums and their members
 //!   first bytes ──sniff──▶ format     file ──exif, film──▶ clock, place     both and the sidecar ──dates──▶ date ──xmp──▶ document
@@ -17,6 +18,7 @@ pub mod dates;
 pub mod exif;
 pub mod film;
 pub mod icloud;
+pub mod live;
 pub mod motion;
 pub mod names;
 pub mod pairing;

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::live::{self, Mark};
 use crate::names::{
     self, EDITED_SUFFIXES, MEDIA_UNITS_MAX, SIDECAR_UNITS_MAX, SUPPLEMENT, Scheme, SidecarName, counters, is_heic,
     is_still, is_video, nfc, split_counter, split_extension, units, with_counter,
@@ -92,11 +93,23 @@ pub struct Pairing {
     pub superseded: Vec<usize>,
     /// Sidecars that no file claims.
     pub orphans: Vec<usize>,
+    /// Media files of which what they say would decide which belong together ([`live`]).
+    pub undecided: Vec<usize>,
 }
 
 /// Pairs the media files of one directory with its sidecars. `suffixes` of edited copies are tried beside
 /// [`EDITED_SUFFIXES`].
 pub fn pair_directory(media: &[&str], sidecars: &[Sidecar<'_>], suffixes: &[&str]) -> Pairing {
+    pair_marked(media, sidecars, suffixes, &|_| None)
+}
+
+/// The same, with what media files say, of those that were looked into.
+pub fn pair_marked(
+    media: &[&str],
+    sidecars: &[Sidecar<'_>],
+    suffixes: &[&str],
+    marks: &dyn Fn(usize) -> Option<Mark>,
+) -> Pairing {
     let directory = Directory::new(media, sidecars, suffixes);
     let mut pairs: Vec<Option<Pair>> = (0..media.len()).map(|at| directory.plain(at)).collect();
     let mut roles = vec![Role::Plain; media.len()];
@@ -105,12 +118,13 @@ pub fn pair_directory(media: &[&str], sidecars: &[Sidecar<'_>], suffixes: &[&str
             (pairs[at], roles[at]) = (Some(pair), Role::Edited(original));
         }
     }
+    let mut undecided = vec![];
     for at in 0..media.len() {
-        if let Some((pair, still)) = directory.motion(at, &pairs) {
+        if let Some((pair, still)) = directory.motion(at, &pairs, marks, &mut undecided) {
             (pairs[at], roles[at]) = (pair, Role::Motion(still));
         }
     }
-    directory.finish(pairs, roles)
+    Pairing { undecided, ..directory.finish(pairs, roles) }
 }
 
 /// A sidecar, with what its name and title say.
@@ -324,23 +338,43 @@ impl<'a> Directory<'a> {
     }
 
     /// The still of a moving half, which is known by having no sidecar of its own.
-    fn motion(&self, at: usize, pairs: &[Option<Pair>]) -> Option<(Option<Pair>, Option<usize>)> {
+    fn motion(
+        &self,
+        at: usize,
+        pairs: &[Option<Pair>],
+        marks: &dyn Fn(usize) -> Option<Mark>,
+        undecided: &mut Vec<usize>,
+    ) -> Option<(Option<Pair>, Option<usize>)> {
         if pairs[at].is_some() {
             return None;
         }
         let stills = stills_of(&self.media[at]);
-        let mut here = stills.iter().filter_map(|name| self.by_name.get(name).copied()).filter(|still| *still != at);
-        if let Some(still) = here.next() {
-            let alone = here.all(|other| other == still);
+        let mut here: Vec<usize> = stills.iter().filter_map(|name| self.by_name.get(name).copied()).collect();
+        let mut seen = HashSet::from([at]);
+        here.retain(|still| seen.insert(*still));
+        let Some(first) = here.first().copied() else {
+            let pair = stills.iter().find_map(|name| self.plain_named(name))?;
+            return Some((Some(Pair { rule: Rule::Motion, confidence: Confidence::Weak, ..pair }), None));
+        };
+        let of = |still: usize, sure: bool| {
             let pair = pairs[still].map(|pair| Pair {
                 rule: Rule::Motion,
-                confidence: if alone { pair.confidence } else { Confidence::Weak },
+                confidence: if sure { pair.confidence } else { Confidence::Weak },
                 ..pair
             });
-            return Some((pair, Some(still)));
+            Some((pair, Some(still)))
+        };
+        // Pixels' halves have their still's whole name: of two names one is the likelier.
+        if here.len() == 1 || !is_video(&self.media[at]) {
+            return of(first, here.len() == 1);
         }
-        let pair = stills.iter().find_map(|name| self.plain_named(name))?;
-        Some((Some(Pair { rule: Rule::Motion, confidence: Confidence::Weak, ..pair }), None))
+        let Some(film) = marks(at) else {
+            undecided.push(at);
+            undecided.extend(&here);
+            return of(first, false);
+        };
+        let told: Vec<Option<Mark>> = here.iter().map(|still| marks(*still)).collect();
+        of(here[live::choose(&film, &told)?], true)
     }
 
     fn finish(&self, pairs: Vec<Option<Pair>>, roles: Vec<Role>) -> Pairing {
@@ -349,7 +383,7 @@ impl<'a> Directory<'a> {
         let taken: HashSet<_> = used.iter().flat_map(|at| self.keys(*at).map(move |key| (key, title(*at)))).collect();
         let free = (0..self.sidecars.len()).filter(|at| !used.contains(at));
         let (superseded, orphans) = free.partition(|at| self.keys(*at).any(|key| taken.contains(&(key, title(*at)))));
-        Pairing { pairs, roles, superseded, orphans }
+        Pairing { pairs, roles, superseded, orphans, undecided: vec![] }
     }
 
     fn keys(&self, at: usize) -> impl Iterator<Item = (&str, u32)> {

@@ -11,8 +11,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
+    live::Mark,
     names::{self, sidecar_name, with_counter},
-    pairing::{Confidence, Role, Rule, Sidecar, pair_directory},
+    pairing::{Confidence, Role, Rule, Sidecar, pair_marked},
 };
 
 /// A file of a Takeout, by whatever number its keeper gives it.
@@ -63,10 +64,22 @@ pub struct Directory {
     pub free: Vec<FileId>,
     /// The JSON that makes it an album.
     pub album: Option<FileId>,
+    /// Media files of which what they say would decide which belong together ([`crate::live`]).
+    pub undecided: Vec<FileId>,
 }
 
-/// Pairs the files of one directory, whose own name is `folder`. `suffixes`: as for [`pair_directory`].
+/// Pairs the files of one directory, whose own name is `folder`. `suffixes`: as for [`crate::pair_directory`].
 pub fn directory(folder: &str, entries: &[Entry<'_>], suffixes: &[&str]) -> Directory {
+    directory_marked(folder, entries, suffixes, &|_| None)
+}
+
+/// The same, with what media files say, of those that were looked into.
+pub fn directory_marked(
+    folder: &str,
+    entries: &[Entry<'_>],
+    suffixes: &[&str],
+    marks: &dyn Fn(FileId) -> Option<Mark>,
+) -> Directory {
     let media: Vec<&Entry<'_>> = entries.iter().filter(|entry| matches!(entry.kind, Kind::Media(_))).collect();
     let (mut jsons, mut sidecars) = (vec![], vec![]);
     for entry in entries {
@@ -76,7 +89,7 @@ pub fn directory(folder: &str, entries: &[Entry<'_>], suffixes: &[&str]) -> Dire
         }
     }
     let names: Vec<&str> = media.iter().map(|entry| name_of(entry.path)).collect();
-    let pairing = pair_directory(&names, &sidecars, suffixes);
+    let pairing = pair_marked(&names, &sidecars, suffixes, &|at| marks(media[at].id));
     let role = |role| match role {
         Role::Plain => Role::Plain,
         Role::Motion(still) => Role::Motion(still.map(|at: usize| media[at].id)),
@@ -92,6 +105,7 @@ pub fn directory(folder: &str, entries: &[Entry<'_>], suffixes: &[&str]) -> Dire
         superseded: ids(&pairing.superseded),
         free: ids(&pairing.orphans),
         album: album_of(folder, entries),
+        undecided: pairing.undecided.iter().map(|at| media[*at].id).collect(),
     }
 }
 

@@ -28,6 +28,8 @@ pub fn waits() -> Waits {
 pub fn prepare(state: &Path, paths: &[PathBuf], options: &Options) -> (Arc<Journal>, Vec<i64>) {
     let (journal, parts) = index(state, paths, options);
     haven_import::plan(&journal, options, false).unwrap();
+    if haven_import::settle(&journal, &parts).unwrap() {
+        haven_import::plan(&journal, options, false).unwrap();
     }
     (journal, parts)
 }

@@ -15,6 +15,33 @@ pub fn mp4(salt: &str) -> Vec<u8> {
     [b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", salt.as_bytes()].concat()
 }
 
+/// The still of one of Apple's live photos: its notes hold what its film says too.
+pub fn live_jpeg(salt: &str, identifier: &str) -> Vec<u8> {
+    let field = |tag: u16, kind: u16, count: usize, value: u32| {
+        [&tag.to_be_bytes()[..], &kind.to_be_bytes(), &(count as u32).to_be_bytes(), &value.to_be_bytes()].concat()
+    };
+    let text = format!("{identifier}\0");
+    let notes = [b"Apple iOS\0\0\x01MM\0\x01", &field(0x11, 2, text.len(), 32)[..], &[0; 4], text.as_bytes()].concat();
+    let list = |fields: Vec<u8>| [&[0, 1][..], &fields, &[0; 4]].concat();
+    let (exif, inner) = (list(field(0x8769, 4, 1, 26)), list(field(0x927c, 7, notes.len(), 44)));
+    let tiff = [&b"MM\0\x2a\0\0\0\x08"[..], &exif, &inner, &notes].concat();
+    let length = (tiff.len() as u16 + 8).to_be_bytes();
+    [&b"\xff\xd8\xff\xe1"[..], &length, b"Exif\0\0", &tiff, salt.as_bytes(), b"\xff\xd9"].concat()
+}
+
+/// The film of one, of that many milliseconds; an empty identifier is none.
+pub fn live_mov(salt: &str, identifier: &str, millis: u32) -> Vec<u8> {
+    let boxed = |kind: &[u8], body: &[u8]| [&(body.len() as u32 + 8).to_be_bytes()[..], kind, body].concat();
+    let name = b"com.apple.quicktime.content.identifier";
+    let keys = [&[0, 0, 0, 0, 0, 0, 0, 1][..], &(name.len() as u32 + 8).to_be_bytes(), b"mdta", name].concat();
+    let value = boxed(b"data", &[&[0, 0, 0, 1, 0, 0, 0, 0][..], identifier.as_bytes()].concat());
+    let values = boxed(b"ilst", &boxed(&[0, 0, 0, 1], &value));
+    let meta = boxed(b"meta", &[boxed(b"hdlr", &[0; 24]), boxed(b"keys", &keys), values].concat());
+    let mvhd = [&[0; 12][..], &1000u32.to_be_bytes(), &millis.to_be_bytes(), &[0; 80]].concat();
+    let moov = boxed(b"moov", &[boxed(b"mvhd", &mvhd), meta].concat());
+    [boxed(b"ftyp", b"qt  \0\0\0\0"), boxed(b"mdat", salt.as_bytes()), moov].concat()
+}
+
 /// The JSON of a photo.
 pub fn sidecar(title: &str, taken: i64, more: &str) -> Vec<u8> {
     format!(r#"{{"title":"{title}","photoTakenTime":{{"timestamp":"{taken}"}}{more}}}"#).into_bytes()

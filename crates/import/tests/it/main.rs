@@ -1,4 +1,5 @@
 mod away;
+mod halves;
 mod imports;
 mod lanes;
 mod later;

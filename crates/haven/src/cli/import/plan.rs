@@ -139,7 +139,12 @@ pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -
         }
         progress.begin("match", 0, 0);
         let lacking = !gaps.is_empty() || !indexed.trouble.is_empty();
-        haven_import::plan(&journal, options, lacking).map_err(|error| trouble::journal(&error))?;
+        let plan = || haven_import::plan(&journal, options, lacking).map_err(|error| trouble::journal(&error));
+        plan()?;
+        // Films whose names leave open whose halves they are.
+        if haven_import::settle(&journal, &indexed.parts).map_err(|error| trouble::journal(&error))? {
+            plan()?;
+        }
         indexed
     };
     for part in &indexed.trouble {
