@@ -115,7 +115,7 @@ pub async fn compare(
 
 /// Reads every file that is planned and was not read, for its SHA-1. The import then need not read what the server has.
 async fn hash_all(journal: &Arc<Journal>, parts: &[i64], progress: &Progress) -> Result<(), CompareError> {
-    let sources = Arc::new(Sources::open(journal, parts)?);
+    let sources = Arc::new(Sources::open(journal, parts, progress)?);
     let due: Vec<i64> = crate::upload::unread(journal)?;
     progress.begin("read", due.len() as u64, 0);
     let hashed = stream::iter(due).map(|id| {

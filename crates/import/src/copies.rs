@@ -29,7 +29,7 @@ pub async fn read_copies(
     parts: &[i64],
     progress: &Progress,
 ) -> Result<CopiesRead, JournalError> {
-    let sources = Arc::new(Sources::open(journal, parts)?);
+    let sources = Arc::new(Sources::open(journal, parts, progress)?);
     let due = due(journal)?;
     progress.begin("copies", due.len() as u64, 0);
     let hashed = stream::iter(due).map(|entry| {

@@ -9,6 +9,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     content::piece_of,
     journal::{Journal, JournalError},
+    progress::Progress,
     source::Sources,
     upload::WHOLE_BYTES_MAX,
 };
@@ -26,7 +27,7 @@ pub fn settle(journal: &Journal, parts: &[i64]) -> Result<bool, JournalError> {
     if due.is_empty() {
         return Ok(false);
     }
-    let sources = Sources::open(journal, parts)?;
+    let sources = Sources::open(journal, parts, &Progress::default())?;
     let mut read = false;
     for entry in due {
         let Some(piece) = piece_of(journal, entry)?.filter(|piece| sources.has(piece.part)) else { continue };

@@ -8,8 +8,8 @@ use haven_immich as immich;
 use immich::{Content, Id, Immich, QueueName, Verdict};
 
 use crate::server::{
-    About, Album, AlbumId, Asset, AssetId, Body, Change, Done, Present, Queue, Server, ServerError, Sha1, TagId,
-    Upload, Uploaded, Visibility,
+    About, Album, AlbumId, Asset, AssetId, Body, Change, Counts, Done, Present, Queue, Server, ServerError, Sha1,
+    TagId, Upload, Uploaded, Visibility,
 };
 
 /// Servers up to v2 want the name of a device.
@@ -19,6 +19,8 @@ const DEVICE: &str = "haven-import";
 impl Server for Immich {
     async fn ping(&self) -> Result<(), ServerError> {
         if self.standing().await.map_err(error)? == immich::Standing::Maintenance {
+            return Err(ServerError::Gone("it is in maintenance mode".to_owned()));
+        }
         // A server without its database answers pings, and nothing else: for whose key this is it needs it.
         match self.account().await.map_err(error) {
             Err(error @ (ServerError::Gone(_) | ServerError::Busy { .. })) => Err(error),
@@ -32,10 +34,7 @@ impl Server for Immich {
         let permissions = self.key_permissions().await.map_err(error)?;
         // Two that the key may not be allowed to ask, and nothing hangs on.
         let disk = self.storage().await.ok().map(|storage| storage.available_bytes);
-        let assets = match (self.statistics(false).await, self.statistics(true).await) {
-            (Ok(shown), Ok(trashed)) => Some(shown.total + trashed.total),
-            _ => None,
-        };
+        let assets = Server::counts(self).await.ok().map(Counts::total);
         let version = self.version();
         Ok(About {
             version: (version.major, version.minor, version.patch),
@@ -47,6 +46,12 @@ impl Server for Immich {
             extensions: types.image.into_iter().chain(types.video).collect(),
             permissions: permissions.map(|permissions| permissions.names().to_vec()),
         })
+    }
+
+    async fn counts(&self) -> Result<Counts, ServerError> {
+        let shown = self.statistics(false).await.map_err(error)?;
+        let trashed = self.statistics(true).await.map_err(error)?;
+        Ok(Counts { images: shown.images, videos: shown.videos, trashed: trashed.total })
     }
 
     async fn present(&self, contents: &[Sha1]) -> Result<Vec<Option<Present>>, ServerError> {

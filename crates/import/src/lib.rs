@@ -17,6 +17,7 @@ mod clock;
 mod compare;
 mod content;
 mod copies;
+mod counted;
 mod describe;
 mod group;
 mod halves;
@@ -50,6 +51,7 @@ mod walk;
 
 pub use compare::{Cap, CompareError, Compared, ServerFacts, cap, compare};
 pub use copies::{CopiesRead, read_copies};
+pub use counted::Counted;
 pub use halves::settle;
 pub use haven_takeout::parts::Export;
 pub use index::{IndexError, Indexed, PartTrouble, exports, index};

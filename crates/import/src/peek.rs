@@ -34,7 +34,7 @@ pub fn format_of(number: i64) -> Option<Format> {
 /// Looks into the files in parts that are here, in the order in which they lie. What can't be read is told when it is to be sent;
 /// archives that can't be sought in are left out.
 pub async fn peek(journal: &Arc<Journal>, parts: &[i64], progress: &Progress) -> Result<(), JournalError> {
-    let sources = Arc::new(Sources::open(journal, parts)?);
+    let sources = Arc::new(Sources::open(journal, parts, progress)?);
     let due = due(journal)?;
     progress.begin("look", due.len() as u64, 0);
     for batch in due.chunks(BATCH) {

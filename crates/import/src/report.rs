@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use haven_takeout::{Rule, dates};
 use serde::Serialize;
 
-use crate::journal::{Journal, JournalError};
+use crate::{
+    counted::{self, Counted},
+    journal::{Journal, JournalError},
+};
 
 /// Where an entry ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -141,6 +144,8 @@ pub struct Summary {
     /// Bytes still to be sent.
     pub due_bytes: u64,
     pub largest_bytes: u64,
+    /// What the server itself counted when the last run ended; none where the key may not ask.
+    pub counted: Option<Counted>,
 }
 
 impl Summary {
@@ -201,6 +206,7 @@ pub fn summary(journal: &Journal) -> Result<Summary, ReportError> {
         due_bytes: journal
             .count("SELECT coalesce(sum(bytes), 0) FROM content WHERE entry IS NOT NULL AND state IN (0, 1, 4)")?,
         largest_bytes: journal.count(&format!("SELECT coalesce(max(bytes), 0) {wanted}"))?,
+        counted: counted::last(journal)?,
     })
 }
 

@@ -12,6 +12,7 @@ use crate::{
     asked::{Asked, ask},
     compare::{CompareError, cap},
     content::{ContentRow, Mark, There},
+    counted,
     describe::{Facts, Telling},
     group::group,
     jobs,
@@ -108,6 +109,8 @@ async fn introduce(setup: &Setup) -> Result<About, Stop> {
         None => {
             setup.journal.set_meta("user", &about.user_id)?;
             setup.journal.set_meta("server", &format!("{} ({})", setup.address, about.user_name))?;
+            if let Some(assets) = about.assets {
+                counted::before(&setup.journal, assets)?;
             }
         }
     }
@@ -179,7 +182,7 @@ async fn work(setup: Setup, about: About) -> Result<(), Stop> {
     let session = if setup.options.session_tag { Some(session(&journal)?) } else { None };
     let fresh = about.assets == Some(0);
     let shared = Arc::new(Shared {
-        sources: Sources::open(&journal, &setup.parts)?,
+        sources: Sources::open(&journal, &setup.parts, &setup.progress)?,
         telling: Telling { zone: setup.options.zone(), options: setup.options, session },
         journal: setup.journal,
         server: setup.server,
@@ -189,6 +192,7 @@ async fn work(setup: Setup, about: About) -> Result<(), Stop> {
         lane: Lane::new(LANES_FIRST, setup.tasks_max),
         memory: Shared::memory(),
         long: Shared::long(),
+        ahead: Shared::ahead(),
         fresh,
         asked: Asked::default(),
         errors_max: setup.errors_max,
@@ -204,6 +208,7 @@ async fn work(setup: Setup, about: About) -> Result<(), Stop> {
         group(&shared).await?;
         verify(&shared).await?;
     }
+    counted::count(&shared).await?;
     if journal.count("SELECT count(*) FROM content WHERE state IN (0, 1, 4) AND entry IS NOT NULL")? == 0 {
         journal.clear_meta("session")?;
     }

@@ -94,6 +94,20 @@ pub struct About {
     pub permissions: Option<Vec<String>>,
 }
 
+/// What the user has: hidden moving halves and the locked folder are not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub images: u64,
+    pub videos: u64,
+    pub trashed: u64,
+}
+
+impl Counts {
+    pub fn total(self) -> u64 {
+        self.images + self.videos + self.trashed
+    }
+}
+
 /// Where an asset is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Visibility {
@@ -238,6 +252,8 @@ pub trait Server: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), ServerError>;
 
     async fn about(&self) -> Result<About, ServerError>;
+
+    async fn counts(&self) -> Result<Counts, ServerError>;
 
     /// For each content, in order: what the server has of it, in its trash too. Up to 1,000 a call.
     async fn present(&self, contents: &[Sha1]) -> Result<Vec<Option<Present>>, ServerError>;

@@ -7,6 +7,10 @@ use std::{
     io::{self, Read},
     os::unix::fs::FileExt,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::UNIX_EPOCH,
 };
 
@@ -23,6 +27,7 @@ use crate::{
     buffer,
     input::InputKind,
     journal::{Journal, JournalError},
+    progress::Progress,
     server::{Body, Sha1},
     sum::Hasher,
 };
@@ -51,11 +56,15 @@ enum Opened {
 }
 
 /// The parts that are here now.
-pub struct Sources(HashMap<i64, Opened>);
+pub struct Sources {
+    opened: HashMap<i64, Opened>,
+    /// Bytes of files that were read.
+    read: Arc<AtomicU64>,
+}
 
 impl Sources {
     /// Opens those of `parts` that can be opened.
-    pub fn open(journal: &Journal, parts: &[i64]) -> Result<Self, JournalError> {
+    pub fn open(journal: &Journal, parts: &[i64], progress: &Progress) -> Result<Self, JournalError> {
         let db = journal.db();
         let mut query = db.prepare("SELECT path, kind FROM part WHERE id = ?1")?;
         let mut opened = HashMap::new();
@@ -72,17 +81,17 @@ impl Sources {
             };
             opened.insert(*id, source);
         }
-        Ok(Self(opened))
+        Ok(Self { opened, read: progress.source_bytes.clone() })
     }
 
     pub fn has(&self, part: i64) -> bool {
-        self.0.contains_key(&part)
+        self.opened.contains_key(&part)
     }
 
     /// Archives that are read from their beginning to their end.
     pub fn streams(&self) -> Vec<(i64, PathBuf, Packed)> {
         let mut found: Vec<_> = self
-            .0
+            .opened
             .iter()
             .filter_map(|(id, opened)| match opened {
                 Opened::Tar(path, packed) => Some((*id, path.clone(), *packed)),
@@ -94,12 +103,16 @@ impl Sources {
     }
 
     pub fn is_stream(&self, part: i64) -> bool {
-        matches!(self.0.get(&part), Some(Opened::Tar(..)))
+        matches!(self.opened.get(&part), Some(Opened::Tar(..)))
     }
 
     /// A reader from the file's beginning, which fails at the end where the bytes are not the right ones.
     pub fn read(&self, piece: &Piece) -> io::Result<Box<dyn Read + Send>> {
-        match self.0.get(&piece.part) {
+        Ok(Box::new(Counted { reader: self.reader(piece)?, read: self.read.clone() }))
+    }
+
+    fn reader(&self, piece: &Piece) -> io::Result<Box<dyn Read + Send>> {
+        match self.opened.get(&piece.part) {
             None => Err(io::Error::new(io::ErrorKind::NotFound, "its part is not here")),
             Some(Opened::Zip(part)) => Ok(Box::new(part.read(&entry(piece))?)),
             Some(Opened::Folder(root)) => {
@@ -151,7 +164,13 @@ impl Sources {
 
     /// Some bytes of a file, where its source can be sought in; unchecked.
     pub fn at(&self, piece: &Piece, at: u64, bytes: usize) -> Option<Vec<u8>> {
-        match self.0.get(&piece.part)? {
+        let found = self.found_at(piece, at, bytes)?;
+        self.read.fetch_add(found.len() as u64, Relaxed);
+        Some(found)
+    }
+
+    fn found_at(&self, piece: &Piece, at: u64, bytes: usize) -> Option<Vec<u8>> {
+        match self.opened.get(&piece.part)? {
             Opened::Zip(part) => part.read_at(&entry(piece), at, bytes).ok()?,
             Opened::Folder(root) => {
                 let mut found = vec![0; piece.bytes.checked_sub(at)?.min(bytes as u64) as usize];
@@ -201,6 +220,20 @@ impl Held {
     /// As the body of a request.
     pub fn body(&self) -> Body {
         stream::iter(self.0.clone().into_iter().map(Ok)).boxed()
+    }
+}
+
+/// Counts what is read.
+struct Counted {
+    reader: Box<dyn Read + Send>,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.reader.read(buffer)?;
+        self.read.fetch_add(got as u64, Relaxed);
+        Ok(got)
     }
 }
 

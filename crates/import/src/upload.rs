@@ -35,6 +35,8 @@ const IN_FLIGHT_KIB: u32 = 128 << 10;
 const STREAM_KIB: u32 = 3 << 10;
 /// Long files at once.
 const LONG: usize = 3;
+/// Of long files that are read for their SHA-1 and not sent yet: when they are read again they are still in the system's memory.
+const AHEAD_MIB: u32 = 2 << 10;
 
 /// All that uploads share.
 pub struct Shared {
@@ -48,6 +50,7 @@ pub struct Shared {
     pub lane: Lane,
     pub memory: Semaphore,
     pub long: Semaphore,
+    pub ahead: Semaphore,
     /// The user had nothing there: it is not asked what is there, and a long file is not read for its SHA-1 beforehand.
     pub fresh: bool,
     pub asked: Asked,
@@ -63,6 +66,10 @@ impl Shared {
 
     pub fn long() -> Semaphore {
         Semaphore::new(LONG)
+    }
+
+    pub fn ahead() -> Semaphore {
+        Semaphore::new(AHEAD_MIB as usize)
     }
 }
 
@@ -190,6 +197,10 @@ async fn unit(shared: &Arc<Shared>, id: i64) -> Result<(), Stop> {
     // Both at once: two that each hold one half would wait for one another.
     let kib = memory_kib(row.piece.bytes) + wanted.map_or(0, |motion| memory_kib(motion.piece.bytes));
     let Ok(_memory) = shared.memory.acquire_many(kib).await else { return Ok(()) };
+    // Read twice where the server may have it: for the SHA-1, and to be sent. One that is longer goes alone.
+    let twice = !shared.fresh && row.sha1.is_none() && row.piece.bytes > WHOLE_BYTES_MAX;
+    let ahead = if twice { AHEAD_MIB.min((row.piece.bytes >> 20) as u32 + 1) } else { 0 };
+    let Ok(_ahead) = shared.ahead.acquire_many(ahead).await else { return Ok(()) };
     let Some(mut payload) = read(shared, &row).await? else { return Ok(()) };
     let known = known(shared, &row, &mut payload).await?;
     if matches!(known, Known::Failed | Known::Twin) && wanted.is_none() {

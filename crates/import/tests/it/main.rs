@@ -1,4 +1,5 @@
 mod away;
+mod counts;
 mod halves;
 mod imports;
 mod lanes;

@@ -122,6 +122,16 @@ impl Server for Memory {
         })
     }
 
+    async fn counts(&self) -> Result<Counts, ServerError> {
+        self.serves()?;
+        let state = self.state();
+        let shown = |kept: &&Kept| matches!(kept.upload.visibility, Visibility::Timeline | Visibility::Archive);
+        let (trashed, shown): (Vec<_>, Vec<_>) = state.assets.values().filter(shown).partition(|kept| kept.trashed);
+        let videos = shown.iter().filter(|kept| kept.upload.name.to_lowercase().ends_with(".mp4")).count();
+        let count = |n: usize| n as u64;
+        Ok(Counts { images: count(shown.len() - videos), videos: count(videos), trashed: count(trashed.len()) })
+    }
+
     async fn present(&self, contents: &[Sha1]) -> Result<Vec<Option<Present>>, ServerError> {
         self.serves()?;
         let state = self.state();

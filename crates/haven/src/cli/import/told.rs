@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use haven_import::{
-    Bound, Cap, Compared, Estimate, FILES_PER_SECOND, Listed, Outlook, PartTrouble, ServerFacts,
+    Bound, Cap, Compared, Counted, Estimate, FILES_PER_SECOND, Listed, Outlook, PartTrouble, ServerFacts,
     USUAL_CAP_BYTES, report::Summary,
 };
 
@@ -23,6 +23,9 @@ pub fn summary(summary: &Summary, long: bool) -> String {
     }
     _ = writeln!(out, "{:<34}{:>9}", "largest file", words::bytes(summary.largest_bytes));
     _ = writeln!(out, "{:<34}{:>9}", "without a sidecar", summary.unmatched);
+    if let Some(counted) = &summary.counted {
+        _ = writeln!(out, "{}", counted_words(counted));
+    }
     if long && !summary.rules.is_empty() {
         _ = writeln!(out, "\nsidecars found by");
         for rule in &summary.rules {
@@ -59,6 +62,21 @@ pub fn summary(summary: &Summary, long: bool) -> String {
     out
 }
 
+/// Whether the server counts what was brought.
+fn counted_words(counted: &Counted) -> String {
+    let Counted { before, brought, hidden, after } = *counted;
+    let due = (before + brought).saturating_sub(hidden);
+    let rest = match after {
+        after if after < due => format!(
+            ": {} fewer than that. They may be hidden, locked or deleted there; haven import report --entries tells their ids",
+            due - after
+        ),
+        after if after > before + brought => format!(": {} more came from elsewhere", after - before - brought),
+        _ => String::new(),
+    };
+    format!("the server counts {after} photos and videos, after {before} before and {brought} that were brought{rest}")
+}
+
 /// What a plan shows beside the counts.
 pub fn outlook(outlook: &Outlook) -> String {
     let mut out = String::new();
@@ -91,6 +109,8 @@ pub fn outlook(outlook: &Outlook) -> String {
     }
     estimate(&mut out, &outlook.estimate);
     out
+}
+
 fn listed<T>(out: &mut String, title: &str, listed: &Listed<T>, tell: impl Fn(&T) -> String) {
     if listed.files == 0 {
         return;
@@ -103,6 +123,8 @@ fn listed<T>(out: &mut String, title: &str, listed: &Listed<T>, tell: impl Fn(&T
     if more > 0 {
         _ = writeln!(out, "  and {more} more");
     }
+}
+
 fn estimate(out: &mut String, estimate: &Estimate) {
     if estimate.files == 0 {
         return;
@@ -130,6 +152,8 @@ fn estimate(out: &mut String, estimate: &Estimate) {
         words::about(estimate.over(100_000_000)),
         words::about(estimate.at_server())
     );
+}
+
 /// What a server adds to a plan.
 pub fn server(server: &ServerFacts, cap: Option<Cap>, compared: &Compared) -> String {
     let mut out = format!("\nserver\n  Immich {}, as {}", server.version, server.user);
