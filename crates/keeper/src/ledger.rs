@@ -215,7 +215,8 @@ impl Ledger {
 
     /// For reading what is there.
     pub fn read(path: &Path) -> Result<Self, LedgerError> {
-        if !path.exists() {
+        // One that may not be looked at is not missing.
+        if !path.try_exists().map_err(|source| LedgerError::Io { path: path.into(), source })? {
             return Err(LedgerError::Missing { path: path.into() });
         }
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    findings::{Limits, long},
-    state::State,
+    findings::{Limits, long, may_be_fresh},
+    state::{Sight, State},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +53,12 @@ pub fn score(state: &State, limits: &Limits) -> Score {
         .collect();
     let elsewhere: Vec<&String> = places.iter().filter(|(_, place)| place.elsewhere).map(|(name, _)| name).collect();
     let fixed: Vec<&String> = places.iter().filter(|(_, place)| place.fixed).map(|(name, _)| name).collect();
-    let digit = |digit, asks: &str, met, why: String| Digit { digit, asks: asks.to_owned(), met, why };
+    // What can't be looked at may be the copy that is missing.
+    let unseen = unseen_copies(state);
+    let digit = |digit, asks: &str, met, why: String| {
+        let why = if met || unseen.is_empty() { why } else { format!("{why}; {unseen}") };
+        Digit { digit, asks: asks.to_owned(), met, why }
+    };
     let three = if places.len() >= 3 {
         names(places.iter().map(|(name, _)| name).collect())
     } else {
@@ -89,9 +94,16 @@ pub fn score(state: &State, limits: &Limits) -> Score {
                     names(fixed)
                 },
             ),
-            digit('0', "no errors: what is there was tried, and comes back", zero, why),
+            Digit { digit: '0', asks: "no errors: what is there was tried, and comes back".into(), met: zero, why },
         ],
     }
+}
+
+fn unseen_copies(state: &State) -> String {
+    let replicas = state.replicas.iter().map(|one| Sight::Replica(one.name.clone()));
+    let copies = state.copies.iter().map(|one| Sight::Copy(one.name.clone()));
+    let unseen = replicas.chain(copies).filter(|what| state.unseen(what).is_some());
+    unseen.map(|what| format!("{} can't be looked at", what.phrase())).collect::<Vec<_>>().join("; ")
 }
 
 /// Zero unproven, zero damaged.
@@ -101,6 +113,9 @@ fn errors(state: &State, limits: &Limits) -> (bool, String) {
         + state.replicas.iter().map(|one| one.damaged).sum::<u64>();
     if damaged > 0 {
         return (false, format!("{damaged} objects are damaged"));
+    }
+    if let Some(unseen) = state.unseen(&Sight::Scrub) {
+        return (false, format!("{} can't be looked at: {}", unseen.what.phrase(), unseen.why));
     }
     let mut newest: std::collections::BTreeMap<&str, &crate::state::Drill> = std::collections::BTreeMap::new();
     for drill in &state.drills {
@@ -113,7 +128,14 @@ fn errors(state: &State, limits: &Limits) -> (bool, String) {
         return (false, format!("the last drill of {copy} failed: {}", drill.why));
     }
     let proven = state.drills.iter().filter(|drill| drill.ok && drill.level >= 1).map(|drill| drill.at).max();
-    match proven.map(|at| state.now - at) {
+    let age = proven.map(|at| state.now - at);
+    if let Some(unseen) = state.unseen(&Sight::Drills)
+        && age.is_none_or(|age| age > limits.drill_age)
+        && may_be_fresh(state, limits)
+    {
+        return (false, format!("{} can't be looked at: {}", unseen.what.phrase(), unseen.why));
+    }
+    match age {
         Some(age) if age <= limits.drill_age => {
             (true, format!("every photo of the newest point then was read and right, {} ago", long(age)))
         }

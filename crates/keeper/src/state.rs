@@ -27,6 +27,74 @@ pub struct State {
     pub sums: Sums,
     /// Jobs are scheduled, and nobody is there to do them.
     pub keeper_absent: bool,
+    /// What could not be looked at. What stands for it elsewhere in here (none, zero, empty) means nothing.
+    #[serde(default)]
+    pub unseen: Vec<Unseen>,
+}
+
+/// Something that could not be looked at: nothing is known of it, not that it is there and not that it is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unseen {
+    pub what: Sight,
+    /// In a line.
+    pub why: String,
+    /// Since when; none: nobody remembers.
+    pub since: Option<i64>,
+    /// How new the newest of it can be, where names tell that; none: as new as any.
+    pub newest: Option<i64>,
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "name")]
+pub enum Sight {
+    /// The recovery points of an application.
+    Points(String),
+    Drills,
+    /// What is noted of a replica.
+    Replica(String),
+    /// What is noted of a third copy.
+    Copy(String),
+    Scrub,
+    Brake,
+    /// The cache's.
+    Disk,
+    Mount,
+    Keeper,
+    /// All that is remembered of runs.
+    Ledger,
+}
+
+impl Sight {
+    /// As it stands in a sentence.
+    pub fn phrase(&self) -> String {
+        match self {
+            Self::Scrub | Self::Brake => self.to_string(),
+            _ => format!("the {self}"),
+        }
+    }
+
+    /// Whether it is the ledger that remembers it.
+    fn is_remembered(&self) -> bool {
+        matches!(self, Self::Drills | Self::Replica(_) | Self::Scrub | Self::Brake)
+    }
+}
+
+impl std::fmt::Display for Sight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Points(application) => write!(f, "recovery points of {application}"),
+            Self::Drills => f.write_str("drills"),
+            Self::Replica(name) => write!(f, "replica {name}"),
+            Self::Copy(name) => write!(f, "copy {name}"),
+            Self::Scrub => f.write_str("what the last scrub found"),
+            Self::Brake => f.write_str("whether garbage is held back"),
+            Self::Disk => f.write_str("disk of the cache"),
+            Self::Mount => f.write_str("mount"),
+            Self::Keeper => f.write_str("keeper"),
+            Self::Ledger => f.write_str("ledger"),
+        }
+    }
 }
 
 /// What a place shares its fate with.
@@ -213,6 +281,12 @@ pub struct Sums {
 }
 
 impl State {
+    /// Why `what` could not be looked at, if so.
+    pub fn unseen(&self, what: &Sight) -> Option<&Unseen> {
+        let hides = |one: &&Unseen| one.what == *what || (one.what == Sight::Ledger && what.is_remembered());
+        self.unseen.iter().find(hides)
+    }
+
     /// Whether anything is copied anywhere at regular times.
     pub fn has_points(&self) -> bool {
         !self.points.is_empty()

@@ -114,6 +114,9 @@ pub struct Copy {
     pub proven: Option<Time>,
     /// How that was shown: `every byte read`, `drill level 1`.
     pub proven_by: String,
+    /// Whether there may be a newer proof that can't be looked at.
+    #[serde(default)]
+    pub proof_unseen: bool,
     /// When it last took something over.
     pub synced: Option<Time>,
     /// Bytes there, where that is known.
@@ -296,7 +299,7 @@ pub struct DrillReport {
     pub at: Time,
     /// 0, 1 or 2.
     pub level: u8,
-    /// Which copy.
+    /// Which copy; empty: nothing is known of this drill but its name.
     pub copy: String,
     /// Which recovery point.
     pub point: String,

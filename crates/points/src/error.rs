@@ -22,6 +22,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what is there could not be looked at: nothing is known of it, not even that it is not complete. What is
+    /// simply not there was looked at.
+    pub fn is_blind(&self) -> bool {
+        self.is_unread() || matches!(self, Self::Manifest { .. } | Self::Newer { .. })
+    }
+
+    /// Whether it could not be read, and may be at another time: the store is away, a disk fails.
+    pub fn is_unread(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, NotFound};
+        matches!(self, Self::Read { source, .. } if !matches!(source.kind(), NotFound | NotADirectory))
+    }
+
     pub(crate) fn read(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Read { path, source }

@@ -29,5 +29,5 @@ pub use error::Error;
 pub use folder::Folder;
 pub use manifest::Manifest;
 pub use place::{
-    DUMP, FOLDER, Found, Half, MANIFEST, Point, ROLES, SEAL, application, halves, list, name, open, open_older,
+    DUMP, FOLDER, Found, Half, MANIFEST, Point, ROLES, SEAL, application, halves, list, name, open, open_older, stamp,
 };

@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{Error, Manifest, manifest::Part};
 
@@ -28,6 +28,12 @@ const STAMP: &str = "-%Y%m%dT%H%M%SZ";
 /// The name of a point of `application` that is taken now.
 pub fn name(application: &str, taken: Timestamp) -> String {
     format!("{application}{}", taken.strftime(STAMP))
+}
+
+/// The instant in a point's name.
+pub fn stamp(name: &str) -> Option<Timestamp> {
+    let stamp = &name[application(name)?.len()..];
+    Some(DateTime::strptime(STAMP, stamp).ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 /// The application in a point's name.
@@ -123,6 +129,10 @@ pub fn list(root: &Path) -> Result<Vec<Found>, Error> {
 }
 
 /// The point called `name`, or the newest complete one of `application` (of any, where that is `None`).
+///
+/// # Errors
+/// [`Error::Read`] also where a newer one than the newest complete one can't be read just now: what it is is not known, and
+/// an older one in its place would be a loss that nobody sees.
 pub fn open(root: &Path, name: Option<&str>, application: Option<&str>) -> Result<Point, Error> {
     let mut all = list(root)?;
     match name {
@@ -132,8 +142,9 @@ pub fn open(root: &Path, name: Option<&str>, application: Option<&str>) -> Resul
         }
         None => {
             let fits = |found: &Found| application.is_none_or(|wanted| self::application(&found.name) == Some(wanted));
-            let mut complete = all.into_iter().rev().filter(fits).filter_map(|found| found.point.ok());
-            complete.next().ok_or_else(|| Error::None { root: root.into() })
+            let newest = all.into_iter().rev().filter(fits).map(|found| found.point);
+            let mut known = newest.filter(|point| !matches!(point, Err(error) if !error.is_unread()));
+            known.next().unwrap_or_else(|| Err(Error::None { root: root.into() }))
         }
     }
 }
@@ -143,9 +154,16 @@ pub fn open_older(root: &Path, than: &str, dice: u64) -> Result<Point, Error> {
     let all = list(root)?;
     let before = all.into_iter().take_while(|found| found.name != than);
     let same = before.filter(|found| application(&found.name) == application(than));
-    let mut points: Vec<Point> = same.filter_map(|found| found.point.ok()).collect();
+    let (mut points, mut unread) = (Vec::new(), None);
+    for found in same {
+        match found.point {
+            Ok(point) => points.push(point),
+            Err(error) if error.is_unread() => unread = Some(error),
+            Err(_) => {}
+        }
+    }
     match points.len() as u64 {
-        0 => Err(Error::None { root: root.into() }),
+        0 => Err(unread.unwrap_or_else(|| Error::None { root: root.into() })),
         count => Ok(points.swap_remove((dice % count) as usize)),
     }
 }
@@ -176,7 +194,7 @@ pub(crate) fn half(root: &Path, name: &str) -> PathBuf {
 fn names_in(folder: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Error::read(folder)(error)),
     };
     entries
@@ -189,7 +207,7 @@ fn open_one(root: &Path, name: &str, newest: bool) -> Result<Point, Error> {
     let below = Path::new(FOLDER).join(name);
     let snapshots = root.join(SNAPSHOTS);
     let seal = snapshots.join(format!("{name}{SEAL}")).join(&below);
-    let sealed = seal.join(MANIFEST).exists();
+    let sealed = there(&seal.join(MANIFEST))?.is_some();
     let folder = if sealed { seal } else { root.join(&below) };
     let manifest = Manifest::read(&folder.join(MANIFEST))?;
     let broken = |why: String| Error::Broken { name: name.into(), why };
@@ -204,11 +222,21 @@ fn open_one(root: &Path, name: &str, newest: bool) -> Result<Point, Error> {
         }
     }
     let files = snapshots.join(&manifest.files.snapshot);
-    let files = match (files.is_dir(), snapshots.is_dir()) {
+    let folder_there = |path: &Path| Ok::<_, Error>(there(path)?.is_some_and(|about| about.is_dir()));
+    let files = match (folder_there(&files)?, folder_there(&snapshots)?) {
         (true, _) => Some(files),
         (false, true) => return Err(broken(format!("its snapshot {} is gone", manifest.files.snapshot))),
         // No library, but what was brought back from a copy: it shows the newest of the points in it.
         (false, false) => newest.then(|| root.to_owned()),
     };
     Ok(Point { manifest, folder, files, sealed })
+}
+
+/// What is known of a path; none: nothing is there. That it can't be asked for is an error.
+fn there(path: &Path) -> Result<Option<fs::Metadata>, Error> {
+    match fs::metadata(path) {
+        Ok(about) => Ok(Some(about)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(Error::read(path)(error)),
+    }
 }

@@ -9,7 +9,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -20,13 +20,15 @@ use haven_point::{
     check::{self, What, Why},
     immich::Sha1,
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
 /// The folder of all reports, relative to the library's root.
 pub const FOLDER: &str = ".haven/drills";
+/// `20261126T213000Z`
+const STAMP: &str = "%Y%m%dT%H%M%SZ";
 /// The version that is written.
 pub const VERSION: u64 = 1;
 
@@ -115,11 +117,23 @@ pub enum Read {
         name: String,
         report: Box<Report>,
     },
-    /// Not signed by this library's key, or not readable.
+    /// Not signed by this library's key, or not what was signed.
     Bad {
         name: String,
         why: String,
     },
+    /// It could not be read just now, so nothing is known of it.
+    Unread {
+        name: String,
+        why: String,
+    },
+}
+
+/// When the drill of that name began, and at which level, as the name tells it: nobody has signed that.
+pub fn named(name: &str) -> Option<(Timestamp, u8)> {
+    let (stamp, rest) = name.split_once("-L")?;
+    let level = rest.split('-').next()?.parse().ok()?;
+    Some((DateTime::strptime(STAMP, stamp).ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp(), level))
 }
 
 /// The list of what was proven: sorted, each once.
@@ -137,7 +151,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub fn record(root: &Path, keys: &Keys, report: &Report, proven: &[u8]) -> Result<PathBuf, Error> {
     let folder = root.join(FOLDER);
     fs::create_dir_all(&folder).map_err(Error::write(&folder))?;
-    let stamp = report.started.strftime("%Y%m%dT%H%M%SZ");
+    let stamp = report.started.strftime(STAMP);
     let plain: String =
         report.copy.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' }).collect();
     let base = folder.join(format!("{stamp}-L{}-{plain}", report.level));
@@ -159,30 +173,45 @@ pub fn record(root: &Path, keys: &Keys, report: &Report, proven: &[u8]) -> Resul
     Ok(base.with_extension("json"))
 }
 
+/// The names of all reports below `root`, oldest first.
+pub fn names(root: &Path) -> Result<Vec<String>, Error> {
+    let name = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(paths(&root.join(FOLDER))?.iter().map(name).collect())
+}
+
 /// All reports below `root`, oldest first.
 pub fn read_all(root: &Path, keys: &Keys) -> Result<Vec<Read>, Error> {
-    let folder = root.join(FOLDER);
-    let entries = match fs::read_dir(&folder) {
+    Ok(paths(&root.join(FOLDER))?.iter().map(|path| read(path, keys)).collect())
+}
+
+fn paths(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::read(&folder)(error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::read(folder)(error)),
     };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
+    let paths: Result<Vec<PathBuf>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths = paths.map_err(Error::read(folder))?;
+    paths.retain(|path| path.extension().is_some_and(|end| end == "json"));
     paths.sort();
-    Ok(paths.iter().map(|path| read(path, keys)).collect())
+    Ok(paths)
 }
 
 fn read(path: &Path, keys: &Keys) -> Read {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let bad = |why: String| Read::Bad { name: name.clone(), why };
+    let unread = |error: std::io::Error| Read::Unread { name: name.clone(), why: error.to_string() };
     let text = match fs::read(path) {
         Ok(text) => text,
-        Err(error) => return bad(error.to_string()),
+        Err(error) => return unread(error),
     };
-    let mac = fs::read_to_string(path.with_extension("mac")).unwrap_or_default();
+    let mac = match fs::read(path.with_extension("mac")) {
+        Ok(mac) => mac,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return unread(error),
+    };
     // The store is not asked, so nobody measures how long this takes.
-    if HEXLOWER.decode(mac.trim().as_bytes()).ok().as_deref() != Some(&keys.report_tag(&text)[..]) {
+    if HEXLOWER.decode(mac.trim_ascii()).ok().as_deref() != Some(&keys.report_tag(&text)[..]) {
         return bad("it was not made by this library's drills, or was changed".into());
     }
     match serde_json::from_slice(&text) {

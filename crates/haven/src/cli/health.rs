@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::{
-    keeper::{Seen, look_from_outside, newest_look, seconds},
+    keeper::{Seen, look_from_outside, look_now_or_then, seconds},
     report::{Code, Trouble},
 };
 
@@ -25,9 +25,8 @@ pub struct Args {
 }
 
 pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
-    let kept = if args.now { None } else { newest_look(&context.config) };
-    let by_keeper = kept.is_some();
-    let seen = kept.unwrap_or_else(|| look_from_outside(&context.config));
+    let (seen, by_keeper) =
+        if args.now { (look_from_outside(&context.config), false) } else { look_now_or_then(&context.config) };
     let worst = seen.findings.iter().map(|finding| finding.severity).max();
     let value = json!({
         "at": seen.state.now,

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Context;
 use crate::{
     config::Config,
-    keeper::{cannot, ledger, look_from_outside, millis, newest_look, settings::Rooms},
+    keeper::{cannot, ledger, look_now_or_then, millis, settings::Rooms},
     report::{Code, Trouble, UNTOUCHED},
     wire,
 };
@@ -47,7 +47,7 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
 }
 
 fn write(config: &Config, days: u16) -> Result<Written, Trouble> {
-    let seen = newest_look(config).unwrap_or_else(|| look_from_outside(config));
+    let (seen, _) = look_now_or_then(config);
     let (to, from) = (seen.state.now, seen.state.now - i64::from(days) * 86_400);
     let ledger = ledger(config)?;
     let broken = |error: haven_keeper::ledger::LedgerError| {

@@ -71,10 +71,33 @@ fn fault(report: &Report) -> String {
     step.or(broken).unwrap_or_default()
 }
 
-/// A value of the ledger's notes; what is not there, or not readable any more, is the default.
-pub fn read<T: DeserializeOwned + Default>(ledger: &Ledger, key: &str) -> T {
-    let note = ledger.note(key).ok().flatten();
-    note.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+/// Why a note can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("what was noted of it is damaged")]
+    Torn(#[from] serde_json::Error),
+}
+
+/// A value of the ledger's notes; what is not there is the default.
+pub fn read<T: DeserializeOwned + Default>(ledger: &Ledger, key: &str) -> Result<T, Unread> {
+    match ledger.note(key)? {
+        Some(text) => Ok(serde_json::from_str(&text)?),
+        None => Ok(T::default()),
+    }
+}
+
+/// The same for who writes it anew; whether what was there was damaged, and is given up.
+fn known<T: DeserializeOwned + Default>(ledger: &Ledger, key: &str) -> Result<(T, bool), LedgerError> {
+    match read(ledger, key) {
+        Ok(value) => Ok((value, false)),
+        Err(Unread::Ledger(error)) => Err(error),
+        Err(Unread::Torn(error)) => {
+            tracing::warn!(%error, key, "a note of the ledger is damaged");
+            Ok((T::default(), true))
+        }
+    }
 }
 
 pub fn write(ledger: &Ledger, key: &str, value: &impl Serialize) -> Result<(), LedgerError> {
@@ -204,7 +227,7 @@ fn keep(
     match kind {
         "replica" => {
             let key = replica_key(name);
-            let mut facts: ReplicaFacts = read(ledger, &key);
+            let (mut facts, torn): (ReplicaFacts, _) = known(ledger, &key)?;
             if last.is_object() {
                 // What was there when it began is there now.
                 if last["position"]["segment"] == last["source"]["segment"] && !last["position"].is_null() {
@@ -219,12 +242,15 @@ fn keep(
                     .collect::<Vec<_>>()
                     .join(": ")
             });
-            write(ledger, &key, &facts)
+            // That it was never up to date is not what a damaged note says: that is told until a run has reached the end.
+            if torn && facts.up_to_date.is_none() { Ok(()) } else { write(ledger, &key, &facts) }
         }
         "copy" => {
-            let mut facts: CopyFacts = read(ledger, &copy_key(name));
-            if let Some(missing) = last["missing"].as_array() {
-                facts.vanished = missing.len();
+            let (mut facts, torn): (CopyFacts, _) = known(ledger, &copy_key(name))?;
+            match last["missing"].as_array() {
+                Some(missing) => facts.vanished = missing.len(),
+                None if torn => return Ok(()),
+                None => {}
             }
             write(ledger, &copy_key(name), &facts)
         }
@@ -245,7 +271,8 @@ fn keep(
             write(ledger, GC, &brake)
         }
         _ if kind.starts_with("drill") => {
-            let mut facts: DrillFacts = read(ledger, DRILLS);
+            // The reports in the library tell what a damaged note has lost.
+            let (mut facts, _): (DrillFacts, _) = known(ledger, DRILLS)?;
             for report in said.values.iter().filter_map(|value| Report::deserialize(&value["report"]).ok()) {
                 facts.take(&report);
             }
@@ -284,8 +311,27 @@ mod tests {
             (Verdict::Failed, "can't be reached: refused", true)
         );
         judge(&ledger, "replica", "near", Some(0), &said(&[at(8)], None), 300, 310);
-        let facts: ReplicaFacts = read(&ledger, &replica_key("near"));
+        let facts: ReplicaFacts = read(&ledger, &replica_key("near")).unwrap();
         assert_eq!((facts.up_to_date, facts.trouble), (Some(100), None));
+    }
+
+    #[test]
+    fn a_damaged_note_is_not_taken_for_none_and_is_written_anew_when_all_of_it_is_known_again() {
+        let (_folder, ledger) = ledger();
+        let key = replica_key("near");
+        ledger.set_note(&key, "{torn").unwrap();
+        assert!(matches!(read::<ReplicaFacts>(&ledger, &key), Err(Unread::Torn(_))));
+        let down = Trouble::new(Code::Store, "can't be reached");
+        judge(&ledger, "replica", "near", Some(4), &said(&[], Some(down)), 200, 210);
+        assert!(read::<ReplicaFacts>(&ledger, &key).is_err(), "a run that failed does not know when it was up to date");
+        let whole = json!({ "position": { "segment": 9 }, "source": { "segment": 9 }, "brake": "", "damaged": [] });
+        judge(&ledger, "replica", "near", Some(0), &said(&[whole], None), 300, 310);
+        assert_eq!(read::<ReplicaFacts>(&ledger, &key).unwrap().up_to_date, Some(300));
+        ledger.set_note(&copy_key("home"), "{torn").unwrap();
+        judge(&ledger, "copy", "home", Some(7), &said(&[], Some(Trouble::new(Code::Occupied, "nothing new"))), 0, 0);
+        assert!(read::<CopyFacts>(&ledger, &copy_key("home")).is_err(), "it did not look");
+        judge(&ledger, "copy", "home", Some(0), &said(&[json!({ "missing": ["a"] })], None), 0, 0);
+        assert_eq!(read::<CopyFacts>(&ledger, &copy_key("home")).unwrap().vanished, 1);
     }
 
     #[test]
@@ -315,11 +361,11 @@ mod tests {
             0,
             50,
         );
-        let scrub: Option<Scrub> = read(&ledger, SCRUB);
+        let scrub: Option<Scrub> = read(&ledger, SCRUB).unwrap();
         assert_eq!(scrub, Some(Scrub { at: 50, whole: false, faults: 1, files: 1 }));
         let good = json!({ "objects": 3, "read_bytes": 9, "whole": true, "faults": [], "files": [] });
         assert!(judge(&ledger, "scrub", "", Some(0), &said(&[good], None), 0, 60).said.contains("nothing damaged"));
-        assert!(read::<Option<Scrub>>(&ledger, SCRUB).unwrap().whole);
+        assert!(read::<Option<Scrub>>(&ledger, SCRUB).unwrap().unwrap().whole);
         judge(
             &ledger,
             "gc",
@@ -329,8 +375,8 @@ mod tests {
             0,
             0,
         );
-        assert_eq!(read::<Option<Brake>>(&ledger, GC).unwrap().why, "30 %");
+        assert_eq!(read::<Option<Brake>>(&ledger, GC).unwrap().unwrap().why, "30 %");
         judge(&ledger, "gc", "", Some(0), &said(&[json!({ "brake": null })], None), 0, 0);
-        assert_eq!(read::<Option<Brake>>(&ledger, GC), None);
+        assert_eq!(read::<Option<Brake>>(&ledger, GC).unwrap(), None);
     }
 }

@@ -11,8 +11,10 @@
 //! that was put into the outbox is told or still there.
 
 mod child;
+mod collect;
 mod expiry;
 mod facts;
+mod folders;
 mod jobs;
 mod page;
 mod place;
@@ -183,7 +185,10 @@ impl Keeper {
     fn note_missed(&self, missed: &[haven_keeper::plan::Missed]) {
         for one in missed {
             let (kind, name) = (&one.job.kind, &one.job.name);
-            let killed = self.ledger.last(kind, name, &[Verdict::Killed]).ok().flatten();
+            let killed = self.ledger.last(kind, name, &[Verdict::Killed]).unwrap_or_else(|error| {
+                tracing::error!(%error, "the ledger can't be read");
+                None
+            });
             if killed.is_some_and(|run| run.planned == Some(one.due * 1000)) {
                 // Begun, and cut off: it is tried again.
                 continue;
@@ -369,7 +374,13 @@ impl Keeper {
 
 /// When a job was last begun so that it need not be made up for, seconds since the epoch.
 fn last_begun(ledger: &Ledger, job: &Job) -> Option<i64> {
-    let last = |verdicts: &[Verdict]| ledger.last(&job.kind, &job.name, verdicts).ok().flatten();
+    let last = |verdicts: &[Verdict]| {
+        ledger.last(&job.kind, &job.name, verdicts).unwrap_or_else(|error| {
+            // It waits for its next time then; that the ledger can't be read is a finding of its own.
+            tracing::error!(%error, job = job.key(), "the ledger can't be read");
+            None
+        })
+    };
     let ended = last(&[Verdict::Ok, Verdict::Warned, Verdict::Failed]).map(|run| run.started / 1000);
     let killed = last(&[Verdict::Killed]).map(|run| run.planned.unwrap_or(run.started) / 1000 - 1);
     match (ended, killed) {
@@ -410,14 +421,30 @@ impl Companion for Keeper {
     }
 }
 
-/// The newest look of the keeper that is at work, if it is fresh.
-pub fn newest_look(config: &Config) -> Option<Seen> {
-    let rooms = Rooms::of(config);
-    let text = std::fs::read_to_string(rooms.state()).ok()?;
-    let seen: Seen = serde_json::from_str(&text).ok()?;
+/// The newest look of the keeper that is at work, if it is fresh; none: no keeper is at work.
+///
+/// # Errors
+/// Why that can't be told, in a line.
+pub fn newest_look(config: &Config) -> Result<Option<Seen>, String> {
+    let path = Rooms::of(config).state();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("{} can't be read: {error}", path.display())),
+    };
+    let seen: Seen = serde_json::from_str(&text)
+        .map_err(|error| format!("{} is damaged, or of another version of Haven: {error}", path.display()))?;
     let old = config.health.every.as_secs() * 3 + 60;
     let fresh = seconds() - seen.state.now <= i64::try_from(old).unwrap_or(i64::MAX);
-    (fresh && child::started(seen.pid).is_some()).then_some(seen)
+    Ok((fresh && child::started(seen.pid).is_some()).then_some(seen))
+}
+
+/// What the keeper saw last; where none is at work, or that can't be read, what is seen now. Whether the keeper saw it.
+pub fn look_now_or_then(config: &Config) -> (Seen, bool) {
+    match newest_look(config) {
+        Ok(Some(seen)) => (seen, true),
+        Ok(None) | Err(_) => (look_from_outside(config), false),
+    }
 }
 
 /// The ledger for reading; none: there is none yet.

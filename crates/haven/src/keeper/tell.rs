@@ -78,8 +78,8 @@ impl Teller {
     }
 
     /// Messages that are not told to everybody yet.
-    pub fn waiting(&self) -> usize {
-        self.postman.outbox().waiting().map_or(0, |waiting| waiting.len())
+    pub fn waiting(&self) -> Result<usize, haven_notify::OutboxError> {
+        Ok(self.postman.outbox().waiting()?.len())
     }
 
     pub fn use_config(&self, config: &Config) {
@@ -200,9 +200,10 @@ pub fn switches(channels: &std::collections::BTreeMap<String, ChannelConfig>, ht
     channels.iter().filter_map(one).collect()
 }
 
-/// Until when nobody wants to hear of a finding, seconds since the epoch.
+/// Until when nobody wants to hear of a finding, seconds since the epoch. Where that can't be read, people are told.
 pub fn hushed_until(ledger: &Ledger, id: &str) -> Option<i64> {
-    ledger.note(&format!("{HUSH}{id}")).ok()??.parse().ok()
+    let note = ledger.note(&format!("{HUSH}{id}"));
+    note.inspect_err(|error| tracing::error!(%error, "what nobody wants to hear of can't be read")).ok()??.parse().ok()
 }
 
 pub fn hush(ledger: &Ledger, id: &str, until: i64) -> Result<(), haven_keeper::ledger::LedgerError> {

@@ -63,7 +63,8 @@ impl Home {
                 let taken = words::moment(haven_format::record::Time { seconds, nanos: 0 });
                 format!("the newest recovery point of {of} is that of {taken}")
             }
-            Err(_) => format!("there is no recovery point of {of} yet"),
+            Err(Error::None { .. }) => format!("there is no recovery point of {of} yet"),
+            Err(error) => format!("whether there is a recovery point of {of} can't be told: {error}"),
         }
     }
 }

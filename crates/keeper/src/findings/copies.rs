@@ -3,18 +3,26 @@
 use std::collections::BTreeMap;
 
 use super::{Finding, Limits, late, long};
-use crate::state::State;
+use crate::state::{Points, Sight, State, Unseen};
 
 pub fn points(state: &State, limits: &Limits) -> Vec<Finding> {
     let mut out = Vec::new();
     for points in &state.points {
         let name = &points.application;
         let run = format!("haven backup run {name}    takes one now, or says why not");
-        if let Some(age) = late(state.now, points.newest, points.scheduled_since, points.interval, limits.late) {
+        let unseen = state.unseen(&Sight::Points(name.clone()));
+        let overdue = late(state.now, points.newest, points.scheduled_since, points.interval, limits.late);
+        if let Some(age) = overdue.filter(|_| !may_be_fresh(state, limits, points, unseen)) {
             let every = long(points.interval.unwrap_or_default());
             let title = match points.newest {
                 Some(_) => {
                     format!("the newest recovery point of {name} is {} old; one was due every {every}", long(age))
+                }
+                None if points.broken > 0 || unseen.is_some() => {
+                    format!(
+                        "no recovery point of {name} is known to be complete, {} after the first was due",
+                        long(age)
+                    )
                 }
                 None => format!("there is no recovery point of {name} yet, {} after the first was due", long(age)),
             };
@@ -24,7 +32,7 @@ pub fn points(state: &State, limits: &Limits) -> Vec<Finding> {
                     .next(run)
                     .next("haven runs --kind backup    shows how the last runs went"),
             );
-        } else if points.newest.is_none() && points.interval.is_none() {
+        } else if points.newest.is_none() && points.interval.is_none() && unseen.is_none() {
             out.push(
                 Finding::warning("point-none", name.clone(), format!("no recovery points of {name} are taken"))
                     .means("its database and its files can't be brought back as they were at one instant")
@@ -48,10 +56,19 @@ pub fn points(state: &State, limits: &Limits) -> Vec<Finding> {
     out
 }
 
+/// Whether a point that can't be looked at may be the one that is due: then nothing is said of its age.
+fn may_be_fresh(state: &State, limits: &Limits, points: &Points, unseen: Option<&Unseen>) -> bool {
+    let fresh = |at| late(state.now, Some(at), None, points.interval, limits.late).is_none();
+    unseen.is_some_and(|one| one.newest.is_none_or(fresh))
+}
+
 pub fn replicas(state: &State, limits: &Limits) -> Vec<Finding> {
     let mut out = Vec::new();
     for replica in &state.replicas {
         let name = &replica.name;
+        if state.unseen(&Sight::Replica(name.clone())).is_some() {
+            continue;
+        }
         let by_schedule = late(state.now, replica.up_to_date, replica.scheduled_since, replica.interval, limits.late);
         let by_goal = replica.lag_max.and_then(|most| {
             let age = state.now - replica.up_to_date?;
@@ -81,7 +98,8 @@ pub fn third(state: &State, limits: &Limits) -> Vec<Finding> {
     let mut out = Vec::new();
     for copy in &state.copies {
         let name = &copy.name;
-        if let Some(age) = late(state.now, copy.last_good, copy.scheduled_since, copy.interval, limits.late) {
+        let overdue = late(state.now, copy.last_good, copy.scheduled_since, copy.interval, limits.late);
+        if let Some(age) = overdue.filter(|_| state.unseen(&Sight::Copy(name.clone())).is_none()) {
             let title = match copy.last_good {
                 Some(_) => format!("the newest archive of the copy {name} is {} old", long(age)),
                 None => format!("the copy {name} has no archive yet"),

@@ -1,7 +1,7 @@
 //! The mount, the queue, the bucket.
 
 use super::{Finding, Limits, long, size};
-use crate::state::State;
+use crate::state::{Sight, State};
 
 pub fn mounted(state: &State, _: &Limits) -> Vec<Finding> {
     let point = &state.mount.point;
@@ -13,6 +13,7 @@ pub fn mounted(state: &State, _: &Limits) -> Vec<Finding> {
                 .next("systemctl restart haven")
                 .next("journalctl -u haven -e    says what came before"),
         ],
+        None if state.unseen(&Sight::Mount).is_some() => Vec::new(),
         None => {
             let where_ = if point.is_empty() { String::new() } else { format!(" at {point}") };
             vec![

@@ -6,10 +6,12 @@ mod jobs;
 mod library;
 mod machine;
 mod proof;
+mod unseen;
 
 use serde::{Deserialize, Serialize};
 
 pub use machine::full_in;
+pub(crate) use proof::may_be_fresh;
 
 use crate::state::State;
 
@@ -134,7 +136,7 @@ impl Default for Limits {
 
 type Check = fn(&State, &Limits) -> Vec<Finding>;
 
-const CHECKS: [Check; 16] = [
+const CHECKS: [Check; 17] = [
     library::mounted,
     library::writable,
     library::queue,
@@ -151,6 +153,7 @@ const CHECKS: [Check; 16] = [
     proof::drills,
     jobs::jobs,
     jobs::keeper,
+    unseen::unseen,
 ];
 
 /// All there is to say, gravest first.

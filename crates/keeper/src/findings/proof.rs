@@ -1,7 +1,7 @@
 //! Drills: whether it was proven that the photos come back, and how long ago.
 
 use super::{Finding, Limits, long};
-use crate::state::{Drill, State};
+use crate::state::{Drill, Sight, State};
 
 pub fn drills(state: &State, limits: &Limits) -> Vec<Finding> {
     if !state.has_points() {
@@ -29,9 +29,12 @@ pub fn drills(state: &State, limits: &Limits) -> Vec<Finding> {
     let thorough = |drill: &&Drill| drill.ok && drill.level >= 1;
     let newest = state.drills.iter().filter(thorough).map(|drill| drill.at).max();
     let since = newest.or_else(|| first_expected(state));
-    if let Some(age) = since.map(|since| state.now - since).filter(|age| *age > limits.drill_age) {
+    let unseen = state.unseen(&Sight::Drills);
+    let old = since.map(|since| state.now - since).filter(|age| *age > limits.drill_age);
+    if let Some(age) = old.filter(|_| !may_be_fresh(state, limits)) {
         let title = match newest {
             Some(_) => format!("the last drill that read every photo is {} old", long(age)),
+            None if unseen.is_some() => "no drill that can be looked at has read every photo".to_owned(),
             None => "no drill has read every photo yet".to_owned(),
         };
         out.push(
@@ -42,6 +45,12 @@ pub fn drills(state: &State, limits: &Limits) -> Vec<Finding> {
         );
     }
     out
+}
+
+/// Whether a report that can't be looked at may be the one that is due.
+pub(crate) fn may_be_fresh(state: &State, limits: &Limits) -> bool {
+    let fresh = |at| state.now - at <= limits.drill_age;
+    state.unseen(&Sight::Drills).is_some_and(|one| one.newest.is_none_or(fresh))
 }
 
 /// Since when there could have been one.

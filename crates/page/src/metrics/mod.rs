@@ -161,7 +161,8 @@ fn of_snapshots(snapshots: &[Snapshot]) -> Vec<Metric> {
 fn of_drills(drills: &[DrillReport]) -> Vec<Metric> {
     let mut seen: Vec<(&str, u8)> = Vec::new();
     let mut all = Vec::new();
-    for drill in drills {
+    // What can't be read or believed says nothing of any copy.
+    for drill in drills.iter().filter(|drill| !drill.copy.is_empty()) {
         if seen.contains(&(&drill.copy, drill.level)) {
             continue;
         }
@@ -241,6 +242,24 @@ mod tests {
             assert!(!KNOWN[..n].iter().any(|other| other.name == known.name), "{} twice", known.name);
             assert_eq!(known.kind == Kind::Counter, known.name.ends_with("_total"), "{}", known.name);
         }
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_read_is_no_drill_that_failed() {
+        let unread = DrillReport {
+            id: "20261126T213000Z-L1-far".into(),
+            at: 9,
+            level: 1,
+            copy: String::new(),
+            point: String::new(),
+            good: false,
+            seconds: 0.0,
+            steps: Vec::new(),
+            sealed: None,
+        };
+        let good = DrillReport { copy: "far".into(), good: true, at: 5, ..unread.clone() };
+        let all = of_drills(&[unread, good]);
+        assert_eq!(all.iter().map(|metric| metric.value).collect::<Vec<_>>(), [5.0, 1.0], "{all:?}");
     }
 
     #[test]

@@ -54,7 +54,11 @@ fn lag(copy: &Copy) -> String {
 }
 
 fn proven(copy: &Copy, tell: &Tell) -> String {
-    copy.proven.map_or_else(|| "never read back".into(), |at| format!("read back {}", tell.ago(at)))
+    match (copy.proven, copy.proof_unseen) {
+        (Some(at), _) => format!("read back {}", tell.ago(at)),
+        (None, true) => "last proof not known".into(),
+        (None, false) => "never read back".into(),
+    }
 }
 
 /// The whole in a sentence each, for who does not see it.
@@ -166,7 +170,7 @@ fn table(copies: &[Copy], tell: &Tell) -> Markup {
                         td class="place" { (copy.place) }
                         td { (lag(copy)) }
                         td { @if let Some(at) = copy.synced { (tell.when(at)) } @else { "never" } }
-                        td { @if let Some(at) = copy.proven { (tell.when(at)) @if !copy.proven_by.is_empty() { ", " (copy.proven_by) } } @else { "never" } }
+                        td { @if let Some(at) = copy.proven { (tell.when(at)) @if !copy.proven_by.is_empty() { ", " (copy.proven_by) } } @else if copy.proof_unseen { "not known" } @else { "never" } }
                         td class="number" { @if let Some(count) = copy.bytes { (bytes(count)) } @else { "not known" } }
                         td { @if copy.locked { "yes" } @else { "no" } }
                     } } }
@@ -191,6 +195,7 @@ mod tests {
             lag: Some(0),
             proven: None,
             proven_by: String::new(),
+            proof_unseen: false,
             synced: None,
             bytes: None,
             locked: true,
@@ -209,6 +214,9 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("<haven>"), "what is named is text");
+        let blind = copies.clone().map(|copy| Copy { proof_unseen: true, ..copy });
+        let text = picture(&blind, &tell).into_string();
+        assert!(text.contains("last proof not known") && !text.contains("never read back"), "{text}");
         assert!(picture(&[], &tell).into_string().contains("No copy is known yet"));
         // A library alone is drawn as well.
         assert!(picture(&copies[..1], &tell).into_string().contains("viewBox=\"0 0 860 122\""));

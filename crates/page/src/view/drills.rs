@@ -22,11 +22,19 @@ pub fn page(frame: &Frame, drills: &[DrillReport]) -> Markup {
 }
 
 fn one(frame: &Frame, drill: &DrillReport, n: usize) -> Markup {
-    let state = if drill.good { ("good", "good") } else { ("bad", "failed") };
+    let known = !drill.copy.is_empty();
+    let state = match (known, drill.good, drill.sealed) {
+        (true, true, _) => ("good", "good"),
+        (true, false, _) => ("bad", "failed"),
+        (false, _, None) => ("unknown", "can't be read"),
+        (false, ..) => ("bad", "not believed"),
+    };
     html! {
         article class={ "drill " (state.0) } aria-labelledby={ "d-" (n) } {
-            h2 id={ "d-" (n) } { "Level " (drill.level) " from " (drill.copy) ", " (frame.tell.at(drill.at)) }
-            p { (signs::badge(state)) " in " (span(drill.seconds))
+            h2 id={ "d-" (n) } {
+                @if known { "Level " (drill.level) " from " (drill.copy) ", " (frame.tell.at(drill.at)) } @else { (drill.id) }
+            }
+            p { (signs::badge(state)) @if known { " in " (span(drill.seconds)) }
                 @if !drill.point.is_empty() { ", of the point " (drill.point) }
                 @match drill.sealed {
                     Some(true) => "; the report's seal holds",

@@ -1,6 +1,8 @@
 use std::fs;
 
-use haven_point::{DUMP, Error, FOLDER, Found, MANIFEST, Manifest, SEAL, application, halves, list, name, open};
+use haven_point::{
+    DUMP, Error, FOLDER, Found, MANIFEST, Manifest, SEAL, application, halves, list, name, open, open_older, stamp,
+};
 use tempfile::tempdir;
 
 use crate::common::{TAKEN, lay, lay_folder, manifest};
@@ -16,9 +18,10 @@ fn states(all: &[Found]) -> Vec<(&str, bool)> {
 fn a_name_tells_the_application_and_when() {
     let made = name("my-photos", TAKEN.parse().unwrap());
     assert_eq!((made.as_str(), application(&made)), ("my-photos-20261123T044629Z", Some("my-photos")));
+    assert_eq!(stamp(&made).unwrap().to_string(), "2026-11-23T04:46:29Z");
     for none in ["immich", "-20261123T044629Z", "immich-20261123", "immich-20261123T044629Z+dump", "a-2026112xT044629Z"]
     {
-        assert_eq!(application(none), None, "{none}");
+        assert_eq!((application(none), stamp(none)), (None, None), "{none}");
     }
 }
 
@@ -105,6 +108,41 @@ fn what_is_not_complete_is_told_and_never_chosen() {
         assert_eq!(open(root, None, None).unwrap().name(), OLD);
         fs::remove_dir_all(root.join(".haven")).unwrap();
     }
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_neither_there_nor_gone() {
+    let library = tempdir().unwrap();
+    let root = library.path();
+    let manifest = |name: &str| root.join(FOLDER).join(name).join(MANIFEST);
+    // Reading a folder as a file fails, as a store that is away does: with another error than "not found".
+    let hinder = |name: &str| {
+        fs::remove_file(manifest(name)).unwrap();
+        fs::create_dir(manifest(name)).unwrap();
+    };
+    lay(root, OLD, b"one");
+    lay(root, NEW, b"two");
+    hinder(NEW);
+    let all = list(root).unwrap();
+    assert_eq!(states(&all), [(OLD, true), (NEW, false)]);
+    assert!(all[1].point.as_ref().is_err_and(|error| error.is_blind() && error.is_unread()));
+    let refused = open(root, None, Some("immich")).unwrap_err();
+    assert!(refused.is_unread(), "the older one is not taken for the newest: {refused}");
+    assert_eq!(open(root, Some(OLD), None).unwrap().name(), OLD, "who names it gets it");
+    assert_eq!(open_older(root, NEW, 0).unwrap().name(), OLD);
+    hinder(OLD);
+    assert!(open_older(root, NEW, 0).unwrap_err().is_unread(), "not \"there is none\"");
+    // Damaged: looked at in vain, and no better at another time.
+    fs::remove_dir(manifest(NEW)).unwrap();
+    fs::write(manifest(NEW), "{").unwrap();
+    let all = list(root).unwrap();
+    assert!(all[1].point.as_ref().is_err_and(|error| error.is_blind() && !error.is_unread()));
+    fs::remove_file(manifest(NEW)).unwrap();
+    assert!(list(root).unwrap()[1].point.as_ref().is_err_and(|error| !error.is_blind()), "it is not complete");
+    // The folder of all.
+    fs::remove_dir_all(root.join(FOLDER)).unwrap();
+    fs::write(root.join(FOLDER), "").unwrap();
+    assert!(list(root).is_err());
 }
 
 #[test]

@@ -119,4 +119,15 @@ fn a_report_is_believed_only_as_it_was_signed() {
     assert!(bad(&keys(7)), "a report that was made better");
     fs::remove_file(path.with_extension("mac")).unwrap();
     assert!(bad(&keys(7)), "no signature at all");
+    // What can't be read is neither good nor bad.
+    fs::create_dir(path.with_extension("mac")).unwrap();
+    let read = proof::read_all(root.path(), &keys(7)).unwrap();
+    assert!(matches!(&read[..], [Read::Unread { name, .. }] if name == "20261126T213000Z-L1-far"), "{read:?}");
+    assert_eq!(proof::names(root.path()).unwrap(), ["20261126T213000Z-L1-far"]);
+    let told = proof::named("20261126T213000Z-L1-far").unwrap();
+    assert_eq!((told.0.to_string().as_str(), told.1), ("2026-11-26T21:30:00Z", 1));
+    assert_eq!(proof::named("a stray file"), None);
+    fs::remove_dir_all(root.path().join(proof::FOLDER)).unwrap();
+    fs::write(root.path().join(proof::FOLDER), "").unwrap();
+    assert!(proof::read_all(root.path(), &keys(7)).is_err(), "what can't be listed is not empty");
 }

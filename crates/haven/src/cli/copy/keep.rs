@@ -71,7 +71,7 @@ pub async fn let_go(opened: &Opened, names: Vec<String>) -> Result<(), Trouble> 
     if names.is_empty() {
         return Ok(());
     }
-    let mut known = Remembered::read(opened);
+    let mut known = Remembered::read(opened)?;
     known.archives.retain(|name, _| !names.contains(name));
     // Before: what is deleted half way is not missed.
     known.write(opened)?;

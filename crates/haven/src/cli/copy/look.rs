@@ -67,7 +67,7 @@ pub fn list(context: &Context, args: ListArgs) -> Result<(), Trouble> {
         false => words::table(["ARCHIVE", "OF", "KIND", "NOTE"], &rows),
     };
     context.answer(&json!({ "name": name, "archives": archives }), &text)?;
-    let missing = Remembered::read(&opened).missing(&archives);
+    let missing = Remembered::read(&opened)?.missing(&archives);
     if missing.is_empty() { Ok(()) } else { Err(vanished(&name, &missing, whole(&archives))) }
 }
 
@@ -80,17 +80,20 @@ fn list_copies(context: &Context) -> Result<(), Trouble> {
     let mut rows = Vec::new();
     let mut shown = Vec::new();
     for (name, config) in &context.config.copies {
-        let directory = config.directory(name);
-        let text = std::fs::read_to_string(directory.join("archives.json")).unwrap_or_default();
-        let known: Remembered = serde_json::from_str(&text).unwrap_or_default();
-        let last = known.last_good.map_or_else(|| "never".into(), moment);
+        let known = Remembered::at(&config.directory(name));
+        let last = match &known {
+            Ok(known) => known.last_good.map_or_else(|| "never".into(), moment),
+            Err(_) => "can't be told".into(),
+        };
+        let (last_good, trouble) = known.map_or_else(|why| (None, Some(why)), |known| (known.last_good, None));
         let keep = config.keep.clone().unwrap_or_default();
         shown.push(json!({
             "name": name,
             "format": config.format,
             "repository": config.repository,
             "keep": config.keep,
-            "last_good": known.last_good,
+            "last_good": last_good,
+            "trouble": trouble,
         }));
         rows.push([name.clone(), config.format.word().to_owned(), config.repository.clone(), last, keep]);
     }
@@ -134,7 +137,10 @@ pub async fn check(context: &Context, args: CheckArgs) -> Result<(), Trouble> {
     let depth = if args.read_data { Depth::Data } else { Depth::Structure };
     opened.work("checking", move |copy, watch| copy.check(depth, watch)).await?;
     let archives = opened.copy.list().map_err(|error| opened.trouble(&error))?;
-    let mut known = Remembered::read(&opened);
+    let mut known = match Remembered::read(&opened) {
+        Err(_) if args.accept_missing => Remembered::anew(&opened, &archives),
+        known => known?,
+    };
     let missing = known.missing(&archives);
     if args.accept_missing {
         known.archives.retain(|name, _| !missing.contains(name));

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use haven_offsite::{Cancel, Error, Kind, Progress, ThirdCopy, Watch};
 use tokio::signal::unix::{SignalKind, signal};
 
+pub use state::Remembered;
+
 use super::Context;
 use crate::{
     copies::CopyConfig,

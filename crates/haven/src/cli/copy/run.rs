@@ -114,7 +114,16 @@ const OWN: &str = ".haven";
 /// Complete recovery points, and where each has its dump so that nobody can change it.
 fn dumps(root: &Path) -> Result<BTreeMap<String, PathBuf>, Trouble> {
     let all = haven_point::list(root).map_err(|error| crate::points::trouble(&error))?;
-    let points = all.into_iter().filter_map(|found| found.point.ok()).filter(|point| point.sealed);
+    let mut points = Vec::new();
+    for found in all {
+        match found.point {
+            Ok(point) => points.push(point),
+            // It may be the newest: an older one in its place, or none, is not what was asked for.
+            Err(error) if error.is_unread() => return Err(crate::points::trouble(&error)),
+            Err(_) => {}
+        }
+    }
+    let points = points.into_iter().filter(|point| point.sealed);
     // Its folder is .haven/points/NAME in the snapshot that seals it.
     let one = |point: Point| Some((point.name().to_owned(), point.folder.parent()?.parent()?.to_owned()));
     Ok(points.filter_map(one).filter(|(name, _)| root.join(".snapshots").join(name).join(OWN).is_dir()).collect())
@@ -197,6 +206,7 @@ async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Troubl
         note: if taken.ours { String::new() } else { taken.name.clone() },
     };
     let archive = format!("{}{}", opened.config.prefix, stamp(taken.seconds));
+    let mut known = Remembered::read(&opened)?;
     let (there, wish) = (source.clone(), archive.clone());
     let made = opened
         .work("copying", move |copy, watch| {
@@ -210,7 +220,6 @@ async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Troubl
     let of = (!taken.ours).then(|| taken.name.clone());
     drop(taken);
     let archives = opened.copy.list().map_err(|error| opened.trouble(&error))?;
-    let mut known = Remembered::read(&opened);
     known.archives.insert(archive.clone(), source.taken);
     let missing = known.missing(&archives);
     known.last_good = Some(words::now().seconds);

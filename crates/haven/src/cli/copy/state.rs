@@ -4,7 +4,8 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
-    path::PathBuf,
+    io::ErrorKind,
+    path::{Path, PathBuf},
 };
 
 use haven_offsite::Archive;
@@ -24,18 +25,44 @@ pub struct Remembered {
     pub last_good: Option<i64>,
 }
 
-fn path(opened: &Opened) -> PathBuf {
-    opened.config.directory(&opened.name).join("archives.json")
+fn path(directory: &Path) -> PathBuf {
+    directory.join("archives.json")
 }
 
 impl Remembered {
-    /// What is known of a copy; nothing, where nothing is written.
-    pub fn read(opened: &Opened) -> Self {
-        fs::read_to_string(path(opened)).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    /// What is remembered in the directory of a copy; nothing, where nothing is written.
+    ///
+    /// # Errors
+    /// Why it can't be read, in a line. Taken for nothing, it would be written over, and no archive would be missed any more.
+    pub fn at(directory: &Path) -> Result<Self, String> {
+        let path = path(directory);
+        match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map_err(|error| format!("{} is damaged: {error}", path.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(format!("{} can't be read: {error}", path.display())),
+        }
+    }
+
+    /// What is known of a copy.
+    pub fn read(opened: &Opened) -> Result<Self, Trouble> {
+        Self::at(&opened.config.directory(&opened.name)).map_err(|why| {
+            Trouble::new(Code::Local, format!("copy {}: which archives there were can't be told", opened.name))
+                .because(why)
+                .meaning("the copy is as it was; one that has vanished would not be missed")
+                .next("put the file right, or back from a backup")
+                .next(format!("haven copy check {} --accept-missing    takes what is there now for all", opened.name))
+        })
+    }
+
+    /// What is there now, taken for all there was.
+    pub fn anew(opened: &Opened, archives: &[Archive]) -> Self {
+        let ours = archives.iter().filter(|one| !one.leftover && one.name.starts_with(&opened.config.prefix));
+        let archives: BTreeMap<String, i64> = ours.map(|one| (one.name.clone(), one.taken)).collect();
+        Self { last_good: archives.values().max().copied(), archives }
     }
 
     pub fn write(&self, opened: &Opened) -> Result<(), Trouble> {
-        let path = path(opened);
+        let path = path(&opened.config.directory(&opened.name));
         let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
         settings_file::replace(&path, &text).map_err(|error| {
             Trouble::new(Code::Local, format!("{} can't be written", path.display())).caused_by(&error)

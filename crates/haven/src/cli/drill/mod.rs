@@ -247,6 +247,12 @@ fn told(report: &Report, kept: Option<&Path>) -> String {
     out
 }
 
+/// The row of a report of which nothing is known but its name.
+fn untold(name: &str, verdict: String) -> [String; 6] {
+    let none = || "-".to_owned();
+    [name.to_owned(), none(), none(), none(), none(), verdict]
+}
+
 fn list(context: &Context, library: Option<&Path>, key: &KeyArgs) -> Result<(), Trouble> {
     let root = mounted(context, library).ok_or_else(|| super::ask::not_mounted(library.unwrap_or(Path::new("."))))?;
     let keys = keys_of(context, &root, key)?;
@@ -268,15 +274,12 @@ fn list(context: &Context, library: Option<&Path>, key: &KeyArgs) -> Result<(), 
                 values.push(json!({ "name": name, "signed": true, "report": report }));
             }
             proof::Read::Bad { name, why } => {
-                rows.push([
-                    name.clone(),
-                    "-".into(),
-                    "-".into(),
-                    "-".into(),
-                    "-".into(),
-                    format!("NOT BELIEVED: {why}"),
-                ]);
+                rows.push(untold(name, format!("NOT BELIEVED: {why}")));
                 values.push(json!({ "name": name, "signed": false, "why": why }));
+            }
+            proof::Read::Unread { name, why } => {
+                rows.push(untold(name, format!("CAN'T BE READ: {why}")));
+                values.push(json!({ "name": name, "signed": null, "why": why }));
             }
         }
     }

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use haven_keeper::{
     findings::Severity as Weight,
     ledger::{Filter, Verdict as Ended},
-    state::State,
+    state::{Sight, State},
 };
 use haven_mount::control::Request;
 use haven_page as page;
@@ -53,6 +53,22 @@ fn finding(one: &haven_keeper::findings::Finding) -> page::Finding {
     }
 }
 
+/// A report of which nothing is known but its name, and what hindered that.
+fn untold(id: String, step: &str, why: String, sealed: Option<bool>) -> DrillReport {
+    let (at, level) = proof::named(&id).map_or((0, 0), |(at, level)| (at.as_second(), level));
+    DrillReport {
+        id,
+        at,
+        level,
+        copy: String::new(),
+        point: String::new(),
+        good: false,
+        seconds: 0.0,
+        steps: vec![DrillStep { name: step.to_owned(), good: false, said: why, seconds: 0.0 }],
+        sealed,
+    }
+}
+
 fn run(one: &haven_keeper::ledger::Run) -> Run {
     Run {
         id: one.id,
@@ -83,6 +99,9 @@ fn colour_of(findings: &[haven_keeper::findings::Finding], name: &str) -> Colour
     }
 }
 
+/// What is said of a copy of which nothing is known.
+const UNSEEN: &str = "can't be looked at";
+
 fn copies(state: &State, findings: &[haven_keeper::findings::Finding]) -> Vec<Copy> {
     let now = state.now;
     let proven = |name: &str| {
@@ -92,6 +111,8 @@ fn copies(state: &State, findings: &[haven_keeper::findings::Finding]) -> Vec<Co
     let ago = |at: Option<i64>| {
         at.map_or("never made".to_owned(), |at| format!("{} ago", haven_keeper::findings::long(now - at)))
     };
+    let unseen = |what: Sight| state.unseen(&what).is_some();
+    let proof_unseen = unseen(Sight::Drills);
     let mut all = Vec::new();
     if let Some(place) = &state.library {
         let waits = state.queue.changes;
@@ -109,6 +130,7 @@ fn copies(state: &State, findings: &[haven_keeper::findings::Finding]) -> Vec<Co
             lag: state.queue.since.map(|since| (now - since).max(0).unsigned_abs()).or(Some(0)),
             proven: drill.as_ref().map(|(at, _)| *at),
             proven_by: drill.map(|(_, by)| by).unwrap_or_default(),
+            proof_unseen,
             synced: None,
             bytes: Some(state.sums.stored_bytes).filter(|bytes| *bytes > 0),
             locked: place.fixed,
@@ -120,14 +142,20 @@ fn copies(state: &State, findings: &[haven_keeper::findings::Finding]) -> Vec<Co
             name: one.name.clone(),
             kind: CopyKind::Replica,
             place: one.place.url.clone(),
-            colour: if one.up_to_date.is_none() { Colour::Yellow } else { colour_of(findings, &one.name) },
+            colour: match (unseen(Sight::Replica(one.name.clone())), one.up_to_date) {
+                (true, _) => Colour::Unknown,
+                (false, None) => Colour::Yellow,
+                (false, Some(_)) => colour_of(findings, &one.name),
+            },
             said: match one.up_to_date {
                 Some(_) => format!("up to date {}", ago(one.up_to_date)),
+                None if unseen(Sight::Replica(one.name.clone())) => UNSEEN.into(),
                 None => "never complete yet".into(),
             },
             lag: one.up_to_date.map(|at| (now - at).max(0).unsigned_abs()),
             proven: drill.as_ref().map(|(at, _)| *at),
             proven_by: drill.map(|(_, by)| by).unwrap_or_default(),
+            proof_unseen,
             synced: one.up_to_date,
             bytes: None,
             locked: one.place.fixed,
@@ -138,14 +166,20 @@ fn copies(state: &State, findings: &[haven_keeper::findings::Finding]) -> Vec<Co
             name: one.name.clone(),
             kind: CopyKind::Third,
             place: format!("{} {}", one.format, one.place.url),
-            colour: if one.last_good.is_none() { Colour::Yellow } else { colour_of(findings, &one.name) },
+            colour: match (unseen(Sight::Copy(one.name.clone())), one.last_good) {
+                (true, _) => Colour::Unknown,
+                (false, None) => Colour::Yellow,
+                (false, Some(_)) => colour_of(findings, &one.name),
+            },
             said: match one.last_good {
                 Some(_) => format!("newest archive {}", ago(one.last_good)),
+                None if unseen(Sight::Copy(one.name.clone())) => UNSEEN.into(),
                 None => "no archive yet".into(),
             },
             lag: one.last_good.map(|at| (now - at).max(0).unsigned_abs()),
             proven: None,
             proven_by: String::new(),
+            proof_unseen,
             synced: one.last_good,
             bytes: None,
             locked: one.place.fixed,
@@ -368,17 +402,8 @@ impl Source for Served {
                     .collect(),
                 sealed: Some(true),
             },
-            Read::Bad { name, why } => DrillReport {
-                id: name,
-                at: 0,
-                level: 0,
-                copy: String::new(),
-                point: String::new(),
-                good: false,
-                seconds: 0.0,
-                steps: vec![DrillStep { name: "seal".into(), good: false, said: why, seconds: 0.0 }],
-                sealed: Some(false),
-            },
+            Read::Bad { name, why } => untold(name, "seal", why, Some(false)),
+            Read::Unread { name, why } => untold(name, "reading it", why, None),
         };
         let mut all: Vec<DrillReport> = read.into_iter().map(one).collect();
         all.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| b.id.cmp(&a.id)));
@@ -472,8 +497,11 @@ impl Source for Served {
         let mut all = vec![
             Metric::new("haven_mount_up", f64::from(u8::from(matches!(seen.state.mount.answers, Some(Ok(_)))))),
             Metric::new("haven_keeper_start_timestamp_seconds", self.began as f64),
-            Metric::new("haven_alerts_waiting", self.keeper.teller.waiting() as f64),
         ];
+        match self.keeper.teller.waiting() {
+            Ok(waiting) => all.push(Metric::new("haven_alerts_waiting", waiting as f64)),
+            Err(error) => tracing::warn!(%error, "the outbox can't be read"),
+        }
         if let Some(inside) = self.keeper.inside() {
             let meter = inside.stack().meter.snapshot();
             for verb in &meter.verbs {
