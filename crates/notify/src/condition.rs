@@ -2,8 +2,10 @@
 //! and nothing twice.
 //!
 //! Invariants: a condition is told at most once for each weight it reaches, then once in each `remind`; its recovery is
-//! told once, only if it was told itself, and only when it has been absent for `calm`. The ids of messages depend on the
-//! condition and its history alone, so that telling again after a crash makes the same id, and the outbox takes it once.
+//! told once, only if it was told itself, and only when it has been absent for `calm`. A condition that is hushed counts as
+//! told by nothing: when nobody hushes it any more, it is told as if it were new, or reminded of if it was told before. The
+//! ids of messages depend on the condition and its history alone, so that telling again after a crash makes the same id, and
+//! the outbox takes it once. Conditions are the same by their keys alone: titles change with every number in them.
 
 use std::{collections::BTreeMap, io, path::Path, time::Duration};
 
@@ -23,6 +25,8 @@ pub struct Condition {
     pub body: String,
     /// The end of a log, where there is one.
     pub log: String,
+    /// Nobody wants to hear of it now.
+    pub hushed: bool,
 }
 
 /// How patient to be.
@@ -103,6 +107,9 @@ impl Book {
 
     fn seen(&mut self, now: i64, condition: &Condition, manner: &Manner, host: &str) -> Option<Message> {
         let Some(known) = self.known.get_mut(&condition.key) else {
+            if condition.hushed {
+                return None;
+            }
             let known = Known {
                 since: now,
                 told_at: now,
@@ -117,6 +124,9 @@ impl Book {
         };
         known.absent_since = None;
         known.title.clone_from(&condition.title);
+        if condition.hushed {
+            return None;
+        }
         let worse = condition.severity > known.severity;
         // A clock that was set back must not silence anybody for years.
         let due =
@@ -200,6 +210,7 @@ mod tests {
             title: "disk is full".into(),
             body: "Make room.".into(),
             log: String::new(),
+            hushed: false,
         }
     }
 
@@ -220,6 +231,23 @@ mod tests {
         assert!(titles(&mut book, 4 * DAY, &[]).is_empty(), "it may come back at once");
         assert_eq!(titles(&mut book, 4 * DAY + 10 * MINUTE, &[]), ["Recovered: disk is full|It was so for 4 days."]);
         assert!(book.is_empty() && titles(&mut book, 5 * DAY, &[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_hushed_is_not_told_and_does_not_count_as_told() {
+        let mut book = Book::default();
+        let hushed = [Condition { hushed: true, ..disk(Severity::Warning) }];
+        let loud = [disk(Severity::Warning)];
+        assert!(titles(&mut book, 0, &hushed).is_empty() && titles(&mut book, MINUTE, &[]).is_empty());
+        assert!(titles(&mut book, DAY, &[]).is_empty(), "nobody was told, so nobody hears that it is over");
+        assert!(titles(&mut book, DAY, &hushed).is_empty());
+        assert_eq!(titles(&mut book, 2 * DAY, &loud), ["disk is full|Make room."], "as if it were new");
+        assert!(titles(&mut book, 9 * DAY, &hushed).is_empty(), "no reminder");
+        let worse = [Condition { hushed: true, ..disk(Severity::Critical) }];
+        assert!(titles(&mut book, 10 * DAY, &worse).is_empty());
+        assert_eq!(titles(&mut book, 11 * DAY, &loud), ["disk is full|Still so after 9 days. Make room."]);
+        assert!(titles(&mut book, 12 * DAY, &hushed).is_empty() && titles(&mut book, 12 * DAY + 1, &[]).is_empty());
+        assert_eq!(titles(&mut book, 13 * DAY, &[]).len(), 1, "who was told hears that it is over");
     }
 
     #[test]

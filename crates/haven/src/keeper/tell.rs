@@ -22,7 +22,7 @@ use crate::{
     wire,
 };
 
-/// What stands before a finding's id in the ledger's notes while nobody wants to hear of it.
+/// What stands before a finding's id (kind and subject) in the ledger's notes while nobody wants to hear of it.
 const HUSH: &str = "hush ";
 
 pub struct Teller {
@@ -125,6 +125,7 @@ impl Teller {
 
     /// Tells what is new, worse, still so, or well again.
     pub fn tell_findings(&self, config: &Config, ledger: &Ledger, findings: &[Finding]) {
+        let now = millis();
         let wanted = findings.iter().filter(|finding| finding.severity >= Weight::Warning);
         let conditions: Vec<Condition> = wanted
             .map(|finding| Condition {
@@ -133,22 +134,16 @@ impl Teller {
                 title: finding.title.clone(),
                 body: body(finding),
                 log: finding.log.clone(),
+                hushed: hushed_until(ledger, &finding.id()).is_some_and(|until| until * 1000 > now),
             })
-            .collect();
-        let now = millis();
-        let hushed: Vec<&str> = conditions
-            .iter()
-            .filter(|condition| hushed_until(ledger, &condition.key).is_some_and(|until| until * 1000 > now))
-            .map(|condition| condition.title.as_str())
             .collect();
         let mut book = locked(&self.book);
         let before = book.clone();
         let messages = book.look(now, &conditions, &config.alert.manner(), &wire::host());
-        let kept =
-            messages.into_iter().filter(|message| !hushed.contains(&message.title.as_str())).try_for_each(|message| {
-                tracing::warn!(message = message.id, "{}", message.title);
-                self.put(config, message)
-            });
+        let kept = messages.into_iter().try_for_each(|message| {
+            tracing::warn!(message = message.id, "{}", message.title);
+            self.put(config, message)
+        });
         let saved = kept.map_err(|error| error.to_string()).and_then(|()| {
             if *book == before { Ok(()) } else { book.save(&self.rooms.book()).map_err(|error| error.to_string()) }
         });
@@ -279,5 +274,46 @@ mod tests {
         hush(&ledger, "replica-lag:far", super::super::seconds() + 60).unwrap();
         teller.tell_findings(&config, &ledger, &[finding]);
         assert_eq!(waiting().len(), 2, "nobody wants to hear of it");
+    }
+
+    #[tokio::test]
+    async fn a_finding_is_hushed_by_its_kind_and_subject_whatever_it_is_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[schedule]\ndirectory = {:?}\n[alert]\nremind = '1ms'\n[alert.hook]\nkind = 'webhook'\nurl = 'http://127.0.0.1:1'\n",
+            folder.path()
+        );
+        let config = Config::from_text(&text, "").unwrap();
+        let rooms = Rooms::of(&config);
+        let ledger = Ledger::open(&rooms.ledger()).unwrap();
+        let finding = |subject: &str, title: &str| Finding {
+            key: "replica-lag".into(),
+            subject: subject.into(),
+            severity: Weight::Critical,
+            title: title.into(),
+            meaning: "so".into(),
+            next: Vec::new(),
+            log: String::new(),
+            since: 0,
+        };
+        let teller = Teller::new(&rooms, &config).unwrap();
+        let told = |findings: &[Finding]| {
+            let before = Outbox::open(&rooms.outbox()).unwrap().waiting().unwrap().len();
+            std::thread::sleep(Duration::from_millis(5));
+            teller.tell_findings(&config, &ledger, findings);
+            Outbox::open(&rooms.outbox()).unwrap().waiting().unwrap().len() - before
+        };
+        assert_eq!(told(&[finding("far", "the replica is 2 hours behind")]), 1);
+        hush(&ledger, &finding("far", "").id(), super::super::seconds() + 60).unwrap();
+        assert_eq!(told(&[finding("far", "the replica is 2 hours behind")]), 0);
+        assert_eq!(told(&[finding("far", "the replica is 3 hours behind")]), 0, "another number is the same finding");
+        let same = "the replica is 3 hours behind";
+        assert_eq!(
+            told(&[finding("far", same), finding("near", same)]),
+            1,
+            "another finding of the same title is told"
+        );
+        hush(&ledger, &finding("far", "").id(), super::super::seconds() - 1).unwrap();
+        assert_eq!(told(&[finding("far", same)]), 1, "the time is over");
     }
 }
