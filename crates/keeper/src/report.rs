@@ -123,7 +123,8 @@ impl Report<'_> {
             )
         }));
         rows.extend(state.replicas.iter().map(|one| {
-            (format!("replica {}", one.name), format!("{}, up to date {}", one.place.url, ago(one.up_to_date)))
+            let read = one.verified.map(|at| format!(", read back whole {}", ago(Some(at)))).unwrap_or_default();
+            (format!("replica {}", one.name), format!("{}, up to date {}{read}", one.place.url, ago(one.up_to_date)))
         }));
         rows.extend(state.copies.iter().map(|one| {
             (

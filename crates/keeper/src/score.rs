@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    findings::{Limits, long, may_be_fresh},
+    findings::{Limits, long, may_be_fresh, unread_for},
     state::{Sight, State},
 };
 
@@ -116,6 +116,10 @@ fn errors(state: &State, limits: &Limits) -> (bool, String) {
     }
     if let Some(unseen) = state.unseen(&Sight::Scrub) {
         return (false, format!("{} can't be looked at: {}", unseen.what.phrase(), unseen.why));
+    }
+    let unread = state.replicas.iter().find_map(|one| Some((&one.name, unread_for(state, one)?)));
+    if let Some((name, age)) = unread {
+        return (false, format!("not every byte of the replica {name} was read back within {}", long(age)));
     }
     let mut newest: std::collections::BTreeMap<&str, &crate::state::Drill> = std::collections::BTreeMap::new();
     for drill in &state.drills {
@@ -245,6 +249,12 @@ mod tests {
         let mut failed = whole();
         failed.drills.push(Drill { copy: "far".into(), level: 0, at: NOW, ok: false, why: "gone".into() });
         assert_eq!(shown(&failed), "3-2-1-1-?");
+        let mut unread = whole();
+        unread.replicas[0].verify_within = Some(30 * DAY);
+        unread.replicas[0].verified = Some(NOW - 10 * DAY);
+        assert_eq!(shown(&unread), "3-2-1-1-0");
+        unread.replicas[0].verified = Some(NOW - 40 * DAY);
+        assert_eq!(shown(&unread), "3-2-1-1-?");
     }
 
     #[test]

@@ -197,6 +197,10 @@ pub struct Replica {
     pub lag_max: Option<i64>,
     /// When every byte of it was last read back and found right.
     pub verified: Option<i64>,
+    /// When the round of reading back that goes on began; none: no run has told yet.
+    pub round_began: Option<i64>,
+    /// How long such a round may take, seconds; none: nothing is said of it.
+    pub verify_within: Option<i64>,
     /// Objects in it that nothing could mend.
     pub damaged: u64,
     pub trouble: Option<String>,

@@ -110,7 +110,10 @@ pub struct Copy {
     pub said: String,
     /// How far it is behind the library, in seconds, where that is known.
     pub lag: Option<u64>,
-    /// When all of it was last read back and found right.
+    /// When a round of reading back every byte of it last ended with all of it right.
+    #[serde(default)]
+    pub verified: Option<Time>,
+    /// When all of it was last read and found right, in whatever way.
     pub proven: Option<Time>,
     /// How that was shown: `every byte read`, `drill level 1`.
     pub proven_by: String,

@@ -17,13 +17,17 @@ const TURN: Duration = Duration::from_secs(20);
 /// A round aims to end when this share of its time is over, so that late runs do no harm.
 const EARLY: f64 = 0.9;
 
-/// What was read in one run.
+/// What was read in one run, and how far the rounds are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ReadBack {
     pub objects: u64,
     pub bytes: u64,
     /// The round ended in this run.
     pub round_ended: bool,
+    /// When a round last ended with every object right, seconds since the epoch; none: never yet.
+    pub verified: Option<i64>,
+    /// When the round that goes on began.
+    pub round_began: Option<i64>,
 }
 
 impl Replicator {

@@ -250,6 +250,8 @@ impl Replicator {
         if let Some(standing) = &self.held.standing {
             summary.brake = standing.brake.clone();
         }
+        summary.read_back.verified = self.chart.verified.map(|at| at.seconds);
+        summary.read_back.round_began = self.chart.round_began.map(|at| at.seconds);
         if let Some(why) = &self.pin.refused {
             summary.warnings.push(format!(
                 "no lease could be written in the source ({why}): what a long run copies may be deleted there meanwhile"

@@ -154,7 +154,9 @@ pub fn collect(
             interval,
             scheduled_since,
             lag_max: config.health.replica_lag.and_then(|lag| i64::try_from(lag.as_secs()).ok()),
-            verified: None,
+            verified: known.read_back.and_then(|read| read.verified),
+            round_began: known.read_back.and_then(|read| read.round_began),
+            verify_within: i64::try_from(one.common.verify_within.as_secs()).ok(),
             damaged: known.damaged,
             trouble: known.trouble,
         });

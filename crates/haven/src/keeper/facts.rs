@@ -36,6 +36,16 @@ pub struct ReplicaFacts {
     pub brake: String,
     pub trouble: Option<String>,
     pub bytes: Option<u64>,
+    /// None: no run has told yet.
+    pub read_back: Option<ReadBackFacts>,
+}
+
+/// How far reading back every byte of a replica is. Seconds since the epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadBackFacts {
+    /// When a round last ended with everything right.
+    pub verified: Option<i64>,
+    pub round_began: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,6 +245,9 @@ fn keep(
                 }
                 facts.damaged = last["damaged"].as_array().map_or(0, |all| all.len() as u64);
                 facts.brake = last["brake"].as_str().unwrap_or_default().to_owned();
+                if let Ok(read_back) = ReadBackFacts::deserialize(&last["read_back"]) {
+                    facts.read_back = Some(read_back);
+                }
             }
             facts.trouble = trouble.map(|trouble| {
                 std::iter::once(trouble.what.as_str())
@@ -312,7 +325,15 @@ mod tests {
         );
         judge(&ledger, "replica", "near", Some(0), &said(&[at(8)], None), 300, 310);
         let facts: ReplicaFacts = read(&ledger, &replica_key("near")).unwrap();
-        assert_eq!((facts.up_to_date, facts.trouble), (Some(100), None));
+        assert_eq!((facts.up_to_date, facts.trouble, facts.read_back), (Some(100), None, None));
+        let mut read = at(9);
+        read["read_back"] =
+            json!({ "objects": 1, "bytes": 5, "round_ended": true, "verified": 340, "round_began": 340 });
+        judge(&ledger, "replica", "near", Some(0), &said(&[read], None), 330, 350);
+        judge(&ledger, "replica", "near", Some(4), &said(&[], Some(Trouble::new(Code::Store, "away"))), 400, 410);
+        let facts: ReplicaFacts = super::read(&ledger, &replica_key("near")).unwrap();
+        let known = ReadBackFacts { verified: Some(340), round_began: Some(340) };
+        assert_eq!(facts.read_back, Some(known), "a run that failed does not forget it");
     }
 
     #[test]

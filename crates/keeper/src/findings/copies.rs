@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Finding, Limits, late, long};
-use crate::state::{Points, Sight, State, Unseen};
+use crate::state::{Points, Replica, Sight, State, Unseen};
 
 pub fn points(state: &State, limits: &Limits) -> Vec<Finding> {
     let mut out = Vec::new();
@@ -90,8 +90,40 @@ pub fn replicas(state: &State, limits: &Limits) -> Vec<Finding> {
             }
             out.push(finding);
         }
+        out.extend(unread(state, replica));
     }
     out
+}
+
+/// A part of a round's time that it may be late: rounds end with a run, and runs end with other things.
+const ROUND_SLACK: i64 = 4;
+
+/// For how long not every byte of a replica was read back, where that is longer than its settings say. A round that met
+/// damage counts for nothing.
+pub(crate) fn unread_for(state: &State, replica: &Replica) -> Option<i64> {
+    let within = replica.verify_within?;
+    let age = state.now - replica.verified.or(replica.round_began)?;
+    (age > within + within / ROUND_SLACK + replica.interval.unwrap_or_default()).then_some(age)
+}
+
+fn unread(state: &State, replica: &Replica) -> Option<Finding> {
+    let (name, age) = (&replica.name, long(unread_for(state, replica)?));
+    let within = long(replica.verify_within.unwrap_or_default());
+    let title = match replica.verified {
+        Some(_) => {
+            format!("every byte of the replica {name} was last read back {age} ago; it should be within {within}")
+        }
+        None => {
+            format!("not every byte of the replica {name} was read back yet, in {age}; it should be within {within}")
+        }
+    };
+    Some(
+        Finding::warning("replica-unread", name.clone(), title)
+            .means("what has rotted there since is not known, and would be found when it is needed")
+            .next(format!("haven replica sync {name}    reads on, and mends from the library what it finds damaged"))
+            .next(format!("haven replica verify {name} --read-data --repair    reads all of it now"))
+            .next("haven runs --kind replica    shows whether its runs come to their end"),
+    )
 }
 
 pub fn third(state: &State, limits: &Limits) -> Vec<Finding> {
@@ -205,6 +237,34 @@ mod tests {
         assert!(ids(&state(replica(80 * 60, None))).is_empty());
         assert_eq!(ids(&state(replica(100 * 60, None))), ["replica-lag:far"]);
         assert_eq!(ids(&state(replica(80 * 60, Some(600)))), ["replica-lag:far"]);
+    }
+
+    #[test]
+    fn a_replica_that_was_not_read_back_in_time_is_told() {
+        let replica = |verified: Option<i64>, began: Option<i64>| Replica {
+            name: "far".into(),
+            place: place("s3://far/x", "far", true),
+            up_to_date: Some(NOW),
+            interval: Some(DAY),
+            verified: verified.map(|days| NOW - days * DAY),
+            round_began: began.map(|days| NOW - days * DAY),
+            verify_within: Some(30 * DAY),
+            ..Replica::default()
+        };
+        let state = |one| State { replicas: vec![one], ..well() };
+        for (verified, began, told) in [
+            (Some(38), Some(5), false),
+            (Some(39), Some(5), true),
+            (None, Some(38), false),
+            (None, Some(39), true),
+            // No run has told yet: an upgrade is no alarm.
+            (None, None, false),
+        ] {
+            let all = ids(&state(replica(verified, began)));
+            assert_eq!(all.contains(&"replica-unread:far".to_owned()), told, "{verified:?} {began:?}: {all:?}");
+        }
+        let unsaid = Replica { verify_within: None, ..replica(Some(400), None) };
+        assert!(ids(&state(unsaid)).is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod unseen;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use copies::unread_for;
 pub use machine::full_in;
 pub(crate) use proof::may_be_fresh;
 

@@ -86,7 +86,16 @@ pub const KNOWN: &[Known] = &[
         "When the cache's disk will be full, if it goes on like this; absent if it won't",
     ),
     gauge("haven_copy_lag_seconds", COPY, "How far a copy is behind the library"),
-    gauge("haven_copy_proven_timestamp_seconds", COPY, "When all of a copy was last read back and found right"),
+    gauge(
+        "haven_copy_proven_timestamp_seconds",
+        COPY,
+        "When all of a copy was last read and found right, by a drill or by reading it back",
+    ),
+    gauge(
+        "haven_copy_verified_timestamp_seconds",
+        COPY,
+        "When a round of reading back every byte of a replica last ended with all of it right",
+    ),
     gauge("haven_copy_synced_timestamp_seconds", COPY, "When a copy last took something over"),
     gauge("haven_copy_bytes", COPY, "Bytes in a copy"),
     gauge("haven_copy_locked", COPY, "1 if nobody can change or delete what is there for a time"),

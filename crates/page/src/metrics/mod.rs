@@ -111,6 +111,7 @@ fn of_copy(copy: &Copy) -> Vec<Metric> {
     let values = [
         ("haven_copy_lag_seconds", copy.lag.map(|lag| lag as f64)),
         ("haven_copy_proven_timestamp_seconds", copy.proven.map(|at| at as f64)),
+        ("haven_copy_verified_timestamp_seconds", copy.verified.map(|at| at as f64)),
         ("haven_copy_synced_timestamp_seconds", copy.synced.map(|at| at as f64)),
         ("haven_copy_bytes", copy.bytes.map(|bytes| bytes as f64)),
         ("haven_copy_locked", Some(f64::from(u8::from(copy.locked)))),

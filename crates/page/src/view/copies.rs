@@ -193,6 +193,7 @@ mod tests {
             colour: Colour::Green,
             said: String::new(),
             lag: Some(0),
+            verified: None,
             proven: None,
             proven_by: String::new(),
             proof_unseen: false,

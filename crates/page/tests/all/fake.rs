@@ -177,6 +177,7 @@ fn copy(name: &str, kind: CopyKind, place: &str, colour: Colour, lag: u64, prove
         colour,
         said: if colour == Colour::Green { "up to date".into() } else { "26 h behind".into() },
         lag: Some(lag),
+        verified: proven.filter(|_| kind == CopyKind::Replica),
         proven,
         proven_by: "every byte read".into(),
         proof_unseen: false,

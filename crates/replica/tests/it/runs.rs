@@ -309,7 +309,7 @@ fn every_byte_is_read_back_in_time_and_what_is_damaged_is_mended_from_the_source
         let mut one = replicator(&source, source.store(), copy.clone(), Options::default());
         let run = Run { continuous: true, ..Run::default() };
         one.sync(Run::default()).await.unwrap();
-        let (mut mended, mut bytes, mut ended) = (Vec::new(), 0, 0);
+        let (mut mended, mut bytes, mut ended, mut verified) = (Vec::new(), 0, 0, None);
         for hour in 0..28 * 24 {
             source.clock.turn(3600);
             tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -318,6 +318,9 @@ fn every_byte_is_read_back_in_time_and_what_is_damaged_is_mended_from_the_source
             mended.extend(told.mended);
             bytes += told.read_back.bytes;
             ended += u32::from(told.read_back.round_ended);
+            assert_eq!(told.read_back.verified.is_some(), ended > 0, "hour {hour}: told once a round has ended");
+            assert!(told.read_back.round_began.is_some());
+            verified = told.read_back.verified;
             if hour == 1 {
                 copy.lose(lost);
             }
@@ -331,7 +334,10 @@ fn every_byte_is_read_back_in_time_and_what_is_damaged_is_mended_from_the_source
         assert!(ended >= 1);
         assert!(bytes > copy.bytes() / 2);
         let noted = newest_standing(&(copy.clone() as DynStore), &source.keys, Side::Replica).await.unwrap();
-        assert!(noted.standing.unwrap().verified.is_some());
+        assert_eq!(noted.standing.unwrap().verified.map(|at| at.seconds), verified);
+        let mut anew = replicator(&source, source.store(), copy.clone(), Options::default());
+        let told = anew.sync(Run::default()).await.unwrap();
+        assert_eq!(told.read_back.verified, verified, "a fresh process tells it, too, with nothing to do");
     });
 }
 

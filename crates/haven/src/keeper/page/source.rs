@@ -128,6 +128,7 @@ fn copies(state: &State, findings: &[haven_keeper::findings::Finding]) -> Vec<Co
                 (_, some) => format!("{some} changes on their way"),
             },
             lag: state.queue.since.map(|since| (now - since).max(0).unsigned_abs()).or(Some(0)),
+            verified: None,
             proven: drill.as_ref().map(|(at, _)| *at),
             proven_by: drill.map(|(_, by)| by).unwrap_or_default(),
             proof_unseen,
@@ -137,7 +138,9 @@ fn copies(state: &State, findings: &[haven_keeper::findings::Finding]) -> Vec<Co
         });
     }
     for one in &state.replicas {
-        let drill = proven(&one.name);
+        // Whatever was later: a drill from it, or the end of a round in which every byte of it was read back.
+        let read = one.verified.map(|at| (at, "every byte read".to_owned()));
+        let proof = proven(&one.name).max(read);
         all.push(Copy {
             name: one.name.clone(),
             kind: CopyKind::Replica,
@@ -153,8 +156,9 @@ fn copies(state: &State, findings: &[haven_keeper::findings::Finding]) -> Vec<Co
                 None => "never complete yet".into(),
             },
             lag: one.up_to_date.map(|at| (now - at).max(0).unsigned_abs()),
-            proven: drill.as_ref().map(|(at, _)| *at),
-            proven_by: drill.map(|(_, by)| by).unwrap_or_default(),
+            verified: one.verified,
+            proven: proof.as_ref().map(|(at, _)| *at),
+            proven_by: proof.map(|(_, by)| by).unwrap_or_default(),
             proof_unseen,
             synced: one.up_to_date,
             bytes: None,
@@ -177,6 +181,7 @@ fn copies(state: &State, findings: &[haven_keeper::findings::Finding]) -> Vec<Co
                 None => "no archive yet".into(),
             },
             lag: one.last_good.map(|at| (now - at).max(0).unsigned_abs()),
+            verified: None,
             proven: None,
             proven_by: String::new(),
             proof_unseen,
@@ -528,5 +533,44 @@ impl Source for Served {
         let every = self.keeper.config().health.every.as_secs();
         let old = seconds() - seen.state.now;
         seen.state.now == 0 || old < i64::try_from(every * 5 + 120).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use haven_keeper::state::{Drill, Place, Replica, Unseen};
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn replica(verified: Option<i64>) -> State {
+        let place = Place { url: "s3://far/x".into(), ..Place::default() };
+        let one = Replica { name: "far".into(), place, up_to_date: Some(NOW), verified, ..Replica::default() };
+        let drill = Drill { copy: "far".into(), level: 1, at: NOW - 500, ok: true, why: String::new() };
+        State { now: NOW, replicas: vec![one], drills: vec![drill], ..State::default() }
+    }
+
+    #[test]
+    fn the_last_proof_of_a_replica_is_a_drill_or_the_end_of_a_round() {
+        let shown = |verified| {
+            let copy = copies(&replica(verified), &[]).remove(0);
+            (copy.proven, copy.proven_by, copy.verified)
+        };
+        assert_eq!(shown(None), (Some(NOW - 500), "drill level 1".into(), None));
+        assert_eq!(shown(Some(NOW - 900)), (Some(NOW - 500), "drill level 1".into(), Some(NOW - 900)));
+        assert_eq!(shown(Some(NOW - 100)), (Some(NOW - 100), "every byte read".into(), Some(NOW - 100)));
+    }
+
+    #[test]
+    fn a_replica_of_which_nothing_is_known_is_not_called_incomplete() {
+        let mut state = replica(None);
+        state.replicas[0].up_to_date = None;
+        let said = |state: &State| copies(state, &[]).remove(0).said;
+        assert_eq!(said(&state), "never complete yet");
+        let unseen = |what| Unseen { what, why: "torn".into(), since: None, newest: None };
+        state.unseen = vec![unseen(Sight::Replica("far".into())), unseen(Sight::Drills)];
+        let copy = copies(&state, &[]).remove(0);
+        assert_eq!((copy.said.as_str(), copy.colour, copy.proof_unseen), ("can't be looked at", Colour::Unknown, true));
     }
 }
