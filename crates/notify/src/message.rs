@@ -1,38 +1,7 @@
 //! What is told: a value that every channel renders in its own way.
 
+pub use haven_keeper::findings::Severity;
 use serde::{Deserialize, Serialize};
-
-/// How much it matters. The order is the order of weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Good to know: something is well again, a report.
-    Info,
-    /// Look at it in the next days.
-    Warning,
-    /// The photos are less safe than they should be.
-    Critical,
-}
-
-impl Severity {
-    /// A sign that says it without words or colours.
-    pub fn sign(self) -> &'static str {
-        match self {
-            Self::Info => "✓",
-            Self::Warning => "⚠",
-            Self::Critical => "✖",
-        }
-    }
-
-    /// As settings and JSON call it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
 
 /// Something to be told to people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

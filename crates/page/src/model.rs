@@ -9,6 +9,7 @@ use std::{pin::Pin, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
+pub use haven_keeper::findings::Severity;
 use serde::{Deserialize, Serialize};
 
 /// Seconds since the Unix epoch.
@@ -27,18 +28,6 @@ pub enum Colour {
     Yellow,
     /// Photos are at risk.
     Red,
-}
-
-/// How grave a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// Good to know.
-    Info,
-    /// To be seen to within days.
-    Warning,
-    /// Photos are at risk.
-    Critical,
 }
 
 /// Everything that the first page shows.

@@ -6,10 +6,10 @@ use std::{
 };
 
 use haven_keeper::{
-    findings::{Finding, Severity as Weight},
+    findings::{Finding, Severity},
     ledger::Ledger,
 };
-use haven_notify::{Book, ChannelSettings, Condition, Http, Limits, Message, Outbox, Ping, Postman, Severity, Switch};
+use haven_notify::{Book, ChannelSettings, Condition, Http, Limits, Message, Outbox, Ping, Postman, Switch};
 use tokio::sync::Notify;
 
 use super::{
@@ -39,14 +39,6 @@ pub struct Teller {
 pub fn http() -> Result<Http, Trouble> {
     Http::new(None, Limits::default())
         .map_err(|why| Trouble::new(Code::Local, "nobody can be told by TLS").because(why).meaning(UNTOUCHED))
-}
-
-pub fn severity(weight: Weight) -> Severity {
-    match weight {
-        Weight::Info => Severity::Info,
-        Weight::Warning => Severity::Warning,
-        Weight::Critical => Severity::Critical,
-    }
 }
 
 /// What a person reads: what it means, then each step.
@@ -126,11 +118,11 @@ impl Teller {
     /// Tells what is new, worse, still so, or well again.
     pub fn tell_findings(&self, config: &Config, ledger: &Ledger, findings: &[Finding]) {
         let now = millis();
-        let wanted = findings.iter().filter(|finding| finding.severity >= Weight::Warning);
+        let wanted = findings.iter().filter(|finding| finding.severity >= Severity::Warning);
         let conditions: Vec<Condition> = wanted
             .map(|finding| Condition {
                 key: finding.id(),
-                severity: severity(finding.severity),
+                severity: finding.severity,
                 title: finding.title.clone(),
                 body: body(finding),
                 log: finding.log.clone(),
@@ -248,7 +240,7 @@ mod tests {
         let finding = Finding {
             key: "replica-lag".into(),
             subject: "far".into(),
-            severity: Weight::Critical,
+            severity: Severity::Critical,
             title: "far is behind".into(),
             meaning: "so".into(),
             next: vec!["do".into()],
@@ -289,7 +281,7 @@ mod tests {
         let finding = |subject: &str, title: &str| Finding {
             key: "replica-lag".into(),
             subject: subject.into(),
-            severity: Weight::Critical,
+            severity: Severity::Critical,
             title: title.into(),
             meaning: "so".into(),
             next: Vec::new(),

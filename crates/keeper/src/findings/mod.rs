@@ -16,11 +16,11 @@ pub(crate) use proof::may_be_fresh;
 
 use crate::state::State;
 
-/// How much it matters. The order is the order of weight.
+/// How much it matters, wherever it is told: command line, page, alerts and metrics. The order is the order of weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good to know.
+    /// Good to know: something is well again, a report.
     Info,
     /// To be seen to within days.
     Warning,
@@ -29,6 +29,18 @@ pub enum Severity {
 }
 
 impl Severity {
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
+    /// A sign that says it without words or colours.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Info => "✓",
+            Self::Warning => "⚠",
+            Self::Critical => "✖",
+        }
+    }
+
+    /// As settings, JSON and metrics call it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -253,6 +265,14 @@ pub(crate) mod tests {
             assert!(!finding.meaning.is_empty() && !finding.next.is_empty(), "{finding:?}");
             assert!(finding.key.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{finding:?}");
         }
+    }
+
+    #[test]
+    fn a_severity_has_one_word_wherever_it_is_told() {
+        for severity in Severity::ALL {
+            assert_eq!(serde_json::to_value(severity).unwrap(), severity.word());
+        }
+        assert!(Severity::ALL.is_sorted());
     }
 
     #[test]

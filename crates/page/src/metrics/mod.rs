@@ -84,20 +84,16 @@ fn labelled(name: &'static str, value: f64, kind: &str, subject: &str) -> Metric
 }
 
 fn of_findings(findings: &[Finding], now: i64) -> Vec<Metric> {
-    let words = [(Severity::Info, "info"), (Severity::Warning, "warning"), (Severity::Critical, "critical")];
-    let word = |severity| words.iter().find(|(known, _)| *known == severity).map_or("", |(_, word)| *word);
-    let mut all: Vec<_> = words
-        .iter()
-        .map(|(severity, word)| {
-            let count = findings.iter().filter(|finding| finding.severity == *severity).count();
-            Metric::new("haven_findings", count as f64).with("severity", *word)
-        })
-        .collect();
+    let count = |severity: Severity| {
+        let count = findings.iter().filter(|finding| finding.severity == severity).count();
+        Metric::new("haven_findings", count as f64).with("severity", severity.word())
+    };
+    let mut all: Vec<_> = Severity::ALL.into_iter().map(count).collect();
     all.extend(findings.iter().map(|finding| {
         Metric::new("haven_finding_age_seconds", (now - finding.since).max(0) as f64)
             .with("key", &finding.key)
             .with("subject", &finding.subject)
-            .with("severity", word(finding.severity))
+            .with("severity", finding.severity.word())
     }));
     all
 }

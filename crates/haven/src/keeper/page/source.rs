@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use futures::StreamExt;
 use haven_keeper::{
-    findings::Severity as Weight,
+    findings::Severity,
     ledger::{Filter, Verdict as Ended},
     state::{Sight, State},
 };
@@ -41,11 +41,7 @@ fn finding(one: &haven_keeper::findings::Finding) -> page::Finding {
     page::Finding {
         key: one.key.clone(),
         subject: one.subject.clone(),
-        severity: match one.severity {
-            Weight::Info => page::Severity::Info,
-            Weight::Warning => page::Severity::Warning,
-            Weight::Critical => page::Severity::Critical,
-        },
+        severity: one.severity,
         title: one.title.clone(),
         meaning: one.meaning.clone(),
         next: one.next.clone(),
@@ -93,8 +89,8 @@ fn run(one: &haven_keeper::ledger::Run) -> Run {
 fn colour_of(findings: &[haven_keeper::findings::Finding], name: &str) -> Colour {
     let own = findings.iter().filter(|one| one.subject.split(',').any(|subject| subject == name));
     match own.map(|one| one.severity).max() {
-        Some(Weight::Critical) => Colour::Red,
-        Some(Weight::Warning) => Colour::Yellow,
+        Some(Severity::Critical) => Colour::Red,
+        Some(Severity::Warning) => Colour::Yellow,
         _ => Colour::Green,
     }
 }
