@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// What kind of trouble it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -45,11 +47,25 @@ pub struct Error {
     pub what: String,
     /// What the program said, and other reasons.
     pub because: Vec<String>,
+    /// Of [`Kind::Damaged`]: what can't come back, as far as it was asked for and can be told.
+    pub hit: Vec<Hit>,
+    /// Every word of the program, for who reads more from them.
+    pub(crate) said: Vec<String>,
+}
+
+/// What a damaged repository can't give back whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hit {
+    /// From the archive's root on; a folder whose list is damaged, and with it everything in it, ends with `/`. Empty: some
+    /// folder, and it can't be told which.
+    pub path: String,
+    /// In which archives.
+    pub archives: Vec<String>,
 }
 
 impl Error {
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), because: Vec::new() }
+        Self { kind, what: what.into(), because: Vec::new(), hit: Vec::new(), said: Vec::new() }
     }
 
     pub fn because(mut self, why: impl Into<String>) -> Self {

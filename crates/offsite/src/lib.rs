@@ -31,7 +31,7 @@ use haven_format::{
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-pub use error::{Error, Kind};
+pub use error::{Error, Hit, Kind};
 pub use stream::{Each, Streamed};
 
 /// One archive of a repository.
@@ -197,7 +197,8 @@ pub trait ThirdCopy: Send + Sync {
     /// All archives, oldest first, leftovers too.
     fn list(&self) -> Result<Vec<Archive>, Error>;
     fn info(&self) -> Result<About, Error>;
-    /// Looks for damage. `Ok` means that none was found.
+    /// Looks for damage. `Ok` means that none was found; the error of damage tells which files it hits, where the program
+    /// can tell that.
     fn check(&self, depth: Depth, watch: &mut Watch) -> Result<(), Error>;
     /// Deletes these archives. Their space comes free with [`Self::compact`].
     fn delete(&self, names: &[String], watch: &mut Watch) -> Result<(), Error>;

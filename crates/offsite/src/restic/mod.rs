@@ -7,6 +7,7 @@
 //! - Its own locks keep others out. A stale one (its process is gone, or it is half an hour old) is taken away by the
 //!   program itself when we ask it to.
 
+mod hit;
 mod restore;
 mod stream;
 mod verdict;
@@ -216,7 +217,7 @@ impl Restic {
     /// Whether it only reads: then it does without a lock of its own where none may be written, with a reader's key. Should
     /// what it reads be pruned meanwhile, it fails, and says so.
     fn reads(verb: &str) -> bool {
-        ["cat", "dump", "ls", "restore", "snapshots", "stats"].contains(&verb)
+        ["cat", "dump", "find", "ls", "restore", "snapshots", "stats"].contains(&verb)
     }
 
     /// Runs it; where somebody else holds the lock, again and again for as long as may be waited.
@@ -421,7 +422,10 @@ impl ThirdCopy for Restic {
 
     fn check(&self, depth: Depth, watch: &mut Watch) -> Result<(), Error> {
         let args: &[String] = if depth == Depth::Data { &["--read-data".into()] } else { &[] };
-        self.run("check", args, watch, "checking the repository", Kind::Damaged).map(drop)
+        match self.run("check", args, watch, "checking the repository", Kind::Damaged) {
+            Err(error) if error.kind == Kind::Damaged => Err(hit::told(self, error, watch)),
+            outcome => outcome.map(drop),
+        }
     }
 
     fn delete(&self, names: &[String], watch: &mut Watch) -> Result<(), Error> {

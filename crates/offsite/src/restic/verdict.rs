@@ -164,7 +164,8 @@ pub fn judge(said: &Said, doing: &str, amiss: Kind) -> Result<(), Error> {
         _ => Kind::Other,
     };
     let kind = by_code.or(found.map(|(_, kind)| *kind)).unwrap_or(unnamed);
-    let error = Error::new(kind, sentence(kind, doing)).because(said.end());
+    let mut error = Error::new(kind, sentence(kind, doing)).because(said.end());
+    error.said = said.words.iter().map(|word| word.text.clone()).collect();
     let told: Vec<&Word> = if files.is_empty() { last(&said.words) } else { files.iter().copied().take(5).collect() };
     let error = told.iter().fold(error, |error, word| error.because(word.text.clone()));
     Err(if files.len() > 5 { error.because(format!("and {} more", files.len() - 5)) } else { error })

@@ -261,3 +261,85 @@ fn a_snapshot_is_read_without_being_unpacked_and_damage_is_told() {
     let told = kind(streamed(&restic, &wanted("one", &[])));
     assert!(matches!(told, Kind::Damaged | Kind::NotRestored), "{told:?}");
 }
+
+/// The files of a snapshot, as the real program lists them.
+fn listed_by_hand(scene: &Scene, snapshot: &str) -> Vec<String> {
+    let list = by_hand(scene, &format!("ls --json --tag haven:{snapshot} latest"));
+    let nodes = list.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let files = nodes.filter(|node| node["type"] == "file");
+    let mut paths: Vec<String> =
+        files.map(|node| node["path"].as_str().unwrap().trim_matches('/').to_owned()).collect();
+    paths.sort();
+    paths
+}
+
+/// Those of them that it can't give out whole.
+fn unreadable_by_hand(scene: &Scene, snapshot: &str) -> Vec<String> {
+    let dumped = |path: &String| {
+        let mut program = Command::new("restic");
+        program.args(["dump", "--tag", &format!("haven:{snapshot}"), "latest", &format!("/{path}")]);
+        program.env("RESTIC_REPOSITORY", scene.path("restic"));
+        program.env("RESTIC_PASSWORD_COMMAND", format!("head -n 1 {}", scene.path("passphrase").display()));
+        program.env("RESTIC_CACHE_DIR", scene.path("cache by hand"));
+        program.output().unwrap().status.success()
+    };
+    listed_by_hand(scene, snapshot).into_iter().filter(|path| !dumped(path)).collect()
+}
+
+#[test]
+fn a_check_says_which_files_the_damage_hits_and_in_which_snapshots() {
+    let scene = Scene::new();
+    let restic = Restic::new(scene.restic()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    fs::write(scene.path("library/new.jpg"), noise(99, 5_000)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0 + DAY), "two", w)).unwrap();
+    damage(&scene.path("restic/data"));
+    quietly(|w| restic.check(Depth::Structure, w)).expect("only reading the data finds it");
+    let error = quietly(|w| restic.check(Depth::Data, w)).unwrap_err();
+    assert_eq!(error.kind, Kind::Damaged, "{error}");
+    let paths: Vec<&str> = error.hit.iter().map(|hit| hit.path.as_str()).collect();
+    let expected = unreadable_by_hand(&scene, "one");
+    assert!(!expected.is_empty() && expected.len() < 20, "the others of the pack are whole: {expected:?}");
+    assert_eq!(paths, expected, "{error}");
+    assert!(error.hit.iter().all(|hit| hit.archives == ["one", "two"]), "{:?}", error.hit);
+}
+
+#[test]
+fn a_pack_that_is_gone_hits_every_file_that_has_a_part_in_it() {
+    let scene = Scene::new();
+    let restic = Restic::new(scene.restic()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    let largest = Command::new("sh")
+        .args(["-c", "find \"$1\" -type f -printf '%s %p\\n' | sort -n | tail -n 1 | cut -d' ' -f2-", "sh"])
+        .arg(scene.path("restic/data"))
+        .output()
+        .unwrap();
+    fs::remove_file(String::from_utf8(largest.stdout).unwrap().trim()).unwrap();
+    let error = quietly(|w| restic.check(Depth::Structure, w)).unwrap_err();
+    assert_eq!((error.kind, error.hit.len()), (Kind::Damaged, 20), "{error}");
+    // Reading one of them by hand would be tried again for a quarter of an hour.
+    assert_eq!(error.hit.iter().map(|hit| hit.path.clone()).collect::<Vec<_>>(), listed_by_hand(&scene, "one"));
+}
+
+#[test]
+fn a_damaged_list_of_a_folder_is_told_with_the_snapshots_that_need_it() {
+    let scene = Scene::new();
+    let restic = Restic::new(scene.restic()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    // The packs of lists are the small ones.
+    let small =
+        Command::new("find").arg(scene.path("restic/data")).args(["-type", "f", "-size", "-40k"]).output().unwrap();
+    for path in String::from_utf8(small.stdout).unwrap().lines() {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[40] ^= 1;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    fs::remove_dir_all(scene.path("base/restic/cache")).unwrap_or_default();
+    let error = quietly(|w| restic.check(Depth::Structure, w)).unwrap_err();
+    assert_eq!(error.kind, Kind::Damaged, "{error}");
+    assert!(error.hit.iter().any(|hit| hit.archives == ["one"]), "{error} {:?}", error.hit);
+}

@@ -1,7 +1,7 @@
 //! `haven copy list`, `info` and `check`.
 
 use haven_format::record::Time;
-use haven_offsite::{Archive, Depth};
+use haven_offsite::{Archive, Depth, Error, Hit, Kind};
 use serde_json::json;
 
 use super::{
@@ -132,10 +132,40 @@ pub fn info(context: &Context, args: InfoArgs) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Tells what a damaged repository can't give back.
+fn damaged(context: &Context, opened: &Opened, read_data: bool, error: &Error) -> Result<(), Trouble> {
+    let trouble = opened.trouble(error);
+    if error.hit.is_empty() {
+        return Err(trouble);
+    }
+    let line = |hit: &Hit| {
+        let what = if hit.path.is_empty() { "a folder that can't be told" } else { hit.path.as_str() };
+        let more = hit.archives.len().saturating_sub(1);
+        let others = if more > 0 { format!(" and {}", words::count(more, "other")) } else { String::new() };
+        format!("damaged   {what}, in {}{others}\n", hit.archives.last().map_or("", String::as_str))
+    };
+    let text: String = error.hit.iter().map(line).collect();
+    let value = json!({ "name": opened.name, "read_data": read_data, "damaged": error.hit });
+    context.answer(&value, &text)?;
+    let folders = error.hit.iter().filter(|hit| hit.path.is_empty() || hit.path.ends_with('/')).count();
+    let files = words::count(error.hit.len() - folders, "file");
+    let all = if folders == 0 { files } else { format!("{files} and all of {}", words::count(folders, "folder")) };
+    Err(trouble
+        .because(format!("{all} can't come back whole from the archives that are named with them"))
+        .next("haven explain PHOTO    tells which other copies have one of them"))
+}
+
 pub async fn check(context: &Context, args: CheckArgs) -> Result<(), Trouble> {
     let opened = Opened::new(context, &args.name, None)?;
     let depth = if args.read_data { Depth::Data } else { Depth::Structure };
-    opened.work("checking", move |copy, watch| copy.check(depth, watch)).await?;
+    let checked = opened.work("checking", move |copy, watch| match copy.check(depth, watch) {
+        // What is hit is an answer.
+        Err(error) if error.kind == Kind::Damaged => Ok(Err(error)),
+        outcome => outcome.map(Ok),
+    });
+    if let Err(error) = checked.await? {
+        return damaged(context, &opened, args.read_data, &error);
+    }
     let archives = opened.copy.list().map_err(|error| opened.trouble(&error))?;
     let mut known = match Remembered::read(&opened) {
         Err(_) if args.accept_missing => Remembered::anew(&opened, &archives),
