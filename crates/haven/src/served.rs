@@ -19,7 +19,7 @@ use std::{
 
 use haven_fs::Fs;
 use haven_mount::{
-    Ending, Host, Session, Signals, State, UnmountError,
+    Ending, HELD_AFTER, Holder, Host, Session, Signals, State, UnmountError,
     background::{Background, PidFile},
     control::{Control, Locator, Progress, Refusal, Request, SOCKET, Server},
     mount, serve,
@@ -427,11 +427,47 @@ impl Commands {
             Err(error @ UnmountError::Busy { .. }) => return Err(Refusal::new("busy", error.to_string())),
             Err(error) => return Err(Refusal::new("refused", error.to_string())),
         }
+        if detach && tokio::time::timeout(HELD_AFTER, self.session.ended()).await.is_err() {
+            // This process goes on for whoever has it open; nobody waits for that who said so.
+            let mut value = self.served.remaining();
+            value["held_by"] = json!(self.holders().await);
+            return Ok(value);
+        }
         let mut outcome = self.served.outcome.subscribe();
         let ended = async move { outcome.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone()) };
-        match self.while_telling(progress, ended).await {
+        match self.while_held(progress, ended).await {
             Some(Err(refusal)) => Err(refusal),
             _ => Ok(self.served.remaining()),
+        }
+    }
+
+    async fn holders(&self) -> Vec<Holder> {
+        let session = self.session.clone();
+        tokio::task::spawn_blocking(move || session.clones()).await.unwrap_or_default()
+    }
+
+    /// As [`Self::while_telling`]; and where the mount does not end although it is off its mount point, tells whom it waits
+    /// for: `held_by`, empty where this process may not see it.
+    async fn while_held<T>(&self, progress: &Progress, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        let mut look = Instant::now() + HELD_AFTER;
+        let mut held = None;
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(STEP) => {}
+            }
+            if !self.session.is_alive() {
+                held = None;
+            } else if Instant::now() >= look {
+                held = Some(self.holders().await);
+                look = Instant::now() + HELD_AFTER;
+            }
+            let mut value = self.served.remaining();
+            if let Some(held) = &held {
+                value["held_by"] = json!(held);
+            }
+            progress.tell(value);
         }
     }
 

@@ -1,8 +1,9 @@
 //! Detaching: by umount2(2) where that is allowed, through fusermount3 elsewhere; and who is in the way.
 
 use std::{
+    collections::HashSet,
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -12,7 +13,7 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use crate::{
     error::{Holder, UnmountError},
-    mounts::mounted_at,
+    mounts::{has, mounted_at},
 };
 
 /// How often to try again where nobody is seen to be in the way: it is a process just starting or ending.
@@ -63,6 +64,30 @@ fn detach_by_helper(point: &Path, lazy: bool) -> Result<(), UnmountError> {
     }
 }
 
+/// The processes through which other mount namespaces still have the file system of this device (`0:52`), as far as this
+/// user may see: containers and sandboxed services that were started while it was mounted. Of each namespace the eldest.
+pub fn clones(device: &str) -> Vec<Holder> {
+    let mut pids: Vec<u32> = match fs::read_dir("/proc") {
+        Ok(processes) => processes.flatten().filter_map(|one| one.file_name().to_str()?.parse().ok()).collect(),
+        Err(_) => return Vec::new(),
+    };
+    pids.sort_unstable();
+    let mut seen: HashSet<PathBuf> = HashSet::new();
+    let mut holders = Vec::new();
+    for pid in pids {
+        // Many processes share a namespace, and a table may be long.
+        let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { continue };
+        if seen.insert(namespace) && has(&PathBuf::from(format!("/proc/{pid}/mountinfo")), device).unwrap_or(false) {
+            holders.push(Holder { pid, name: name_of(pid) });
+        }
+    }
+    holders
+}
+
+fn name_of(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
 /// The processes that have something under `point` open, mapped, or as their working directory, as far as this user
 /// may see.
 pub fn holders(point: &Path) -> Vec<Holder> {
@@ -71,10 +96,7 @@ pub fn holders(point: &Path) -> Vec<Holder> {
         .flatten()
         .filter_map(|p| p.file_name().to_str()?.parse().ok())
         .filter(|pid| holds(*pid, point))
-        .map(|pid| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            Holder { pid, name: name.trim().to_owned() }
-        })
+        .map(|pid| Holder { pid, name: name_of(pid) })
         .collect()
 }
 

@@ -78,11 +78,15 @@ pub struct Holder {
     pub name: String,
 }
 
-fn by(holders: &[Holder]) -> String {
-    let names: Vec<_> = holders.iter().take(5).map(|h| format!("{} ({})", h.name, h.pid)).collect();
-    match (names.is_empty(), holders.len() > 5) {
-        (true, _) => String::new(),
-        (_, false) => format!(" by {}", names.join(", ")),
-        (_, true) => format!(" by {} and others", names.join(", ")),
+impl Holder {
+    /// Up to five by name and number: `postgres (1234), nginx (99)`.
+    pub fn listed(holders: &[Self]) -> String {
+        let names: Vec<_> = holders.iter().take(5).map(|h| format!("{} ({})", h.name, h.pid)).collect();
+        let more = if holders.len() > 5 { " and others" } else { "" };
+        format!("{}{more}", names.join(", "))
     }
+}
+
+fn by(holders: &[Holder]) -> String {
+    if holders.is_empty() { String::new() } else { format!(" by {}", Holder::listed(holders)) }
 }

@@ -28,10 +28,10 @@ mod session;
 mod who;
 
 pub use adapter::IOCTL_BARRIER;
-pub use detach::{detach, holders};
+pub use detach::{clones, detach, holders};
 pub use error::{Holder, MountError, UnmountError};
 pub use metrics::{Metrics, Op, OpStats, Snapshot};
 pub use mounts::{Mounted, mount_of, mounted_at, resolve};
 pub use options::{Fsync, MountOptions};
-pub use serve::{Ending, Host, Signals, State, serve};
+pub use serve::{Ending, HELD_AFTER, Host, Signals, State, serve};
 pub use session::{Ended, Session, mount};

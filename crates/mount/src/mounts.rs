@@ -31,6 +31,11 @@ pub fn mounted_at(point: &Path) -> io::Result<Option<Mounted>> {
     Ok(parse(&fs::read("/proc/self/mountinfo")?).into_iter().rfind(|m| m.point == point))
 }
 
+/// Whether the table at `table` (`/proc/PID/mountinfo`) has a mount of this device.
+pub(crate) fn has(table: &Path, device: &str) -> io::Result<bool> {
+    Ok(parse(&fs::read(table)?).iter().any(|mounted| mounted.device == device))
+}
+
 /// The mount that `path` lies in, or none if the table does not tell.
 pub fn mount_of(path: &Path) -> io::Result<Option<Mounted>> {
     let mut best: Option<Mounted> = None;

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    error::UnmountError,
+    error::{Holder, UnmountError},
     session::{Ended, Session},
 };
 
@@ -26,6 +26,9 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// How long a hurried end waits for the local disk.
 const HURRY: Duration = Duration::from_secs(5);
+
+/// How long an end that is waited for may take before it is told who holds it up.
+pub const HELD_AFTER: Duration = Duration::from_secs(3);
 
 /// Where a serving process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +147,16 @@ async fn stop(session: &Session, host: &dyn Host) {
             }
         }
     }
-    if timeout(session.stop_patience(), session.ended()).await.is_err() {
+    let patience = session.stop_patience();
+    let first = patience.min(HELD_AFTER);
+    if timeout(first, session.ended()).await.is_err() {
+        let looking = session.clone();
+        let holders = tokio::task::spawn_blocking(move || looking.clones()).await.unwrap_or_default();
+        if !holders.is_empty() {
+            tracing::warn!(by = Holder::listed(&holders), "other mount namespaces still have the mount");
+        }
+    }
+    if timeout(patience - first, session.ended()).await.is_err() {
         tracing::warn!("files are still open in the mount; cutting them off");
         if session.abort() {
             session.ended().await;

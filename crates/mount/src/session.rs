@@ -27,8 +27,8 @@ use crate::{
     adapter::Adapter,
     attach::attach,
     desk::Desk,
-    detach::detach,
-    error::{MountError, UnmountError},
+    detach::{clones, detach},
+    error::{Holder, MountError, UnmountError},
     metrics::Metrics,
     mounts::mounted_at,
     options::MountOptions,
@@ -172,6 +172,12 @@ impl Session {
             return Err(UnmountError::NotMounted { point: self.0.point.clone() });
         }
         detach(&self.0.point, lazy)
+    }
+
+    /// Who keeps a mount alive that is off its mount point: processes of other mount namespaces that have it, too. Looks
+    /// through /proc.
+    pub fn clones(&self) -> Vec<Holder> {
+        self.0.device.as_deref().map(clones).unwrap_or_default()
     }
 
     /// Ends a mount whose files do not close: their users get errors from then on. False where this user may not; then

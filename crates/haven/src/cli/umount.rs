@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use haven_mount::{
-    UnmountError,
+    Holder, UnmountError,
     control::{Client, ClientError, Found, Request, find},
     detach,
 };
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     Context,
@@ -19,8 +21,9 @@ use crate::{
 
 /// Unmount, and wait until everything is in the bucket
 ///
-/// With --detach it returns at once: what is not uploaded yet stays safe in the cache directory and is uploaded at the
-/// next mount.
+/// Where another mount namespace still has the mount (a container that was started while it was there), it says which
+/// process that is, and waits. With --detach it returns at once: what is not uploaded yet stays safe in the cache directory
+/// and is uploaded at the next mount.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  haven umount /mnt/photos")]
 pub struct Args {
@@ -52,14 +55,42 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
     let mut client = Client::connect(&at).map_err(|error| trouble(&error))?;
     let bar = progress_bar("uploading");
     let request = Request::new("umount").with("detach", args.detach);
-    let answer = client.ask(&request, |value| bar.set_message(remaining_words(&value)));
+    let mut told = None;
+    let answer = client.ask(&request, |value| {
+        bar.set_message(remaining_words(&value));
+        let held = held_by(&value);
+        if let Some(holders) = held.filter(|held| told.as_ref() != Some(held)) {
+            bar.suspend(|| report::note(waiting_for(&holders)));
+            told = Some(holders);
+        }
+    });
     let refused = matches!(&answer, Err(ClientError::Refused(why)) if why.code == "busy" || why.code == "refused");
     // Else it is on its way out, whatever came of the uploads: this command is over when its process is.
-    let ended = if refused { Ok(()) } else { client.wait_for_end() };
+    let held = answer.as_ref().ok().and_then(held_by);
+    let ended = if refused || held.is_some() { Ok(()) } else { client.wait_for_end() };
     bar.finish_and_clear();
+    if let Some(holders) = held {
+        report::note(waiting_for(&holders));
+    }
     let answer = answer.map_err(|error| trouble(&error))?;
     ended.map_err(|error| trouble(&error))?;
     context.answer(&serde_json::json!({ "unmounted": point, "left": answer }), "")
+}
+
+/// Who keeps the process of a mount that is off its mount point.
+fn held_by(value: &Value) -> Option<Vec<Holder>> {
+    Option::deserialize(&value["held_by"]).ok().flatten()
+}
+
+/// Whom an end waits for that does not come.
+fn waiting_for(holders: &[Holder]) -> String {
+    let whom = if holders.is_empty() {
+        "a file in it is still open, or another mount namespace has it that can't be seen from here".to_owned()
+    } else {
+        let who = Holder::listed(holders);
+        format!("another mount namespace (a container, a sandboxed service) still has it: {who}; end or restart that")
+    };
+    format!("it is out of sight, and its process waits: {whom}")
 }
 
 fn refused(error: &UnmountError) -> Trouble {

@@ -1,6 +1,11 @@
 //! The wiring, on real mounts: a few turns through everything. What a mount promises in detail is tested where it is made.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use crate::run::Machine;
 
@@ -184,4 +189,77 @@ fn up_makes_a_library_and_the_next_time_only_mounts_it() {
     assert_eq!(up()["new"].as_bool(), Some(false));
     assert_eq!(fs::read_to_string(machine.path("home/Haven/hello")).unwrap(), "hello");
     assert_eq!(machine.run("umount @home/Haven").exit, 0);
+}
+
+#[test]
+fn a_mount_is_detached_at_once_although_a_file_in_it_is_open() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    let _mount = Mount::new(&machine, "m", "");
+    let open = fs::File::create(machine.path("m/open")).unwrap();
+    let pid = fs::read_to_string(machine.path("cache-m/pid")).unwrap();
+    let said = machine.run("umount @m --detach");
+    assert!(said.exit == 0 && said.err.contains("a file in it is still open"), "{}", said.err);
+    assert!(!machine.path("m/open").exists());
+    // One that has ended and is not fetched yet has no words any more.
+    let alive = || fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|words| !words.is_empty());
+    assert!(alive(), "it serves who has the file open");
+    drop(open);
+    let begun = Instant::now();
+    while alive() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it ends with the last file");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Ends a process that a test has started.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_end_that_waits_for_another_mount_namespace_says_who_holds_the_mount() {
+    if !can_mount() {
+        return;
+    }
+    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no mount namespace can be made here");
+        return;
+    }
+    let machine = Machine::with_library();
+    let _mount = Mount::new(&machine, "m", "");
+    fs::write(machine.path("m/photo"), "light").unwrap();
+    let until = |what: &str, holds: &mut dyn FnMut() -> bool| {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let other = Command::new("unshare").args(["--mount", "--propagation", "private", "sleep", "600"]).spawn().unwrap();
+    let pid = other.id();
+    let other = Ended(other);
+    let name = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    until("it has its own mounts", &mut || name().trim() == "sleep");
+    let log = fs::File::create(machine.path("umount.log")).unwrap();
+    let mut end = Ended(machine.command("umount @m").stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    let said = || fs::read_to_string(machine.path("umount.log")).unwrap();
+    until("it says who holds it", &mut || said().contains(&format!("still has it: sleep ({pid})")));
+    assert!(end.0.try_wait().unwrap().is_none(), "it still waits: {}", said());
+    assert!(!machine.path("m/photo").exists(), "it is out of sight");
+    drop(other);
+    let mut ended = None;
+    until("it ends", &mut || {
+        ended = end.0.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert!(ended.unwrap().success(), "{}", said());
+    assert_eq!(said().matches("another mount namespace").count(), 1, "said once: {}", said());
 }
