@@ -236,6 +236,105 @@ fn a_point_is_drilled_and_comes_back_straight_from_borg_and_restic() {
     assert_eq!((&explained["now"], explained["copies"].as_array().unwrap().len()), (&"the same".into(), 3));
 }
 
+/// A second user with five photos, and an album with two of hers and three of the first user's.
+fn share(cluster: &Cluster, machine: &Machine) {
+    let sql = |text: &str| cluster.sql("immich", text);
+    sql("CREATE TABLE album (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), \"albumName\" text NOT NULL)");
+    sql("CREATE TABLE album_asset (\"albumId\" uuid REFERENCES album, \"assetId\" uuid REFERENCES asset)");
+    sql("INSERT INTO \"user\" (email, name) VALUES ('anna@example.org', 'Anna')");
+    let folder = machine.path("m/immich/library/anna/2026");
+    fs::create_dir_all(&folder).unwrap();
+    for number in 0..5 {
+        let content = format!("anna's {number}");
+        fs::write(folder.join(format!("a photo {number}.jpg")), &content).unwrap();
+        sql(&format!(
+            "INSERT INTO asset (\"ownerId\", type, \"originalPath\", \"originalFileName\", checksum) SELECT id, 'IMAGE', \
+             '/data/library/anna/2026/a photo {number}.jpg', '', '\\x{}' FROM \"user\" WHERE name = 'Anna'",
+            sha1(&content)
+        ));
+    }
+    sql("INSERT INTO album (\"albumName\") VALUES ('Holidays, by the sea'), ('Another')");
+    sql(
+        "INSERT INTO album_asset SELECT album.id, asset.id FROM album, asset WHERE \"albumName\" LIKE 'Holidays%' AND \
+         \"originalPath\" ~ '(upload/[123]|photo [34])[.]jpg$'",
+    );
+    sql("INSERT INTO album_asset SELECT album.id, asset.id FROM album, asset WHERE \"albumName\" = 'Another' AND \
+         \"originalPath\" LIKE '%/7.jpg'");
+}
+
+/// The SHA-1s of all photos below a folder, sorted.
+fn sums(folder: &Path) -> Vec<String> {
+    let list = Command::new("find").arg(folder).args(["-name", "*.jpg"]).output().unwrap();
+    let files = String::from_utf8(list.stdout).unwrap();
+    let mut sums: Vec<String> = files.lines().map(|path| sha1(&fs::read_to_string(path).unwrap())).collect();
+    sums.sort();
+    sums
+}
+
+#[test]
+fn an_album_and_the_photos_of_a_user_come_back_from_the_library_from_borg_and_from_restic() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    machine.write("copy-passphrase", "another one\n");
+    for (name, format) in [("home", "borg"), ("far", "restic")] {
+        let add = format!("copy add {name} @{format} --format {format} --passphrase-file @copy-passphrase");
+        assert_eq!(machine.run(&add).exit, 0);
+        assert_eq!(machine.run(&format!("copy init {name}")).exit, 0);
+    }
+    upload(&machine, &cluster, 0..10);
+    share(&cluster, &machine);
+    for line in ["backup run", "copy run home far"] {
+        let done = machine.run(line);
+        assert_eq!(done.exit, 0, "{line}: {}{}", done.out, done.err);
+    }
+    let known = |of: &str| -> Vec<String> {
+        let all = cluster.sql("immich", &format!("SELECT encode(checksum, 'hex') FROM asset WHERE {of} ORDER BY 1"));
+        all.lines().map(str::to_owned).collect()
+    };
+    let album = known(
+        "id IN (SELECT \"assetId\" FROM album_asset, album WHERE album.id = \"albumId\" AND \"albumName\" LIKE 'Holidays%')",
+    );
+    let hers = known("\"ownerId\" = (SELECT id FROM \"user\" WHERE name = 'Anna')");
+    assert_eq!((album.len(), hers.len()), (5, 5));
+    // What they are now does not matter: they come back as they were.
+    for folder in ["m/immich/upload", "m/immich/library"] {
+        fs::remove_dir_all(machine.path(folder)).unwrap();
+    }
+    let wishes =
+        [("--album", "Holidays, by the sea", &album), ("--user", "anna@example.org", &hers), ("--user", "Anna", &hers)];
+    for (n, from) in ["library", "home", "far"].into_iter().enumerate() {
+        for (m, (flag, wish, expected)) in wishes.into_iter().enumerate() {
+            let to = format!("back-{n}-{m}");
+            let line = format!("recover --from {from} --to @{to} --json");
+            let done = machine.said(machine.command(&line).args([flag, wish]));
+            assert_eq!(done.exit, 0, "{from} {flag}: {}{}", done.out, done.err);
+            let told = json(&done);
+            assert_eq!(
+                (&told["files"], &told["missing"], &told["broken"]),
+                (&5.into(), &json_of("[]"), &json_of("[]"))
+            );
+            assert_eq!(&sums(&machine.path(&to)), expected, "{from} {flag} {wish}");
+            let rows: Value = serde_json::from_slice(&fs::read(machine.path(&to).join("rows.json")).unwrap()).unwrap();
+            assert_eq!(rows["asset"].as_array().unwrap().len(), 5, "{from} {flag}: {rows}");
+            let who = if flag == "--album" { "album" } else { "user" };
+            assert_eq!(rows[who].as_array().map(Vec::len), Some(1), "{from} {flag}: {rows}");
+        }
+        let none =
+            machine.said(machine.command(&format!("recover --from {from} --to @none")).args(["--album", "Nobody's"]));
+        assert!(none.exit == 7 && none.err.contains("no album Nobody's"), "{from}: {}", none.err);
+    }
+    // One of them has rotted in a folder that a copy was brought back to: it is told, and the others come.
+    assert_eq!(machine.run("copy restore home --to @brought").exit, 0);
+    fs::write(machine.path("brought/immich/library/anna/2026/a photo 2.jpg"), "rotten!").unwrap();
+    let rotten = machine.run("recover --from @brought --to @rest --user Anna --json");
+    assert_eq!((rotten.exit, sums(&machine.path("rest")).len()), (6, 5), "{}", rotten.err);
+    assert!(rotten.err.contains("a photo 2.jpg"), "{}", rotten.err);
+}
+
+fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
 #[test]
 fn the_way_out_needs_nothing_of_ours() {
     let Some((machine, cluster)) = scene() else { return };
