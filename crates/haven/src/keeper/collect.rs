@@ -101,7 +101,8 @@ pub fn collect(
     };
     let brake = match s["garbage"]["brake"].as_str() {
         Some(why) => Some(Brake { of: "library".into(), why: why.to_owned() }),
-        None if status.is_some() => None,
+        None if s["garbage"].is_object() => None,
+        // The mount does not know of it: nobody asks it, or its records can't be read just now.
         None => sought.noted::<Option<Brake>>(Sight::Brake, facts::read(ledger, facts::GC)),
     };
     state.brakes.extend(brake);
