@@ -31,10 +31,16 @@ pub const USUAL_CAP_BYTES: u64 = 100_000_000;
 pub const FILES_PER_SECOND: f64 = 10.0;
 
 /// How many, and the first of them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Listed<T> {
     pub files: u64,
     pub first: Vec<T>,
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self { files: 0, first: Vec::new() }
+    }
 }
 
 /// A file whose sidecar only may be its own.

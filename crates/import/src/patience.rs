@@ -1,6 +1,9 @@
 //! Trying again, waiting a server out, and when to stop.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use rand::Rng;
 use tokio::{
@@ -92,12 +95,14 @@ pub struct Patience {
     waits: Waits,
     /// Held by the one that looks whether the server is back; the others wait for it.
     away: Mutex<()>,
+    /// How often it was away and came back.
+    returns: AtomicU64,
     cancelled: watch::Receiver<bool>,
 }
 
 impl Patience {
     pub fn new(waits: Waits, cancelled: watch::Receiver<bool>) -> Self {
-        Self { waits, away: Mutex::new(()), cancelled }
+        Self { waits, away: Mutex::new(()), returns: AtomicU64::new(0), cancelled }
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -169,7 +174,12 @@ impl Patience {
 
     /// Returns when the server serves again, and whether it did not.
     async fn wait_out(&self, server: &dyn Server, progress: &Progress, what: &str) -> Result<bool, Stop> {
+        let returns = self.returns.load(Relaxed);
         let _one = self.away.lock().await;
+        if self.returns.load(Relaxed) != returns {
+            // Somebody else has waited for it meanwhile.
+            return Ok(true);
+        }
         let since = Instant::now();
         let (mut pause, mut was_away) = (self.waits.look, false);
         while server.ping().await.is_err() {
@@ -183,6 +193,7 @@ impl Patience {
         }
         if was_away {
             progress.set_waiting(None);
+            self.returns.fetch_add(1, Relaxed);
         }
         Ok(was_away)
     }

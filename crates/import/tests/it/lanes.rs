@@ -28,7 +28,8 @@ async fn long_films_keep_no_photo_waiting() {
     server.state().long_wait_for = Some(5);
     let options = Options { source: Source::Folder, takeout_tag: false, ..options() };
     let state = dir.path().join("j");
-    let imported = import(&server, &state, &[root], &options);
+    let roots = [root];
+    let imported = import(&server, &state, &roots, &options);
     let summary =
         tokio::time::timeout(Duration::from_secs(60), imported).await.expect("films wait for photos").unwrap();
     assert_eq!((summary.count(Bucket::Uploaded), summary.count(Bucket::Failed)), (5, 9));

@@ -30,7 +30,7 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
 /// Stacks by the names in them.
 fn stacks(server: &Memory) -> Vec<Vec<String>> {
     let state = server.state();
-    let name = |id: &_| state.assets[id].upload.name.replace("00IMG_0000", "").replace(BURST, "B");
+    let name = |id: &_| state.assets[id].upload.name.replace(BURST, "B");
     state.stacks.iter().map(|ids| ids.iter().map(name).collect()).collect()
 }
 
@@ -51,7 +51,10 @@ async fn covers_and_jpegs_and_edits_lie_on_top() {
     server.state().assets.values_mut().for_each(|kept| kept.trashed = true);
 
     import(&server, &dir.path().join("j"), std::slice::from_ref(&zip), &options(all)).await.unwrap();
-    let mut due = vec![vec!["0002_B_COVER.jpg", "0001_B.jpg"], vec!["DSC_1-edited.JPG", "DSC_1.JPG", "DSC_1.dng"]];
+    let mut due = vec![
+        vec!["00002IMG_00002_B_COVER.jpg", "00001IMG_00001_B.jpg"],
+        vec!["DSC_1-edited.JPG", "DSC_1.JPG", "DSC_1.dng"],
+    ];
     let mut found = stacks(&server);
     found.sort();
     due.sort();
