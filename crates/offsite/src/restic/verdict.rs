@@ -192,11 +192,11 @@ mod tests {
     #[test]
     fn what_is_refused_again_and_again_is_not_waited_for() {
         let mut ear = Restics::default();
-        let mut hears = |line: &str| matches!(ear.err(line, &mut Progress::default()), Heard::Hopeless(_));
+        let hears = |line: &str| matches!(ear.err(line, &mut Progress::default()), Heard::Hopeless(_));
         let refused =
             "Save(<lock/7aa6c69e97>) returned error, retrying after 552.33ms: client.PutObject: Access Denied.";
         let away = "Save(<lock/7aa6c69e97>) returned error, retrying after 1.2s: dial tcp: connect: connection refused";
-        let said = [refused, refused, away, refused, refused, refused].map(|line| hears(line));
+        let said = [refused, refused, away, refused, refused, refused].map(hears);
         assert_eq!(said, [false, false, false, false, false, true]);
     }
 
