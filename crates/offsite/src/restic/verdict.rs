@@ -12,7 +12,8 @@ use crate::{
 /// It goes on trying for a quarter of an hour when its store does not answer. That is long for somebody who waits, and
 /// a night has other tries: so long it may.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What a store refuses so often is no passing trouble: the key may not.
+/// A lock that a store refuses so often is no passing trouble: the key may not write. What it may not delete is another matter:
+/// the program goes on without that.
 const REFUSALS: usize = 3;
 
 /// Reads its lines: JSON where it has been asked for it and knows how, text else.
@@ -20,7 +21,7 @@ const REFUSALS: usize = 3;
 pub struct Restics {
     /// Since when it has been trying again and nothing has moved; and what had been done by then.
     stuck: Option<(Instant, u64)>,
-    /// Tries that the store has refused, one after the other.
+    /// Tries to write a lock that the store has refused, one after the other.
     refusals: usize,
 }
 
@@ -58,7 +59,8 @@ impl Ear for Restics {
         }
         let word = |level: &str| Word { level: level.into(), id: String::new(), text: line.to_owned() };
         if line.contains("retrying after") {
-            let refused = SIGNS.iter().any(|(sign, kind)| *kind == Kind::Refused && line.contains(sign));
+            let refused = line.starts_with("Save(<lock/")
+                && SIGNS.iter().any(|(sign, kind)| *kind == Kind::Refused && line.contains(sign));
             self.refusals = if refused { self.refusals + 1 } else { 0 };
             if self.refusals == REFUSALS {
                 return Heard::Hopeless(word("RETRY"));
@@ -190,14 +192,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_refused_again_and_again_is_not_waited_for() {
+    fn a_lock_that_is_refused_again_and_again_is_not_waited_for() {
         let mut ear = Restics::default();
         let hears = |line: &str| matches!(ear.err(line, &mut Progress::default()), Heard::Hopeless(_));
         let refused =
             "Save(<lock/7aa6c69e97>) returned error, retrying after 552.33ms: client.PutObject: Access Denied.";
         let away = "Save(<lock/7aa6c69e97>) returned error, retrying after 1.2s: dial tcp: connect: connection refused";
-        let said = [refused, refused, away, refused, refused, refused].map(hears);
-        assert_eq!(said, [false, false, false, false, false, true]);
+        let kept = "Remove(<snapshot/80c80a5c76>) returned error, retrying after 1.5s: blob not removed, server response: 403 Forbidden";
+        let said = [kept, kept, kept, refused, refused, away, refused, refused, refused].map(hears);
+        assert_eq!(said, [false, false, false, false, false, false, false, false, true]);
     }
 
     #[test]
