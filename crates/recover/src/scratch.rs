@@ -1,8 +1,8 @@
 //! Directories that go with the process: at its end, or, where it was killed, with the next one that looks.
 //! ```text
-//!     haven-drill-XXXXXX/lock      held for as long as the process lives
-//!                       /files     what came back
-//!     haven-postgres-XXXXXX/lock   the same, and a server's data beside it
+//!     haven-drill-RANDOM/lock      held for as long as the process lives
+//!                      /files     what came back
+//!     haven-postgres-RANDOM/lock   the same, and a server's data beside it
 //! ```
 
 use std::{

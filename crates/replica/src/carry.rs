@@ -188,6 +188,10 @@ impl Carrier {
             }
         }
         if let Err(detail) = kept {
+            // By its name and length alone the next run would take it for the right one.
+            if let Err(error) = self.0.replica.delete(&object(name)).await {
+                tracing::warn!(%error, name, "what the replica has of it stays, and is damaged");
+            }
             return Err(ReplicaError::NotKept { object: name.to_owned(), detail });
         }
         self.arrived(name, bytes);
@@ -195,7 +199,7 @@ impl Carrier {
     }
 
     /// Length and, where the store gives one, digest. Digests that are not MD5 prove nothing, which is found out by
-    /// reading one object back. Where both stores have summed the same, it is not summed here a third time.
+    /// reading one object back. Once one was an MD5, those that both stores have summed alike are not summed a third time.
     async fn prove(&self, name: &str, body: &Bytes) -> Result<Result<(), String>> {
         let there = match self.0.replica.head(&object(name)).await {
             Ok(there) => there,
@@ -206,8 +210,10 @@ impl Carrier {
             return Ok(Err(format!("it has {} bytes instead of {}", there.bytes, body.len())));
         }
         let Some(etag) = there.etag.as_deref().and_then(md5_in) else { return Ok(Ok(())) };
-        if self.0.etags.load(Relaxed) == IS_OTHER || self.source_has(name, body.len() as u64, etag).await {
-            return Ok(Ok(()));
+        match self.0.etags.load(Relaxed) {
+            IS_OTHER => return Ok(Ok(())),
+            IS_MD5 if self.source_has(name, body.len() as u64, etag).await => return Ok(Ok(())),
+            _ => {}
         }
         let digested = body.clone();
         let md5: [u8; 16] = aside(body.len() > verify::HEAVY, move || Md5::digest(&digested).into()).await;
@@ -318,9 +324,9 @@ pub(crate) async fn carry_all(
 ) -> Result<Vec<(String, Outcome<()>)>> {
     let mut queue = wants.into_iter();
     let mut under_way: JoinSet<Result<(String, Outcome<()>)>> = JoinSet::new();
-    let mut out = Vec::new();
+    let (mut out, mut failed) = (Vec::new(), None);
     loop {
-        while under_way.len() < parallel.clamp(1, PARALLEL_MAX) {
+        while failed.is_none() && under_way.len() < parallel.clamp(1, PARALLEL_MAX) {
             let Some(want) = queue.next() else { break };
             let (carrier, known) = (carrier.clone(), known.clone());
             under_way.spawn(async move {
@@ -329,8 +335,10 @@ pub(crate) async fn carry_all(
             });
         }
         match under_way.join_next().await {
-            None => return Ok(out),
-            Some(Ok(done)) => out.push(done?),
+            None => return failed.map_or(Ok(out), Err),
+            Some(Ok(Ok(done))) => out.push(done),
+            // What is put already is proved, too: the next run takes what is there by its length for right.
+            Some(Ok(Err(error))) => failed = failed.or(Some(error)),
             Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Some(Err(_)) => {}
         }

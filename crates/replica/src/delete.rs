@@ -17,8 +17,8 @@ use crate::{
     names::{Kind, object},
     needs::Needed,
     records::Records,
+    run::Run,
     state::{Reader, State},
-    sync::Run,
 };
 
 /// Deletions in flight at once.

@@ -14,6 +14,7 @@
 //! one in the library's place. Built on `format` and `store` alone.
 
 mod behind;
+mod bring;
 mod carry;
 mod delete;
 mod error;
@@ -29,6 +30,7 @@ mod promote;
 mod readback;
 mod records;
 mod restore;
+mod run;
 mod standing;
 mod state;
 mod sync;
@@ -44,6 +46,7 @@ pub use mend::mend;
 pub use promote::{PromoteOptions, Promoted, promote};
 pub use readback::ReadBack;
 pub use restore::{RestoreOptions, Restored, Restorer};
+pub use run::{Options, Progress, ProgressFn, Run, Summary};
 pub use standing::{HeldStanding, newest as newest_standing};
-pub use sync::{Options, Progress, ProgressFn, Replicator, Run, Summary};
+pub use sync::Replicator;
 pub use world::{Clock, Dice, World};

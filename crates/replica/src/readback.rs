@@ -8,9 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::{
-    Damage, Replicator, Side, Summary, carry::Outcome, error::Result, needs::Needed, records::Records, sync::Run,
-};
+use crate::{Damage, Replicator, Run, Side, Summary, carry::Outcome, error::Result, needs::Needed, records::Records};
 
 /// A replicator that follows continuously reads no longer than this at a time.
 const TURN: Duration = Duration::from_secs(20);

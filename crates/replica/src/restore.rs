@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::{
     Damage, HeldStanding, Oddity, Position, ProgressFn, ReplicaError, Side, World,
+    bring::is_missing,
     carry::{Carrier, Outcome, Want, carry_all},
     error::{At, Result},
     inventory::Inventory,
@@ -29,7 +30,6 @@ use crate::{
     needs::{BareRoots, Needed},
     standing,
     state::{Reader, State},
-    sync::is_missing,
 };
 
 /// How a library is restored.

@@ -1,26 +1,22 @@
 //! One run: look, compare, bring what is missing in the order that keeps the replica a library, tidy up.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
-    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use haven_format::{
     Keys, Lsn, layout,
-    record::{self, Snapshot},
     standing::{Role, Standing},
 };
 use haven_store::{DynStore, ObjectMeta};
-use prost::Message;
-use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
-    Damage, Deletions, HeldStanding, Oddity, Position, ReadBack, ReplicaError, Side, World,
-    carry::{Carrier, Outcome, Want, carry_all},
+    Damage, HeldStanding, Oddity, Options, Position, ProgressFn, ReplicaError, Run, Side, Summary, World,
+    carry::Carrier,
     error::{At, Result},
     inventory::Inventory,
     lease::Pin,
@@ -29,114 +25,16 @@ use crate::{
     names::object,
     needs::{BareRoots, Needed},
     records::Records,
+    run::DAY,
     standing,
-    state::{Link, Reader, RootAt, State},
+    state::{Link, Reader, State},
     verify,
 };
 
 /// How often the source is looked at anew when what was needed has vanished from it meanwhile.
 const TRIES: usize = 4;
 /// What could not be had from the source is asked for again after this long.
-const ASK_AGAIN: Duration = Duration::from_secs(600);
-const DAY: Duration = Duration::from_secs(86_400);
-
-/// How a replica is kept.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// What people call it.
-    pub called: String,
-    /// The URL of the source, without secrets.
-    pub of: String,
-    /// Objects on their way at once.
-    pub parallel: usize,
-    /// How long after the library has deleted an object the replica keeps it.
-    pub grace: Duration,
-    /// Deletions stop when more than this share of the replica's bytes would go within a day.
-    pub brake: f64,
-    /// Bytes that may go within a day whatever share they are.
-    pub brake_floor: u64,
-    /// Every byte is read again and verified within this time.
-    pub verify_within: Duration,
-    /// Where the replica stands is noted on it no more often than this, while it is followed continuously.
-    pub note_every: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            called: String::new(),
-            of: String::new(),
-            parallel: 8,
-            grace: 14 * DAY,
-            brake: 0.2,
-            brake_floor: 1 << 30,
-            verify_within: 30 * DAY,
-            note_every: Duration::from_secs(300),
-        }
-    }
-}
-
-/// How far a run is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Progress {
-    pub objects: u64,
-    pub bytes: u64,
-    pub objects_total: u64,
-    pub bytes_total: u64,
-}
-
-/// Is told how far a run is, after each object.
-pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
-
-/// What a run did and found.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Summary {
-    /// Objects and bytes sent; or, of a dry run, that would be sent.
-    pub objects: u64,
-    pub bytes: u64,
-    pub seconds: f64,
-    /// Where the replica stands now.
-    pub position: Position,
-    /// Where the source stood when it was last looked at.
-    pub source: Position,
-    /// How much older the replica's end of the log is than the source's, by the writer's clock.
-    pub lag_seconds: f64,
-    /// How old the oldest part of the log was when it came to the replica in this run.
-    pub delay_seconds: f64,
-    /// What could not be had, or is not what it should be.
-    pub damaged: Vec<Damage>,
-    /// Objects of the replica that were damaged or missing, and are right again.
-    pub mended: Vec<String>,
-    pub deletions: Deletions,
-    pub read_back: ReadBack,
-    /// Why deletions are held back; empty: they are not.
-    pub brake: String,
-    /// Objects in the replica's place that are none of a library's: how many, and one of them.
-    pub strange: Option<(usize, String)>,
-    pub warnings: Vec<String>,
-}
-
-impl Summary {
-    /// Whether nothing was sent, deleted, read, mended or found wrong.
-    pub fn idle(&self) -> bool {
-        self.objects == 0
-            && self.deletions.objects == 0
-            && self.read_back.objects == 0
-            && self.damaged.is_empty()
-            && self.mended.is_empty()
-    }
-}
-
-/// What one run is asked to do beside the usual.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Run {
-    /// Delete what is due although the brake holds it back.
-    pub release_brake: bool,
-    /// Change nothing: tell what would be sent and deleted.
-    pub dry_run: bool,
-    /// One of many runs of the same replicator: where it stands need not be noted each time.
-    pub continuous: bool,
-}
+pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(600);
 
 /// Keeps one replica. Lives through many runs and remembers what it has seen.
 pub struct Replicator {
@@ -146,7 +44,7 @@ pub struct Replicator {
     pub(crate) world: World,
     pub(crate) options: Options,
     pub(crate) carrier: Carrier,
-    reader: Reader,
+    pub(crate) reader: Reader,
     pub(crate) held: HeldStanding,
     /// What is to be noted with the next standing.
     pub(crate) chart: Standing,
@@ -157,7 +55,7 @@ pub struct Replicator {
     looked: Option<Look>,
     config: String,
     pin: Pin,
-    bad: HashMap<String, (Instant, String)>,
+    pub(crate) bad: HashMap<String, (Instant, String)>,
     bare_roots: BareRoots,
     noted: Option<Instant>,
     pub(crate) chores_done: Option<Instant>,
@@ -168,29 +66,6 @@ pub struct Replicator {
 impl fmt::Debug for Replicator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Replicator({:?} -> {:?} at {})", self.source, self.replica, self.reached)
-    }
-}
-
-/// How far bringing a state came.
-#[derive(Debug, Default)]
-struct Brought {
-    reached: Option<Position>,
-    /// Needed, and not in the source.
-    gone: BTreeSet<String>,
-    damaged: BTreeMap<String, String>,
-    /// The newest root could not be taken over.
-    without_root: bool,
-    delay_seconds: f64,
-}
-
-impl Brought {
-    fn missed(&mut self, name: &str, outcome: Outcome<()>) -> bool {
-        match outcome {
-            Outcome::Done(()) => return false,
-            Outcome::Gone => _ = self.gone.insert(name.to_owned()),
-            Outcome::Damaged(detail) => _ = self.damaged.insert(name.to_owned(), detail),
-        }
-        true
     }
 }
 
@@ -617,156 +492,6 @@ impl Replicator {
         Ok(needed)
     }
 
-    /// Objects and bytes that bringing `state` would send.
-    fn count_missing(&self, look: &Look, state: &State, needed: &Needed) -> (u64, u64) {
-        let lengths = self.carrier.inventory(|inventory| {
-            let listed = look.configs.iter().chain(&look.claims).map(|found| (found.name.as_str(), found.bytes));
-            let packs = needed.packs.iter().map(|(name, bytes)| (name.as_str(), *bytes));
-            let shards = needed.shards.iter().map(|(name, (bytes, _))| (name.as_str(), *bytes));
-            let roots = needed.roots.keys().map(|name| (name.as_str(), 0));
-            let newest = state.root.iter().map(|root| (root.name.as_str(), root.body.len() as u64));
-            let links = state.links.iter().map(|link| (link.name.as_str(), link.body.len() as u64));
-            let all = listed.chain(packs).chain(shards).chain(roots).chain(newest).chain(links);
-            all.filter(|(name, bytes)| is_missing(inventory, name, *bytes)).map(|(_, bytes)| bytes).collect::<Vec<_>>()
-        });
-        (lengths.len() as u64, lengths.iter().sum())
-    }
-
-    /// Sends what the replica lacks of `state`.
-    async fn bring(&mut self, look: &Look, state: &State, records: &Records, needed: &Needed) -> Result<Brought> {
-        let mut brought = Brought::default();
-        let (objects, bytes) = self.count_missing(look, state, needed);
-        self.carrier.plan(objects, bytes);
-        tracing::debug!(objects, bytes, state = %state.position(), "bringing a state");
-        let listed = |found: &ObjectMeta| (found.name.as_str().to_owned(), (found.bytes, None));
-        self.bring_all(look.configs.iter().chain(&look.claims).map(listed), records, &mut brought).await?;
-        let packs = needed.packs.iter().map(|(name, bytes)| (name.clone(), (*bytes, None)));
-        self.bring_all(packs, records, &mut brought).await?;
-        let shards = needed.shards.iter().map(|(name, (bytes, hash))| (name.clone(), (*bytes, Some(hash.clone()))));
-        self.bring_all(shards, records, &mut brought).await?;
-        if let Some(root) = &state.root {
-            if !self.bring_newest_root(root).await? {
-                brought.without_root = true;
-                return Ok(brought);
-            }
-            brought.reached = Some(root.position());
-        }
-        // Not before: a reader takes the newest root it finds, and the chunk index of a snapshot's root names packs
-        // that have been rewritten since.
-        for (name, shards) in &needed.roots {
-            self.bring_snapshot_root(name, shards, &mut brought).await?;
-        }
-        self.bring_log(state, records, &mut brought).await?;
-        Ok(brought)
-    }
-
-    /// Sends those of `wanted` (name, length, hash) that are missing, many at once.
-    async fn bring_all(
-        &mut self,
-        wanted: impl Iterator<Item = (String, (u64, Option<Vec<u8>>))>,
-        records: &Records,
-        brought: &mut Brought,
-    ) -> Result<()> {
-        let missing: Vec<_> = self
-            .carrier
-            .inventory(|inventory| wanted.filter(|(name, (bytes, _))| is_missing(inventory, name, *bytes)).collect());
-        let dead: Arc<HashSet<String>> = Arc::new(records.dead().map(|(name, _)| name.to_owned()).collect());
-        let mut wants = Vec::new();
-        for (name, (bytes, hash)) in missing {
-            match self.bad.get(&name).filter(|(at, _)| at.elapsed() < ASK_AGAIN) {
-                Some((_, detail)) => _ = brought.damaged.insert(name, detail.clone()),
-                None => wants.push(Want { name, bytes, hash }),
-            }
-        }
-        for (name, outcome) in carry_all(&self.carrier, self.options.parallel, wants, &dead).await? {
-            // What the newest state does not need any more may be gone.
-            if matches!(outcome, Outcome::Gone) && dead.contains(&name) {
-                continue;
-            }
-            if let Outcome::Damaged(detail) = &outcome {
-                self.bad.insert(name.clone(), (Instant::now(), detail.clone()));
-            }
-            brought.missed(&name, outcome);
-        }
-        Ok(())
-    }
-
-    /// A snapshot's root goes after its shards. One that can't be had costs the snapshot and nothing else.
-    async fn bring_snapshot_root(&mut self, name: &str, shards: &[String], brought: &mut Brought) -> Result<()> {
-        let ready = self.carrier.inventory(|inventory| shards.iter().all(|shard| inventory.has(shard)));
-        let there = self.carrier.inventory(|inventory| inventory.has(name));
-        if ready && !there {
-            let outcome = self.carrier.carry(name, 0, None).await?;
-            brought.missed(name, outcome);
-        }
-        Ok(())
-    }
-
-    /// True when the replica has the root and all that it names.
-    async fn bring_newest_root(&mut self, root: &RootAt) -> Result<bool> {
-        let names: Vec<String> = root.shards().filter_map(|shard| shard.shard_id().ok()).map(layout::shard).collect();
-        if !self.carrier.inventory(|inventory| names.iter().all(|name| inventory.has(name))) {
-            return Ok(false);
-        }
-        if self.carrier.inventory(|inventory| inventory.get(&root.name)) != Some(root.body.len() as u64) {
-            self.carrier.put(&root.name, root.body.clone()).await?;
-        }
-        Ok(true)
-    }
-
-    /// Sends the log after the root, in order, up to the first segment that names a pack which can't be had.
-    async fn bring_log(&mut self, state: &State, records: &Records, brought: &mut Brought) -> Result<()> {
-        let mut reached = brought.reached.take().unwrap_or_default();
-        for link in &state.links {
-            let there = self.carrier.inventory(|inventory| inventory.get(&link.name));
-            if there != Some(link.body.len() as u64) {
-                let lacking = self.carrier.inventory(|inventory| {
-                    let lacks = |name: &String| !inventory.has(name) && !records.is_dead(name);
-                    link.packs.iter().map(|id| layout::pack(*id)).find(lacks)
-                });
-                if let Some(pack) = lacking {
-                    tracing::warn!(segment = link.name, pack, "the log ends here: a pack can't be had");
-                    break;
-                }
-                self.bring_roots_named(link, brought).await?;
-                self.carrier.put(&link.name, link.body.clone()).await?;
-                let now = self.world.now();
-                let age = now.seconds as f64 + f64::from(now.nanos) / 1e9 - link.sealed_at as f64 / 1e9;
-                brought.delay_seconds = brought.delay_seconds.max(age);
-            }
-            reached = Position {
-                segment: link.name.clone(),
-                tx: link.last_tx.unwrap_or(reached.tx),
-                sealed_at: link.sealed_at,
-            };
-        }
-        brought.reached = Some(reached);
-        Ok(())
-    }
-
-    /// A snapshot that was removed again later in the log has its root there, perhaps, and is readable until then.
-    async fn bring_roots_named(&mut self, link: &Link, brought: &mut Brought) -> Result<()> {
-        for op in link.ops.iter().filter(|op| record::key_snapshot(&op.key).is_some()) {
-            let snapshot = op.value.clone().and_then(|value| Snapshot::decode(value).ok());
-            let Some(name) = snapshot.map(|snapshot| snapshot.root).filter(|name| !name.is_empty()) else { continue };
-            if self.carrier.inventory(|inventory| inventory.has(&name)) {
-                continue;
-            }
-            let Ok((root, _)) = self.reader.bare_root(&name).await? else { continue };
-            let mut needed = Needed::default();
-            let names = needed.add_root(&root);
-            let shards = needed.shards.into_iter().map(|(name, (bytes, hash))| (name, (bytes, Some(hash))));
-            // Of no consequence for the state: what is gone with the snapshot is not missed.
-            let mut aside = Brought::default();
-            self.bring_all(shards, &Records::default(), &mut aside).await?;
-            if aside.gone.is_empty() {
-                brought.damaged.append(&mut aside.damaged);
-                self.bring_snapshot_root(&name, &names, &mut aside).await?;
-            }
-        }
-        Ok(())
-    }
-
     fn chores_are_due(&self, run: Run) -> bool {
         if !run.continuous {
             return true;
@@ -816,37 +541,6 @@ impl Replicator {
         }
         if damaged.is_empty() { Ok(()) } else { Err(Oddity::Garbage { damaged }.into()) }
     }
-
-    /// Snapshots' shards that the replica should have and has lost; the rest of what it needs was just brought.
-    async fn bring_lost(&mut self, needed: &Needed, records: &Records, summary: &mut Summary) -> Result<()> {
-        let lost: Vec<_> = self.carrier.inventory(|inventory| {
-            let shards = needed.shards.iter().filter(|(name, (bytes, _))| is_missing(inventory, name, *bytes));
-            shards.map(|(name, (bytes, hash))| (name.clone(), (*bytes, Some(hash.clone())))).collect()
-        });
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<String> = lost.iter().map(|(name, _)| name.clone()).collect();
-        let mut brought = Brought::default();
-        self.bring_all(lost.into_iter(), records, &mut brought).await?;
-        let told: HashSet<String> = summary.damaged.iter().map(|damage| damage.object.clone()).collect();
-        for name in names {
-            if self.carrier.inventory(|inventory| inventory.has(&name)) {
-                summary.mended.push(name);
-            } else if !told.contains(&name) {
-                let detail = brought.damaged.remove(&name).unwrap_or_else(|| "it is needed, and is not there".into());
-                summary.damaged.push(Damage::new(Side::Source, &name, detail));
-            }
-        }
-        for (name, shards) in &needed.roots {
-            self.bring_snapshot_root(name, shards, &mut brought).await?;
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn is_missing(inventory: &Inventory, name: &str, bytes: u64) -> bool {
-    inventory.get(name).is_none_or(|there| bytes != 0 && there != bytes)
 }
 
 /// How much older `behind` is, in seconds.

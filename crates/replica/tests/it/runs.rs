@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use haven_format::{layout, lease::Lease};
-use haven_replica::{Options, Run, Side, Summary, newest_standing};
+use haven_replica::{Options, ReplicaError, Run, Side, Summary, newest_standing};
 use haven_store::{
     DynStore, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError,
     memory::Memory,
@@ -399,11 +399,28 @@ fn what_is_none_of_ours_is_told_and_left_alone() {
 struct Neighbour {
     memory: Arc<Memory>,
     fetched: std::sync::atomic::AtomicUsize,
+    /// Has another endpoint: nothing is fetched from there.
+    apart: bool,
+    /// Its digests are of the objects' names, and say nothing of what is in them.
+    by_name: bool,
+    /// Packs that it keeps as they are; a byte of each later one is lost on the way to its disk.
+    keeps: std::sync::atomic::AtomicUsize,
 }
 
 impl Neighbour {
     fn new(memory: &Arc<Memory>) -> Arc<Self> {
-        Arc::new(Self { memory: memory.clone(), fetched: Default::default() })
+        Arc::new(Self {
+            memory: memory.clone(),
+            fetched: Default::default(),
+            apart: false,
+            by_name: false,
+            keeps: usize::MAX.into(),
+        })
+    }
+
+    fn apart(memory: &Arc<Memory>, by_name: bool, keeps: usize) -> Arc<Self> {
+        let fetched = Default::default();
+        Arc::new(Self { memory: memory.clone(), fetched, apart: true, by_name, keeps: keeps.into() })
     }
 }
 
@@ -414,7 +431,14 @@ impl Store for Neighbour {
     }
 
     async fn put(&self, name: &ObjectName, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
-        self.memory.put(name, body, mode).await
+        use std::sync::atomic::Ordering::Relaxed;
+        let mut kept = body.to_vec();
+        if name.as_str().starts_with(layout::PACKS)
+            && self.keeps.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_err()
+        {
+            kept[30] ^= 1;
+        }
+        self.memory.put(name, kept.into(), mode).await
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
@@ -427,8 +451,8 @@ impl Store for Neighbour {
 
     async fn head(&self, name: &ObjectName) -> Result<ObjectMeta, StoreError> {
         let meta = self.memory.head(name).await?;
-        let digest: [u8; 16] =
-            md5::Digest::finalize(md5::Digest::chain_update(md5::Md5::default(), self.get(name).await?)).into();
+        let of = if self.by_name { name.to_string().into() } else { self.get(name).await? };
+        let digest: [u8; 16] = md5::Digest::finalize(md5::Digest::chain_update(md5::Md5::default(), of)).into();
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(ObjectMeta { etag: Some(format!("\"{hex}\"")), ..meta })
     }
@@ -450,7 +474,7 @@ impl Store for Neighbour {
     }
 
     fn copies_from(&self, source: &Location) -> bool {
-        source.as_kind::<Arc<Memory>>().is_some()
+        !self.apart && source.as_kind::<Arc<Memory>>().is_some()
     }
 
     async fn copy_from(&self, source: &Location, name: &ObjectName) -> Result<(), StoreError> {
@@ -458,6 +482,37 @@ impl Store for Neighbour {
         self.fetched.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.memory.put(name, body, PutMode::Always).await
     }
+}
+
+#[test]
+fn a_pack_that_the_replica_does_not_keep_is_found_at_once_whatever_the_digests_are_of() {
+    in_virtual_time(async {
+        let mut source = Source::new(15).await;
+        source.live(40).await;
+        source.checkpoint().await;
+        let packs = |store: &Memory| -> Vec<_> {
+            objects(store).into_iter().filter(|(name, _)| name.starts_with(layout::PACKS)).collect()
+        };
+        assert!(packs(&source.bucket).len() > 1);
+        // The digests are of what is kept: all are compared. Of something else: the first of a run is read back.
+        for (by_name, keeps) in [(false, 1), (true, 0)] {
+            let copy = copy();
+            let from = || Neighbour::apart(&source.bucket, by_name, usize::MAX);
+            let to = |keeps| Neighbour::apart(&copy, by_name, keeps);
+            sync(&source, from(), to(usize::MAX), Options::default()).await;
+            for (name, _) in packs(&copy) {
+                copy.delete(&ObjectName::new(name).unwrap()).await.unwrap();
+            }
+            let mut one = replicator(&source, from(), to(keeps), Options::default());
+            let refused = one.sync(Run { release_brake: true, ..Run::default() }).await.unwrap_err();
+            let lost = matches!(&refused, ReplicaError::NotKept { object, .. } if object.starts_with(layout::PACKS));
+            assert!(lost, "{by_name}: {refused}");
+            sync(&source, from(), to(usize::MAX), Options::default()).await;
+            for (name, body) in packs(&copy) {
+                assert!(source.bucket.peek(&name) == Some(body), "{by_name}: {name} was not kept, and is sent again");
+            }
+        }
+    });
 }
 
 #[test]
