@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use futures::{StreamExt, stream};
 
 use crate::{
-    journal::JournalError,
+    journal::{JournalError, flag},
     late,
     patience::{Failed, Stop},
-    server::{Album, AlbumId, AssetId, Change, Done, ServerError, Visibility},
+    server::{Album, AlbumId, Asset, AssetId, Change, Done, ServerError, Visibility},
     upload::Shared,
 };
 
@@ -304,17 +304,12 @@ async fn stacks(shared: &Shared) -> Result<(), Stop> {
         if shared.patience.is_cancelled() {
             return Err(Stop::Cancelled);
         }
-        let mut ids: Vec<AssetId> = vec![];
-        for (present, asset) in members_of(shared, pile)? {
-            // Of what was there before us nobody here knows what became of it.
-            if !ids.contains(&asset) && (!present || is_shown(shared, &asset).await?) {
-                ids.push(asset);
-            }
-        }
-        if ids.len() < 2 {
-            continue;
-        }
-        let stacked = call(shared, async || shared.server.stack(&ids).await).await?;
+        let stacked = match shown_of(shared, members_of(shared, pile)?).await? {
+            Ok(ids) if ids.len() < 2 => continue,
+            Ok(ids) => call(shared, async || shared.server.stack(&ids).await).await?,
+            // Without what can't be asked for it would be another stack.
+            Err(error) => Err(error),
+        };
         let (done, why) = match stacked {
             Ok(()) => (true, None),
             Err(error) => (false, Some(error.to_string())),
@@ -333,19 +328,35 @@ fn members_of(shared: &Shared, pile: i64) -> Result<Vec<(bool, AssetId)>, Journa
         "SELECT c.state = 3, c.asset FROM stack s JOIN content c ON c.id = s.content
          LEFT JOIN item i ON i.entry = c.entry LEFT JOIN sidecar j ON j.entry = i.sidecar
          WHERE s.pile = ?1 AND c.state IN (2, 3) AND c.asset IS NOT NULL AND c.still IS NULL AND c.binned = 0
-           AND coalesce(j.flags, 0) & 12 = 0 ORDER BY s.rank, (SELECT e.name FROM entry e WHERE e.id = c.entry), c.id",
+           AND coalesce(j.flags, 0) & ?2 = 0 ORDER BY s.rank, (SELECT e.name FROM entry e WHERE e.id = c.entry), c.id",
     )?;
-    let rows: Vec<(bool, String)> =
-        query.query_map([pile], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let rows: Vec<(bool, String)> = query
+        .query_map([pile, flag::TRASHED | flag::LOCKED], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
     Ok(rows.into_iter().filter_map(|(present, asset)| Some((present, asset.parse().ok()?))).collect())
 }
 
-async fn is_shown(shared: &Shared, asset: &AssetId) -> Result<bool, Stop> {
-    let now = call(shared, async || shared.server.asset(asset).await).await?;
-    let shown = |now: crate::server::Asset| {
-        !now.trashed && matches!(now.visibility, Visibility::Timeline | Visibility::Archive)
-    };
-    Ok(now.is_ok_and(|now| now.is_some_and(shown)))
+/// Those of a stack's members that are shown, each once. Of what was there before us the server is asked what became of it.
+async fn shown_of(shared: &Shared, members: Vec<(bool, AssetId)>) -> Result<Result<Vec<AssetId>, ServerError>, Stop> {
+    let mut ids = vec![];
+    for (present, asset) in members {
+        if ids.contains(&asset) {
+            continue;
+        }
+        if present {
+            match call(shared, async || shared.server.asset(&asset).await).await? {
+                Ok(now) if now.as_ref().is_some_and(is_shown) => {}
+                Ok(_) => continue,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        ids.push(asset);
+    }
+    Ok(Ok(ids))
+}
+
+fn is_shown(asset: &Asset) -> bool {
+    !asset.trashed && matches!(asset.visibility, Visibility::Timeline | Visibility::Archive)
 }
 
 /// What was in Google's trash, and what this import brought: it goes into the trash here.

@@ -13,7 +13,7 @@ use crate::{
     compare::Cap,
     journal::{Journal, JournalError},
     near::{self, Near},
-    pace::{self, Bound, Left},
+    pace::{self, Left},
     peek::format_of,
     plan::MOTION,
     progress::Progress,
@@ -97,9 +97,7 @@ impl Estimate {
     pub fn left(&self) -> Option<Left> {
         let measured = self.measured?;
         let by_bytes = pace::time(self.bytes, measured.bytes_per_second)?;
-        let by_files = pace::time(self.files, measured.files_per_second)?;
-        let bound = if by_bytes >= by_files { Bound::Bytes } else { Bound::Files };
-        Some(Left { bound, by_bytes, by_files })
+        Some(Left::of(by_bytes, pace::time(self.files, measured.files_per_second)?))
     }
 
     /// The bytes alone, over a line of that many bits a second.
@@ -129,15 +127,16 @@ pub struct Outlook {
 }
 
 /// Still to be sent.
-const DUE: &str = "entry IS NOT NULL AND twin IS NULL AND state IN (0, 1, 4)";
+const DUE: &str = "c.entry IS NOT NULL AND c.twin IS NULL AND c.state IN (0, 1, 4)";
 const PATH: &str = "CASE d.path WHEN '' THEN e.name ELSE d.path || '/' || e.name END";
 
 /// Looks at what was planned. `asked`: what a server said of the largest request, where one was asked.
 pub fn outlook(journal: &Journal, asked: Option<Option<Cap>>) -> Result<Outlook, JournalError> {
-    let count = |what: &str| journal.count(&format!("SELECT {what} FROM content WHERE {DUE}"));
-    let above =
-        |what: &str| journal.count(&format!("SELECT {what} FROM content WHERE {DUE} AND bytes > {USUAL_CAP_BYTES}"));
-    let sum = "coalesce(sum(bytes), 0)";
+    let count = |what: &str| journal.count(&format!("SELECT {what} FROM content c WHERE {DUE}"));
+    let above = |what: &str| {
+        journal.count(&format!("SELECT {what} FROM content c WHERE {DUE} AND c.bytes > {USUAL_CAP_BYTES}"))
+    };
+    let sum = "coalesce(sum(c.bytes), 0)";
     let measured = journal.meta(MEASURED)?.and_then(|text| serde_json::from_str(&text).ok());
     Ok(Outlook {
         doubtful: doubtful(journal)?,
@@ -224,7 +223,7 @@ fn largest(journal: &Journal, asked: Option<Option<Cap>>) -> Result<Vec<Large>, 
     let db = journal.db();
     let mut query = db.prepare(&format!(
         "SELECT {PATH}, c.bytes FROM content c JOIN entry e ON e.id = c.entry JOIN dir d ON d.id = e.dir
-         WHERE c.entry IS NOT NULL AND c.twin IS NULL AND c.state IN (0, 1, 4)
+         WHERE {DUE}
          ORDER BY c.bytes DESC, c.id LIMIT {LARGEST_TOLD}"
     ))?;
     let rows = query.query_map([], |row| {
@@ -276,6 +275,7 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pace::Bound;
 
     #[test]
     fn an_estimate_tells_what_it_hangs_on() {

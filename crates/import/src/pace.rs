@@ -56,6 +56,10 @@ pub struct Left {
 }
 
 impl Left {
+    pub(crate) fn of(by_bytes: Duration, by_files: Duration) -> Self {
+        Self { bound: if by_bytes >= by_files { Bound::Bytes } else { Bound::Files }, by_bytes, by_files }
+    }
+
     /// The one that binds.
     pub fn time(self) -> Duration {
         self.by_bytes.max(self.by_files)
@@ -131,9 +135,7 @@ impl Pace {
         let due = |total: u64, done: u64| total.saturating_sub(done);
         let bytes = due(progress.bytes_total.load(Relaxed), progress.bytes.load(Relaxed));
         let files = due(progress.files_total.load(Relaxed), progress.files.load(Relaxed));
-        let (by_bytes, by_files) = (time(bytes, self.best_bytes)?, time(files, self.best_files)?);
-        let bound = if by_bytes >= by_files { Bound::Bytes } else { Bound::Files };
-        Some(Left { bound, by_bytes, by_files })
+        Some(Left::of(time(bytes, self.best_bytes)?, time(files, self.best_files)?))
     }
 }
 

@@ -123,6 +123,8 @@ impl Patience {
             if self.is_cancelled() {
                 return Err(Failed::Stop(Stop::Cancelled));
             }
+            // From before the try: who comes back late from one asks whether the server was away meanwhile.
+            let returns = self.returns.load(Relaxed);
             let error = match call(tries).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -133,7 +135,7 @@ impl Patience {
                 ServerError::Full(what) => return Err(Stop::Full(what).into()),
                 ServerError::Forbidden { what, permission } => return Err(Stop::Forbidden { what, permission }.into()),
                 ServerError::Gone(ref what) => {
-                    self.wait_out(server, progress, what).await?;
+                    self.wait_out(server, progress, returns, what).await?;
                     // It answers others, and not this one: no reason to hurry.
                     (tries < self.waits.tries).then(|| self.pause(tries))
                 }
@@ -147,7 +149,7 @@ impl Patience {
             };
             // It answers nobody, though it is there: its database is away, for a backup perhaps. That is no fault of this request.
             if let (None, ServerError::Busy { what, .. }) = (pause, &error)
-                && self.wait_out(server, progress, what).await?
+                && self.wait_out(server, progress, returns, what).await?
             {
                 tries = 1;
                 pause = Some(self.pause(tries));
@@ -172,9 +174,8 @@ impl Patience {
         }
     }
 
-    /// Returns when the server serves again, and whether it did not.
-    async fn wait_out(&self, server: &dyn Server, progress: &Progress, what: &str) -> Result<bool, Stop> {
-        let returns = self.returns.load(Relaxed);
+    /// Returns when the server serves again, and whether it did not since it had come back `returns` times.
+    async fn wait_out(&self, server: &dyn Server, progress: &Progress, returns: u64, what: &str) -> Result<bool, Stop> {
         let _one = self.away.lock().await;
         if self.returns.load(Relaxed) != returns {
             // Somebody else has waited for it meanwhile.

@@ -161,16 +161,21 @@ fn drills_prove_what_is_right_and_name_what_is_damaged_deleted_and_swapped() {
     assert_eq!(unknown.exit, 7, "{}", unknown.err);
 }
 
-#[test]
-fn a_point_is_drilled_and_comes_back_straight_from_borg_and_restic() {
-    let Some((machine, cluster)) = scene() else { return };
-    let _mount = Mount::new(&machine, "m", "");
+/// A copy by Borg, `home`, and one by restic, `far`, both empty.
+fn add_copies(machine: &Machine) {
     machine.write("copy-passphrase", "another one\n");
     for (name, format) in [("home", "borg"), ("far", "restic")] {
         let add = format!("copy add {name} @{format} --format {format} --passphrase-file @copy-passphrase");
         assert_eq!(machine.run(&add).exit, 0);
         assert_eq!(machine.run(&format!("copy init {name}")).exit, 0);
     }
+}
+
+#[test]
+fn a_point_is_drilled_and_comes_back_straight_from_borg_and_restic() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    add_copies(&machine);
     upload(&machine, &cluster, 0..20);
     let take = || {
         let taken = machine.run("backup run --json");
@@ -275,12 +280,7 @@ fn sums(folder: &Path) -> Vec<String> {
 fn an_album_and_the_photos_of_a_user_come_back_from_the_library_from_borg_and_from_restic() {
     let Some((machine, cluster)) = scene() else { return };
     let _mount = Mount::new(&machine, "m", "");
-    machine.write("copy-passphrase", "another one\n");
-    for (name, format) in [("home", "borg"), ("far", "restic")] {
-        let add = format!("copy add {name} @{format} --format {format} --passphrase-file @copy-passphrase");
-        assert_eq!(machine.run(&add).exit, 0);
-        assert_eq!(machine.run(&format!("copy init {name}")).exit, 0);
-    }
+    add_copies(&machine);
     upload(&machine, &cluster, 0..10);
     share(&cluster, &machine);
     for line in ["backup run", "copy run home far"] {
