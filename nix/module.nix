@@ -175,6 +175,8 @@ in
               TimeoutStartSec = "10min";
               TimeoutStopSec = if cfg.keeper then "10min" else "infinity";
               KillMode = "mixed";
+              # What waits for the bucket is open, and much of the cache: a thousand files may be too few.
+              LimitNOFILE = 65536;
               # Nothing here may give it a mount namespace of its own: nobody else would see the mount.
               CapabilityBoundingSet = [ "CAP_SYS_ADMIN" "CAP_DAC_READ_SEARCH" ]
                 # For a drill's own PostgreSQL, which refuses to be root.
@@ -200,7 +202,9 @@ in
               KillMode = "mixed";
               CapabilityBoundingSet = [ "CAP_DAC_READ_SEARCH" ];
               ProtectSystem = "strict";
-              ProtectHome = true;
+              # What haven.toml names may lie there.
+              ProtectHome = "read-only";
+              ReadWritePaths = lib.optional ((cfg.settings.schedule.directory or null) != null) "-${toString cfg.settings.schedule.directory}";
               PrivateTmp = true;
               PrivateDevices = true;
               SystemCallFilter = [ "@system-service" ];

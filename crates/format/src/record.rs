@@ -397,9 +397,20 @@ pub struct Dead {
     /// Of the log alone: segments with a lower number are needed no more.
     #[prost(uint64, tag = "4")]
     pub below: u64,
-    /// What it held was written anew elsewhere: nothing is lost with it.
+    /// What of it was needed was written anew elsewhere.
     #[prost(bool, tag = "5")]
     pub moved: bool,
+    /// Of what was moved: how many bytes were not, as nothing needed them, and go for good with the object. Not known of
+    /// records of older versions.
+    #[prost(uint64, optional, tag = "6")]
+    pub lost: Option<u64>,
+}
+
+impl Dead {
+    /// How many of the object's `bytes` go for good with it. Where that is not known: all of them.
+    pub fn loss(&self, bytes: u64) -> u64 {
+        if self.moved { self.lost.unwrap_or(bytes).min(bytes) } else { bytes }
+    }
 }
 
 /// A chunk that was found damaged, and no good copy of it anywhere. Goes when the same bytes are stored again.

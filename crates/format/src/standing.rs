@@ -59,6 +59,18 @@ pub struct Standing {
     /// How many objects this round of reading back has found damaged or missing, and nothing could mend.
     #[prost(uint64, tag = "14")]
     pub damaged: u64,
+    /// While a library is being restored: what it did not get, as the copy it comes from has not got it or has it damaged.
+    #[prost(message, repeated, tag = "15")]
+    pub lacks: Vec<Lack>,
+}
+
+/// An object that is not there, and why.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Lack {
+    #[prost(string, tag = "1")]
+    pub object: String,
+    #[prost(string, tag = "2")]
+    pub detail: String,
 }
 
 impl Standing {

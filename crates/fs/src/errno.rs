@@ -47,6 +47,9 @@ pub enum FsError {
     /// Mounted for reading, or fenced by another writer.
     #[error("read-only: {why}")]
     ReadOnly { why: String },
+    /// Nothing was changed.
+    #[error("whoever asked was killed meanwhile")]
+    Interrupted,
     /// A record of the library can't be read, or contradicts another.
     #[error("the library's records are broken: {0}")]
     Broken(String),
@@ -88,8 +91,34 @@ impl FsError {
             Self::AttributeName => libc::ERANGE,
             Self::Unsupported(_) => libc::EOPNOTSUPP,
             Self::ReadOnly { .. } => libc::EROFS,
+            Self::Interrupted => libc::EINTR,
             Self::Broken(_) | Self::Vault(_) => libc::EIO,
         }
+    }
+}
+
+/// Several things, of which each is tried whatever became of the others.
+#[derive(Debug, Default)]
+pub(crate) struct Tried(Option<FsError>);
+
+impl Tried {
+    pub fn note(&mut self, result: Result<()>) {
+        let rank = |error: &FsError| match error {
+            FsError::Need(Need::Fetch { .. }) => 0,
+            FsError::Need(_) => 1,
+            _ => 2,
+        };
+        if let Err(error) = result
+            && self.0.as_ref().is_none_or(|first| rank(&error) < rank(first))
+        {
+            self.0 = Some(error);
+        }
+    }
+
+    /// What can be fetched, for whoever settles that and tries again comes to the rest; else what time may bring; else
+    /// the first trouble.
+    pub fn outcome(self) -> Result<()> {
+        self.0.map_or(Ok(()), Err)
     }
 }
 

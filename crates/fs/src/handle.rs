@@ -6,7 +6,7 @@
 //! Locks, in the order they are taken: one node's state; the change lock of the file system; the small tables here.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Deref,
     sync::{
         Arc,
@@ -175,8 +175,6 @@ pub(crate) struct Reading {
     pub window: u64,
     /// What has been asked for already.
     pub asked: u64,
-    /// The chunk read last, for the next read out of it.
-    pub chunk: Option<(ChunkId, Bytes)>,
     /// The access time has been seen to.
     pub touched: bool,
 }
@@ -184,6 +182,7 @@ pub(crate) struct Reading {
 /// What a handle stands for.
 #[derive(Debug)]
 pub(crate) struct Open {
+    pub handle: Handle,
     pub node: Arc<Node>,
     pub reading: Mutex<Reading>,
 }
@@ -202,9 +201,10 @@ impl Handles {
     pub fn open(&self, node: &Held<'_>) -> Handle {
         node.node.opens.fetch_add(1, Ordering::AcqRel);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let open = Open { node: node.node.clone(), reading: Mutex::default() };
+        let handle = Handle(number);
+        let open = Open { handle, node: node.node.clone(), reading: Mutex::default() };
         self.shards[shard(number)].write().insert(number, Arc::new(open));
-        Handle(number)
+        handle
     }
 
     pub fn get(&self, handle: Handle) -> Result<Arc<Open>> {
@@ -219,9 +219,85 @@ impl Handles {
     }
 }
 
+/// Of each handle the chunk it read last, for the next read out of it. All together have at most [`KEPT_BYTES_MAX`]:
+/// the one that was not read from for longest goes first, and is asked of the vault again.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(Mutex<KeptChunks>);
+
+/// Bytes of all kept chunks together: sixteen of the largest.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+
+#[derive(Debug, Default)]
+struct KeptChunks {
+    /// By handle; with the turn in which it was read last.
+    chunks: HashMap<u64, (u64, ChunkId, Bytes)>,
+    /// Handles by turn.
+    by_turn: BTreeMap<u64, u64>,
+    turn: u64,
+    bytes: usize,
+}
+
+impl Kept {
+    /// The chunk `id`, if it is the one that `handle` read last.
+    pub fn get(&self, handle: Handle, id: ChunkId) -> Option<Bytes> {
+        let mut kept = self.0.lock();
+        let bytes = kept.chunks.get(&handle.0).filter(|(_, last, _)| *last == id)?.2.clone();
+        kept.keep(handle, id, bytes.clone());
+        Some(bytes)
+    }
+
+    pub fn keep(&self, handle: Handle, id: ChunkId, bytes: Bytes) {
+        let mut kept = self.0.lock();
+        kept.keep(handle, id, bytes);
+        while kept.bytes > KEPT_BYTES_MAX
+            && let Some((_, oldest)) = kept.by_turn.first_key_value()
+        {
+            let oldest = Handle(*oldest);
+            kept.forget(oldest);
+        }
+    }
+
+    /// The handle reads on elsewhere, or is closed.
+    pub fn forget(&self, handle: Handle) {
+        self.0.lock().forget(handle);
+    }
+}
+
+impl KeptChunks {
+    fn keep(&mut self, handle: Handle, id: ChunkId, bytes: Bytes) {
+        self.forget(handle);
+        self.turn += 1;
+        self.bytes += bytes.len();
+        self.by_turn.insert(self.turn, handle.0);
+        self.chunks.insert(handle.0, (self.turn, id, bytes));
+    }
+
+    fn forget(&mut self, handle: Handle) {
+        if let Some((turn, _, bytes)) = self.chunks.remove(&handle.0) {
+            self.by_turn.remove(&turn);
+            self.bytes -= bytes.len();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kept_chunks_have_a_limit_and_the_one_unread_for_longest_goes() {
+        let (kept, id, chunk) = (Kept::default(), ChunkId([1; 32]), Bytes::from(vec![0; 4 << 20]));
+        for handle in 0..700 {
+            kept.keep(Handle(handle), id, chunk.clone());
+            assert!(kept.get(Handle(0), id).is_some(), "it was read from just now");
+            assert!(kept.0.lock().bytes <= KEPT_BYTES_MAX);
+        }
+        assert!(kept.get(Handle(600), id).is_none() && kept.get(Handle(699), id).is_some());
+        assert!(kept.get(Handle(699), ChunkId([2; 32])).is_none());
+        (0..700).for_each(|handle| kept.forget(Handle(handle)));
+        let left = kept.0.lock();
+        assert!(left.bytes == 0 && left.chunks.is_empty() && left.by_turn.is_empty());
+    }
 
     #[test]
     fn a_node_goes_with_its_last_holder_unless_something_is_unsaved() {

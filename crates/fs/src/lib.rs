@@ -29,7 +29,7 @@ mod state;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize},
     },
 };
@@ -51,7 +51,7 @@ pub use meta::NAME_MAX;
 pub use ops::LINK_MAX;
 pub use state::{FileState, STATE_ATTRIBUTE};
 
-use handle::{Handles, Lookups, Nodes};
+use handle::{Handles, Kept, Lookups, Nodes};
 use history::History;
 use meta::Stage;
 use state::Progress;
@@ -70,6 +70,7 @@ pub struct Fs {
     lookups: Lookups,
     nodes: Nodes,
     handles: Handles,
+    kept: Kept,
     /// Bytes in memory, over all nodes.
     in_memory: AtomicUsize,
     /// Inodes without a name that are on record as orphans.
@@ -78,9 +79,13 @@ pub struct Fs {
     atimes: Mutex<BTreeMap<Ino, Time>>,
     /// Goes up whenever a file gets a set-user-ID mark or capabilities.
     marks: AtomicU64,
+    /// Told of an inode whose mode changed with a call whose answer doesn't say so.
+    unmarked: OnceLock<Unmarked>,
     ticks: AtomicU64,
     progress: Progress,
 }
+
+type Unmarked = Box<dyn Fn(Ino) + Send + Sync>;
 
 impl std::fmt::Debug for Fs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -105,10 +110,12 @@ impl Fs {
             lookups: Lookups::new(),
             nodes: Nodes::new(),
             handles: Handles::new(),
+            kept: Kept::default(),
             in_memory: AtomicUsize::new(0),
             orphans: Mutex::default(),
             atimes: Mutex::default(),
             marks: AtomicU64::new(1),
+            unmarked: OnceLock::new(),
             ticks: AtomicU64::new(0),
             progress,
         };
@@ -155,6 +162,13 @@ impl Fs {
             self.orphans.lock().extend(batch.iter().filter_map(|(key, _)| record::key_orphan(key)));
             range.start = next;
         }
+    }
+
+    /// Has `tell` called when a call that writes has taken set-user-ID bits from an inode: its answer has no room for that,
+    /// and whoever executes what the kernel remembers would still have them. Before the call returns, with no lock held.
+    /// Once.
+    pub fn tell_unmarked(&self, tell: impl Fn(Ino) + Send + Sync + 'static) {
+        _ = self.unmarked.set(Box::new(tell));
     }
 
     /// Returns when `need` is met, or with the error that says why it never will be.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use haven_store::human;
 use serde::Deserialize;
 use toml::{Table, Value};
 use toml_edit::{DocumentMut, value};
+use zeroize::Zeroizing;
 
 use crate::{
     config::{self, Config, Size, over},
@@ -147,6 +149,29 @@ impl CopyConfig {
             (None, Some(command)) => Ok(Some(Passphrase::Command(command.clone()))),
             (None, None) => Ok(None),
         }
+    }
+
+    /// Whether it was chosen that everybody may read it.
+    pub fn open_to_all(&self) -> bool {
+        self.format == Format::Borg && self.encryption.as_deref() == Some("none")
+    }
+
+    /// Whether there is a passphrase with anything in it.
+    pub fn has_secret(&self, name: &str) -> Result<bool, Trouble> {
+        let cannot = |what: String, error: &std::io::Error| {
+            Trouble::new(Code::BadSecret, what).caused_by(error).meaning(UNTOUCHED)
+        };
+        let said = match self.passphrase(name)? {
+            None => return Ok(false),
+            Some(Passphrase::File(file)) => fs::read(&file)
+                .map_err(|error| cannot(format!("the passphrase file {} can't be read", file.display()), &error))?,
+            Some(Passphrase::Command(command)) => {
+                let done = Command::new("/bin/sh").arg("-c").arg(command).stdin(Stdio::null()).output();
+                done.map_err(|error| cannot("the passphrase command can't be run".into(), &error))?.stdout
+            }
+        };
+        let said = Zeroizing::new(said);
+        Ok(said.first().is_some_and(|first| *first != b'\n' && *first != b'\r'))
     }
 
     fn environment(&self) -> Result<Vec<(String, String)>, Trouble> {

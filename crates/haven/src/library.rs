@@ -3,7 +3,7 @@
 use std::{fmt::Display, path::Path};
 
 use haven_format::{
-    FormatError, Nonce,
+    FormatError, LibraryId, Nonce,
     config::{ConfigError, LockedConfig, OpenConfig},
     keys::Secret,
     layout,
@@ -11,6 +11,8 @@ use haven_format::{
 use haven_store::{DynStore, ObjectName, OpenError, PutMode, Stack, StoreError, StoreOptions};
 
 use crate::{
+    config::Config,
+    replicas::Place,
     report::{self, Code, Trouble, UNTOUCHED},
     words,
 };
@@ -30,6 +32,11 @@ pub fn open_store(url: &str, options: &StoreOptions) -> Result<Stack, Trouble> {
         }
     });
     Ok(stack)
+}
+
+/// The same, of what somebody named.
+pub fn open_place(place: &Place) -> Result<Stack, Trouble> {
+    open_store(&place.url, &place.store)
 }
 
 fn cannot_open(error: &OpenError) -> Trouble {
@@ -59,6 +66,26 @@ pub fn store_trouble(what: impl Display, error: &StoreError) -> Trouble {
         | StoreError::Unsupported { .. } => "try again; `haven doctor` tells what the store can do",
     };
     Trouble::new(Code::Store, format!("{what}")).because(error.to_string()).next(next)
+}
+
+/// A copy of the library to mend from, or why it can't be asked: one that is away is not one that lacks something.
+pub async fn copy_at(named: &str, library: LibraryId, config: &Config) -> Result<DynStore, String> {
+    let cannot = |why: String| format!("the copy {named} can't be asked: {why}");
+    let told = |trouble: Trouble| cannot([vec![trouble.what], trouble.because].concat().join(": "));
+    let store = open_place(&config.place(named)).map_err(told)?.store;
+    match find(&store).await {
+        Ok(found) if found.locked().library() != library => Err(cannot("it is of another library".into())),
+        // What else it has may be whole.
+        Err(trouble) if trouble.code != Code::Damaged => Err(told(trouble)),
+        _ => Ok(store),
+    }
+}
+
+/// The trouble that such a copy is.
+pub fn copy_trouble(what: impl Into<String>) -> Trouble {
+    Trouble::new(Code::Store, what)
+        .meaning("whether it has what is damaged is not known: nothing was given up for lost because of it")
+        .next("see to that copy (is its disk mounted, is the URL right, does it answer?), then run this again")
 }
 
 /// The configurations of a library, as found.

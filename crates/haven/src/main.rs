@@ -21,6 +21,7 @@ mod served;
 mod settings_file;
 mod silence;
 mod standing;
+mod whose;
 mod wire;
 mod words;
 

@@ -7,7 +7,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,11 +20,10 @@ use haven_mount::{
     control::{Found, find},
     detach, mount,
 };
-use haven_point::Point;
+use haven_point::{Point, application};
 use haven_recover::scratch::{self, Scratch};
 use haven_store::{StoreOptions, read_only};
 use haven_vault::Vault;
-use tempfile::TempDir;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -29,9 +31,11 @@ use tokio::{
 
 use crate::{
     cli::{Context, absolute},
+    config::{self, Config},
     library,
     media::{Held, Media},
-    report::{Code, Trouble, UNTOUCHED},
+    points,
+    report::{self, Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
     standing, wire,
 };
@@ -80,6 +84,13 @@ pub struct Pick<'a> {
     pub of: Option<&'a str>,
     /// Any that is older than this one, another each time.
     pub older: Option<&'a str>,
+}
+
+impl Pick<'_> {
+    /// Whether nothing says which.
+    pub fn is_any(&self) -> bool {
+        self.point.is_none() && self.of.is_none() && self.older.is_none()
+    }
 }
 
 impl Origin {
@@ -163,26 +174,72 @@ impl Origin {
         Ok(all)
     }
 
+    /// As it is spoken of.
+    pub fn called(&self) -> String {
+        match self.kind {
+            "library" if self.name == "library" => "the library".into(),
+            "replica" => format!("the replica {}", self.name),
+            "borg" | "restic" => format!("the copy {}", self.name),
+            _ => self.name.clone(),
+        }
+    }
+
+    /// Why the point that was asked for did not come: where it was looked for, and what is there instead.
+    pub fn lacks(&self, opened: &Open, pick: Pick<'_>, error: &haven_point::Error) -> Trouble {
+        use haven_point::Error;
+        if !matches!(error, Error::None { .. } | Error::Missing { .. }) {
+            return points::trouble(error);
+        }
+        let there = opened.points();
+        let here = self.called();
+        let trouble = Trouble::new(
+            Code::NoPoint,
+            match (pick.point, pick.of) {
+                (Some(point), _) => format!("{here} has no recovery point called {point}"),
+                (None, Some(of)) => format!("{here} has no complete recovery point of {of}"),
+                (None, None) => format!("{here} has no complete recovery point"),
+            },
+        );
+        let trouble = trouble.meaning(UNTOUCHED);
+        let named = pick.point.and_then(|point| config::nearest(point, &there));
+        let trouble = match named {
+            Some(near) => trouble.next(format!("is it {near}?")),
+            None => trouble,
+        };
+        let mut of: Vec<&str> = there.iter().filter_map(|point| application(point)).collect();
+        of.sort_unstable();
+        of.dedup();
+        if of.is_empty() { trouble } else { trouble.because(format!("it has points of {}", of.join(", "))) }
+    }
+
+    /// The other places of haven.toml that a point may be in.
+    pub fn others(&self, config: &Config) -> Vec<String> {
+        let library = config.library.url.iter().map(|_| "library".to_owned());
+        let all = library.chain(config.replicas.keys().cloned()).chain(config.copies.keys().cloned());
+        all.filter(|name| *name != self.name).collect()
+    }
+
     /// Opens it. The library's keys come along where a secret had to be read.
     pub fn open(&self, context: &Context, runtime: &Runtime, key: &KeyArgs, pick: Pick<'_>) -> Result<Open, Trouble> {
         let begun = Instant::now();
+        let stop = Arc::new(AtomicBool::new(false));
         match &self.place {
             Place::Folder(root) => {
-                runtime.spawn(until_a_signal(None, None));
-                Ok(Open { root: root.clone(), keys: None, shown: None, held: None, took: begun.elapsed() })
+                runtime.spawn(until_a_signal(None, None, stop.clone()));
+                Ok(Open { root: root.clone(), keys: None, shown: None, held: None, stop, took: begun.elapsed() })
             }
             Place::Store { url, options } => {
-                let (shown, keys) = runtime.block_on(Shown::open(context, runtime, url, options, key))?;
+                let (shown, keys) = runtime.block_on(Shown::open(context, runtime, url, options, key, &stop))?;
                 let root = shown.point.clone();
-                Ok(Open { root, keys: Some(keys), shown: Some(shown), held: None, took: begun.elapsed() })
+                Ok(Open { root, keys: Some(keys), shown: Some(shown), held: None, stop, took: begun.elapsed() })
             }
             Place::Copy { name, archive } => {
                 let cancel = haven_offsite::Cancel::default();
-                runtime.spawn(until_a_signal(None, Some(cancel.clone())));
+                runtime.spawn(until_a_signal(None, Some(cancel.clone()), stop.clone()));
                 let (held, directory) = archived::open(context, name, archive.as_deref(), pick, cancel)?;
-                let root = directory.path().to_owned();
+                let root = directory.files();
                 let held = Some((Arc::new(held), directory));
-                Ok(Open { root, keys: None, shown: None, held, took: begun.elapsed() })
+                Ok(Open { root, keys: None, shown: None, held, stop, took: begun.elapsed() })
             }
         }
     }
@@ -200,12 +257,22 @@ pub struct Open {
     pub keys: Option<Keys>,
     shown: Option<Shown>,
     /// An archive, and the directory that its point's folder was fetched to.
-    held: Option<(Arc<Held>, TempDir)>,
+    held: Option<(Arc<Held>, Scratch)>,
+    stop: Arc<AtomicBool>,
     /// From nothing to readable.
     pub took: Duration,
 }
 
 impl Open {
+    /// Set when a signal came. Who holds it heeds it soon: for as long as it is held, the process is not ended.
+    pub fn stop(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// How that was done, in words.
     pub fn how(&self) -> String {
         match (&self.shown, &self.held) {
@@ -220,12 +287,23 @@ impl Open {
 
     /// The point that is meant.
     pub fn point(&self, pick: Pick<'_>) -> Result<Point, haven_point::Error> {
+        if self.held.is_none() && pick.point.is_none() && pick.older.is_none() {
+            for name in haven_point::ahead(&self.root, pick.of)? {
+                report::warn(format!("{name} is of a time to come, and is passed over: a clock stood wrong"));
+            }
+        }
         match (&self.held, pick.older) {
             // There is only the one that was fetched.
             (Some(_), _) => haven_point::open(&self.root, None, None),
+            (None, None) if pick.is_any() => haven_point::open_only(&self.root),
             (None, None) => haven_point::open(&self.root, pick.point, pick.of),
             (None, Some(than)) => haven_point::open_older(&self.root, than, dice()),
         }
+    }
+
+    /// The names of all points, whether they are complete or not.
+    pub fn points(&self) -> Vec<String> {
+        haven_point::list(&self.root).unwrap_or_default().into_iter().map(|found| found.name).collect()
     }
 
     /// Where the files of a point are; `None`: they are not there.
@@ -272,6 +350,7 @@ impl Shown {
         url: &str,
         options: &StoreOptions,
         key: &KeyArgs,
+        stop: &Arc<AtomicBool>,
     ) -> Result<(Self, Keys), Trouble> {
         let stack = library::open_store(url, options)?;
         let keys = library::find(&stack.store).await?.unlock(&key.source(&context.config.key).read()?)?.keys().clone();
@@ -313,15 +392,25 @@ impl Shown {
                 return Err(trouble);
             }
         };
-        runtime.spawn(until_a_signal(Some((point.clone(), directory.path().to_owned())), None));
+        let there = (point.clone(), directory.path().to_owned());
+        runtime.spawn(until_a_signal(Some(there), None, stop.clone()));
         let runtime = runtime.handle().clone();
         Ok((Self { runtime, vault, session, point, _directory: directory }, keys))
     }
 }
 
+/// The owner of an origin and the one that waits for a signal hold its `stop`; whoever else does is at work.
+const IDLE: usize = 2;
+/// How long who was at work has to tell of it and to tidy up.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Ctrl-C must leave neither a dead mount behind, nor a database server, nor a program that goes on. `shown`: the mount
 /// point, and what holds it.
-async fn until_a_signal(shown: Option<(PathBuf, PathBuf)>, cancel: Option<haven_offsite::Cancel>) {
+async fn until_a_signal(
+    shown: Option<(PathBuf, PathBuf)>,
+    cancel: Option<haven_offsite::Cancel>,
+    stop: Arc<AtomicBool>,
+) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return;
@@ -330,10 +419,19 @@ async fn until_a_signal(shown: Option<(PathBuf, PathBuf)>, cancel: Option<haven_
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    stop.store(true, Ordering::Relaxed);
+    let until = Instant::now() + PATIENCE;
+    let at_work = Arc::strong_count(&stop) > IDLE;
+    // Whoever waits for a program ends it, tells of it, and ends this process.
     if let Some(cancel) = cancel {
-        // Whoever waits for the program tells of it, and ends this process.
         cancel.cancel();
         tokio::time::sleep(PATIENCE).await;
+    }
+    while Arc::strong_count(&stop) > IDLE && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    if at_work {
+        tokio::time::sleep(FAREWELL).await;
     }
     let gone = tokio::task::spawn_blocking(move || {
         haven_recover::cluster::end_all();
@@ -346,7 +444,7 @@ async fn until_a_signal(shown: Option<(PathBuf, PathBuf)>, cancel: Option<haven_
     _ = gone.await;
     Trouble::new(Code::Unfinished, "interrupted")
         .meaning("what was brought back so far stays; the same command goes on from there")
-        .tell(false);
+        .tell(report::speaks_json());
     std::process::exit(Code::Unfinished.exit().into());
 }
 

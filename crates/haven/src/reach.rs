@@ -17,15 +17,18 @@ use crate::{
     config::Config,
     library,
     past::Library,
+    replicas::Place,
     report::{self, Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
-    standing, wire,
+    standing,
+    whose::{self, Wanted},
+    wire,
 };
 
 /// Which library, for commands that work on one whether it is mounted or not.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Which {
-    /// A mount point, or the URL of a library [default: mount.point, then library.url in haven.toml]
+    /// A mount point, the URL of a library, or a replica's name [default: mount.point, then library.url in haven.toml]
     #[arg(long, short = 'L', value_name = "MOUNTPOINT|URL", env = "HAVEN_LIBRARY", hide_env = true)]
     pub library: Option<String>,
     /// The cache directory, where the library is not mounted [default: by library, below ~/.cache/haven]
@@ -35,33 +38,43 @@ pub struct Which {
     pub key: KeyArgs,
 }
 
-/// Where it is.
-enum Place {
+/// How it is reached.
+enum Way {
     Mounted(Locator),
-    Url(String),
+    Store(Box<Place>),
 }
 
 impl Which {
-    fn place(&self, config: &Config) -> Result<Place, Trouble> {
+    fn way(&self, config: &Config) -> Result<Way, Trouble> {
         let mounted = |path: &Path| match find(path) {
-            Ok(Found::Mount { at, .. }) => Some(Place::Mounted(at)),
+            Ok(Found::Mount { at, .. }) => Some(Way::Mounted(at)),
             _ => None,
         };
+        let store = |named: &str| Way::Store(Box::new(config.place(named)));
         match &self.library {
-            Some(url) if url.contains("://") || url.starts_with("memory:") => Ok(Place::Url(url.clone())),
-            Some(path) => Ok(mounted(Path::new(path)).unwrap_or_else(|| Place::Url(super::cli::absolute(path)))),
+            Some(url) if url.contains("://") || url.starts_with("memory:") => Ok(store(url)),
+            Some(named) => Ok(mounted(Path::new(named)).unwrap_or_else(|| store(named))),
             None => config
                 .mount
                 .point
                 .as_deref()
                 .and_then(mounted)
-                .or_else(|| config.library.url.clone().map(|url| Place::Url(super::cli::absolute(&url))))
+                .or_else(|| config.library.url.as_deref().map(store))
                 .ok_or_else(|| {
                     Trouble::new(Code::Usage, "no library was named")
                         .meaning(UNTOUCHED)
                         .next("name its mount point or URL with --library, or set library.url in haven.toml")
                 }),
         }
+    }
+
+    /// The replica that was named, if it is one.
+    pub fn replica<'a>(&self, config: &'a Config) -> Option<&'a str> {
+        let named = self.library.as_deref()?;
+        config.replicas.get_key_value(named).map(|(name, _)| name.as_str()).or_else(|| {
+            let (name, _) = config.replica_at(&config.place(named).url)?;
+            Some(name)
+        })
     }
 
     /// The mount point the library is mounted at, where a command needs one.
@@ -76,32 +89,37 @@ impl Which {
 
     /// Has the library answer a request.
     pub fn ask(&self, context: &Context, request: &Request, doing: &'static str) -> Result<Value, Trouble> {
-        match self.place(&context.config)? {
-            Place::Mounted(at) => ask::ask(&at, request, doing),
-            Place::Url(url) => wire::runtime()?.block_on(self.open_and_ask(context, &url, request, doing)),
+        match self.way(&context.config)? {
+            Way::Mounted(at) => ask::ask(&at, request, doing),
+            Way::Store(place) => wire::runtime()?.block_on(self.open_and_ask(context, &place, request, doing)),
         }
     }
 
     async fn open_and_ask(
         &self,
         context: &Context,
-        url: &str,
+        place: &Place,
         request: &Request,
         doing: &'static str,
     ) -> Result<Value, Trouble> {
         let mut config = context.config.clone();
-        let stack = library::open_store(url, &config.store)?;
+        let stack = library::open_place(place)?;
         let found = library::find(&stack.store).await?;
         let keys = found.unlock(&self.key.source(&config.key).read()?)?.keys().clone();
-        let cache = wire::cache_directory(&config, self.cache.as_deref(), keys.library())?;
+        let write = Library::writes(request);
+        config.mount.read_only = !write;
+        let held = standing::held(&stack, &keys).await?;
+        let store = standing::opened(&stack, held.as_ref(), &config, write)?;
+        let copy = standing::is_copy(held.as_ref());
+        let wanted = Wanted { url: &place.url, store: &stack.store, library: keys.library(), copy, write };
+        let cache = wanted.cache(&config, self.cache.as_deref())?;
         let disk = match LocalDisk::open(&cache) {
             Ok(disk) => Arc::new(disk),
             // Mounted on this machine, at a place that nobody has named.
-            Err(DiskError::InUse { .. }) => return ask_through(&cache, url, request, doing),
+            Err(DiskError::InUse { .. }) => return ask_through(&cache, &place.url, request, doing),
             Err(_) => wire::local_disk(&cache)?,
         };
-        config.mount.read_only = !Library::writes(request);
-        let store = standing::store_for(&stack, &keys, &config, !config.mount.read_only).await?;
+        whose::remember_first(&cache, &place.url, &stack.store)?;
         if request.verb == "check" && request.flag("repair") {
             mend_log(&store, &keys, request, &config).await?;
         }
@@ -117,7 +135,8 @@ impl Which {
             }
         };
         let bar = ask::progress_bar(doing);
-        let answer = Library { vault: vault.clone(), fs, config: Arc::new(config) }.answer(request).await;
+        let answer =
+            Library { vault: vault.clone(), fs, mounted: None, config: Arc::new(config) }.answer(request).await;
         bar.finish_and_clear();
         let closed = vault.close(true).await;
         let answer = answer.map_err(|refusal| ask::refused(&refusal))?;
@@ -130,15 +149,16 @@ impl Which {
 async fn mend_log(store: &DynStore, keys: &Keys, request: &Request, config: &Config) -> Result<(), Trouble> {
     let mut copies = Vec::new();
     for url in request.with.get("copies").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-        copies.push((url.to_owned(), library::open_store(url, &config.store)?.store));
+        let copy = library::copy_at(url, keys.library(), config).await.map_err(library::copy_trouble)?;
+        copies.push((url.to_owned(), copy));
     }
-    let mended = haven_vault::check::mend_log(store, keys, &copies)
+    let (mended, unasked) = haven_vault::check::mend_log(store, keys, &copies)
         .await
         .map_err(|error| wire::vault_trouble("the log can't be looked at", &error))?;
     for (name, copy) in mended {
         report::note(format!("{name} was damaged; put back from {copy}"));
     }
-    Ok(())
+    unasked.map_or(Ok(()), |error| Err(wire::vault_trouble("the log can't be mended", &error)))
 }
 
 /// Asks the process that uses this cache directory.

@@ -11,6 +11,7 @@ use toml::{Table, Value};
 use toml_edit::{DocumentMut, value};
 
 use crate::{
+    cli::absolute,
     config::{self, Config, over},
     report::{Code, Trouble, UNTOUCHED},
     settings_file,
@@ -40,6 +41,14 @@ pub struct Common {
 pub struct ReplicaConfig {
     pub own: Own,
     pub common: Common,
+}
+
+/// A library or a copy of it, by what somebody typed.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub url: String,
+    /// How its store is opened.
+    pub store: StoreOptions,
 }
 
 /// What no two replicas share.
@@ -114,18 +123,39 @@ impl Config {
         })
     }
 
-    /// Where the library or copy at `url` is, and how its store is to be opened: as a replica, if it is one.
+    /// What is meant: a replica by its name, else a URL.
+    pub fn place(&self, named: &str) -> Place {
+        match self.replicas.get(named) {
+            Some(one) => Place { url: one.own.url.clone(), store: one.own.store.clone() },
+            None => {
+                let url = absolute(named);
+                Place { store: self.store_of(&url), url }
+            }
+        }
+    }
+
+    /// How the store at `url` is to be opened: as a replica, if it is one. The library's own URL means the library, even
+    /// where a replica has the same one at another endpoint: that replica goes by its name.
     pub fn store_of(&self, url: &str) -> StoreOptions {
-        self.replicas
-            .values()
-            .find(|one| one.own.url == url)
-            .map_or_else(|| self.store.clone(), |one| one.own.store.clone())
+        let library = self.library.url.as_deref().is_some_and(|library| same_url(&absolute(library), url));
+        let replica = self.replica_at(url).filter(|_| !library);
+        replica.map_or_else(|| self.store.clone(), |(_, one)| one.own.store.clone())
+    }
+
+    /// The replica at `url`, and its name.
+    pub fn replica_at(&self, url: &str) -> Option<(&str, &ReplicaConfig)> {
+        self.replicas.iter().find(|(_, one)| same_url(&one.own.url, url)).map(|(name, one)| (name.as_str(), one))
     }
 
     /// The file that settings are written to: the one that was read, else the user's own.
     pub fn own_file(&self) -> Option<PathBuf> {
         self.from.clone().or_else(|| config::config_directory().map(|directory| directory.join("haven.toml")))
     }
+}
+
+fn same_url(one: &str, other: &str) -> bool {
+    let plain = |url: &str| url.strip_prefix("file://").unwrap_or(url).trim_end_matches('/').to_owned();
+    plain(one) == plain(other)
 }
 
 /// The lines that make a replica, for people to write themselves.
@@ -190,6 +220,23 @@ file = "/etc/haven/far-key"
         assert_eq!(near.own.store.retry.patience, Duration::from_secs(7));
         assert_eq!((near.own.store.s3.region.as_deref(), far.own.store.s3.region.as_deref()), (None, Some("venus-2")));
         assert_eq!(config.store.s3.region.as_deref(), Some("mars-1"));
+    }
+
+    #[test]
+    fn a_replica_is_opened_as_one_by_its_name_and_by_its_url() {
+        let config = Config::from_text(&format!("[library]\nurl = 's3://photos/haven'\n{TEXT}"), "").unwrap();
+        let region = |named: &str| config.place(named).store.s3.region;
+        for far in ["far", "s3://far/haven", "s3://far/haven/"] {
+            assert_eq!(region(far).as_deref(), Some("venus-2"), "{far}");
+        }
+        assert_eq!(config.place("far").url, "s3://far/haven");
+        assert_eq!((region("s3://photos/haven").as_deref(), region("near")), (Some("mars-1"), None));
+        assert_eq!(config.replica_at("file:///srv/near/").map(|(name, _)| name), Some("near"));
+        // The same bucket's name at another provider: by its URL it is the library.
+        let text = TEXT.replace("s3://far/haven", "s3://photos/haven");
+        let config = Config::from_text(&format!("[library]\nurl = 's3://photos/haven'\n{text}"), "").unwrap();
+        assert_eq!(config.store_of("s3://photos/haven").s3.region.as_deref(), Some("mars-1"));
+        assert_eq!(config.place("far").store.s3.region.as_deref(), Some("venus-2"));
     }
 
     #[test]

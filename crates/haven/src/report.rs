@@ -9,6 +9,7 @@
 use std::{
     fmt::Write as _,
     io::{IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub enum Code {
     Occupied,
     /// No repository of a copy is there, or no such archive.
     NoCopy,
+    /// There is no such recovery point, or none at all.
+    NoPoint,
     /// Somebody else works on it.
     Locked,
     /// A copy was made and is not whole.
@@ -53,6 +56,8 @@ pub enum Code {
     Mount,
     /// The cache directory, or another file on this machine.
     Local,
+    /// A program of this machine, such as its PostgreSQL, is not there or can't do it.
+    Unfit,
     /// Interrupted before the end; what was done stays done.
     Unfinished,
     /// Something looks wrong, and nothing goes on before a person has looked.
@@ -74,7 +79,7 @@ pub const EXIT_CODES: [(u8, &str); 13] = [
     (4, "the bucket, directory, photo server or alert channel can't be reached, read or written"),
     (5, "another machine writes to the library"),
     (6, "bytes in the store are damaged, missing, or of a newer format"),
-    (7, "not possible as things are: no library there, one there already, not mounted, the last key"),
+    (7, "not possible as things are: no library or recovery point there, one there already, not mounted, the last key"),
     (8, "this machine is in the way: mount point, FUSE, cache directory, a file"),
     (9, "interrupted before the end; what was done stays done"),
     (
@@ -94,8 +99,14 @@ impl Code {
             Self::Store | Self::Untold => 4,
             Self::Fenced => 5,
             Self::Damaged | Self::Newer => 6,
-            Self::NoLibrary | Self::NoCopy | Self::Locked | Self::Occupied | Self::Key | Self::NotMounted => 7,
-            Self::Mount | Self::Local => 8,
+            Self::NoLibrary
+            | Self::NoCopy
+            | Self::NoPoint
+            | Self::Locked
+            | Self::Occupied
+            | Self::Key
+            | Self::NotMounted => 7,
+            Self::Mount | Self::Local | Self::Unfit => 8,
             Self::Unfinished => 9,
             Self::Held | Self::Incomplete => 10,
             Self::Point => 11,
@@ -190,15 +201,39 @@ impl Trouble {
     }
 }
 
+/// Whether what is said beside answers is read by a script.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// From here on notes and warnings are JSON, too.
+pub fn speak_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+/// Whether they are.
+pub fn speaks_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
 /// A word to the person that is neither answer nor trouble.
 pub fn note(text: impl AsRef<str>) {
+    if speaks_json() {
+        return json_line("note", text.as_ref());
+    }
     _ = writeln!(std::io::stderr(), "haven: {}", text.as_ref());
 }
 
 /// Something that went well enough, and that should be put right.
 pub fn warn(text: impl AsRef<str>) {
+    if speaks_json() {
+        return json_line("warning", text.as_ref());
+    }
     let (on, off) = if colour(std::io::stderr().is_terminal()) { ("\x1b[33m", "\x1b[0m") } else { ("", "") };
     _ = writeln!(std::io::stderr(), "haven: {on}warning:{off} {}", text.as_ref());
+}
+
+fn json_line(what: &str, text: &str) {
+    let line = serde_json::json!({ what: text }).to_string() + "\n";
+    _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Whether colours are wanted on a stream that is a terminal or not.

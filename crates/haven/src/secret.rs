@@ -22,6 +22,8 @@ use crate::{
 /// No file of a passphrase or key is longer, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 const SYSTEMD_NAME: &str = "haven-passphrase";
+/// Where haven.service has that from.
+const SERVICE_FILE: &str = "/etc/haven/haven-passphrase";
 
 /// How to unlock the library: at most one. Else the environment, haven.toml, the systemd credential
 /// haven-passphrase, or the terminal is asked.
@@ -106,6 +108,17 @@ impl KeyArgs {
             .or_else(|| file().into_iter().flatten().next())
             .or_else(systemd)
             .unwrap_or(Source::Terminal)
+    }
+
+    /// What this machine opens the library with when nobody is there: the source that counts without a flag, and what
+    /// haven.service is given.
+    pub fn standing(config: &KeyConfig) -> Vec<Source> {
+        let service = Path::new(SERVICE_FILE);
+        let service = service.exists().then(|| Source::PassphraseFile(service.to_owned()));
+        let named = Self::default().source(config);
+        let mut all: Vec<Source> = Some(named).filter(|named| *named != Source::Terminal).into_iter().collect();
+        all.extend(service.filter(|service| !all.contains(service)));
+        all
     }
 }
 

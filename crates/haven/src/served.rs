@@ -33,7 +33,7 @@ use crate::{
     cli::stat,
     config::Config,
     manager,
-    past::Library,
+    past::{self, Library},
     report::{self, Code, Trouble},
     silence::{self, Silence},
     wire, words,
@@ -70,12 +70,17 @@ impl Inside {
 
     /// Everything written so far is in the bucket when this returns.
     pub async fn flush(&self) -> Result<(), Refusal> {
-        self.0.served.flush().await
+        self.0.flush().await
     }
 
     /// Answers what commands ask of the library.
     pub fn library(&self) -> Library {
         self.0.library()
+    }
+
+    /// What was known to be damaged before the library was mounted, and how.
+    pub fn remember_damage(&self, known: Vec<(String, String)>) {
+        self.0.served.vault.remember_damage(known);
     }
 
     pub fn stack(&self) -> &Stack {
@@ -301,7 +306,7 @@ impl Served {
         self.vault.status().trouble.or(store).or_else(|| self.silence.borrow().told(Instant::now()))
     }
 
-    /// Everything written so far is in the bucket when this returns.
+    /// Everything that the kernel has handed over so far is in the bucket when this returns.
     async fn flush(&self) -> Result<(), Refusal> {
         let failed = |error: &dyn std::error::Error| self.failed(&error.to_string());
         loop {
@@ -414,7 +419,18 @@ impl Commands {
 
     fn library(&self) -> Library {
         let served = &self.served;
-        Library { vault: served.vault.clone(), fs: Some(served.fs.clone()), config: served.config.clone() }
+        Library {
+            vault: served.vault.clone(),
+            fs: Some(served.fs.clone()),
+            mounted: Some(self.session.clone()),
+            config: served.config.clone(),
+        }
+    }
+
+    /// Everything written so far is in the bucket when this returns.
+    async fn flush(&self) -> Result<(), Refusal> {
+        past::gather(&self.session).await?;
+        self.served.flush().await
     }
 
     async fn umount(&self, request: &Request, progress: &Progress) -> Result<Value, Refusal> {
@@ -488,7 +504,7 @@ impl Control for Commands {
     async fn answer(&self, request: Request, progress: &Progress) -> Result<Value, Refusal> {
         match request.verb.as_str() {
             "status" => Ok(self.status()),
-            "flush" => self.while_telling(progress, self.served.flush()).await.map(|()| self.served.remaining()),
+            "flush" => self.while_telling(progress, self.flush()).await.map(|()| self.served.remaining()),
             "umount" => self.umount(&request, progress).await,
             "stat" => {
                 let sums = self.served.vault.status().sums;

@@ -14,19 +14,31 @@ use crate::{
     report::{self, Code, Trouble, UNTOUCHED},
 };
 
-/// The store to open the library in. Refused where writing would be wrong; for a library that is being restored, what
-/// has not arrived yet is read from where it comes from.
+/// The store to open the library in.
 pub async fn store_for(stack: &Stack, keys: &Keys, config: &Config, write: bool) -> Result<DynStore, Trouble> {
-    let held = match haven_replica::newest_standing(&stack.store, keys, Side::Source).await {
-        Ok(held) => held,
-        Err(error) => {
-            return Err(Trouble::new(Code::Store, "what this store holds can't be found out")
-                .caused_by(&error)
-                .meaning(UNTOUCHED)
-                .next("try again; haven doctor tells what the store can do"));
-        }
-    };
-    let Some(standing) = held.standing else { return Ok(stack.store.clone()) };
+    opened(stack, held(stack, keys).await?.as_ref(), config, write)
+}
+
+/// What the store says it holds; without a word it is the library.
+pub async fn held(stack: &Stack, keys: &Keys) -> Result<Option<Standing>, Trouble> {
+    match haven_replica::newest_standing(&stack.store, keys, Side::Source).await {
+        Ok(held) => Ok(held.standing),
+        Err(error) => Err(Trouble::new(Code::Store, "what this store holds can't be found out")
+            .caused_by(&error)
+            .meaning(UNTOUCHED)
+            .next("try again; haven doctor tells what the store can do")),
+    }
+}
+
+/// Whether it is a copy, or has given way to one: nobody writes to it as to the library.
+pub fn is_copy(held: Option<&Standing>) -> bool {
+    held.is_some_and(|standing| matches!(standing.role(), Role::Replica | Role::Superseded))
+}
+
+/// The store to open what is `held` in. Refused where writing would be wrong; for a library that is being restored, what
+/// has not arrived yet is read from where it comes from.
+pub fn opened(stack: &Stack, held: Option<&Standing>, config: &Config, write: bool) -> Result<DynStore, Trouble> {
+    let Some(standing) = held else { return Ok(stack.store.clone()) };
     match standing.role() {
         Role::Library => Ok(stack.store.clone()),
         Role::Restoring => {
@@ -34,7 +46,7 @@ pub async fn store_for(stack: &Stack, keys: &Keys, config: &Config, write: bool)
             report::note(format!("still being restored from {}: what is not here yet is read from there", standing.of));
             Ok(haven_replica::behind(stack.store.clone(), behind.store))
         }
-        role if write => Err(refused(role, &standing)),
+        role if write => Err(refused(role, standing)),
         _ => Ok(stack.store.clone()),
     }
 }

@@ -19,7 +19,7 @@ use haven_vault::{
 
 use crate::{
     config::{self, Config, Fsync},
-    library::store_trouble,
+    library::{copy_trouble, store_trouble},
     report::{Code, Trouble, UNTOUCHED},
 };
 
@@ -178,6 +178,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
 pub fn vault_trouble(what: &str, error: &VaultError) -> Trouble {
     match error {
         VaultError::Store(error) => store_trouble(what, error).meaning(UNTOUCHED),
+        VaultError::Copy { .. } => copy_trouble(error.to_string()),
         VaultError::Damaged { .. } => Trouble::new(Code::Damaged, what)
             .because(error.to_string())
             .meaning("what the store holds there can't be trusted; nothing was changed")

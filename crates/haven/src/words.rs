@@ -51,8 +51,20 @@ pub fn about(time: Duration) -> String {
 pub fn moment(time: Time) -> String {
     match stamp(time) {
         Some(stamp) => stamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
-        None => "never".into(),
+        None => "unknown".into(),
     }
+}
+
+/// When a protection ends, seconds since the Unix epoch: a moment, or `for ever` where that is beyond every calendar.
+pub fn ends(until: i64) -> String {
+    let time = Time { seconds: until, nanos: 0 };
+    stamp(time).map_or_else(|| "for ever".into(), |_| moment(time))
+}
+
+/// `until 2027-01-31 …`, or `for ever`.
+pub fn lasts(until: i64) -> String {
+    let time = Time { seconds: until, nanos: 0 };
+    stamp(time).map_or_else(|| "for ever".into(), |_| format!("until {}", moment(time)))
 }
 
 /// `23 November 2026`.

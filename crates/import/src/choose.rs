@@ -4,7 +4,7 @@ use rusqlite::{Transaction, params};
 
 use crate::{
     journal::{State, flag},
-    options::{Locked, Only, Options, Partner},
+    options::{Locked, Only, Options, Partner, Source},
 };
 
 /// Chooses a copy of each content: one with a sure sidecar, of the newest export, outside of albums; and one that is read,
@@ -57,17 +57,24 @@ pub fn contents(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Of an export that holds no sidecar at all.
+const NO_SIDECARS: &str = "no part of its export that is here has a sidecar: those with Google Photos are missing, or it has none; --no-wait brings \
+     it without";
+
 /// Marks what the owner does not want, with the reason, and where parts are `lacking` what waits for them; what is done
-/// already stays done.
+/// already stays done. An export of which no sidecar is here lacks parts, whatever the numbers of its parts say: nothing tells
+/// its photos from another product's pictures.
 pub fn filter(tx: &Transaction<'_>, options: &Options, lacking: bool) -> rusqlite::Result<()> {
     let (planned, filtered) = (State::Planned as i64, State::Filtered as i64);
     tx.execute("UPDATE content SET state = ?1, why = NULL WHERE state IN (5, 6, 8)", [planned])?;
     let mut unwanted: Vec<(i64, State, &'static str)> = vec![];
+    let takeout = options.source == Source::Takeout;
     {
         let mut query = tx.prepare(
             "SELECT c.id, e.name, coalesce(s.flags, t.flags, 0), coalesce(s.taken, t.taken),
-               i.sidecar IS NULL AND i.xmp IS NULL AND t.name IS NULL, c.bytes
-             FROM content c JOIN entry e ON e.id = c.entry JOIN item i ON i.entry = c.entry
+               i.sidecar IS NULL AND i.xmp IS NULL AND t.name IS NULL, c.bytes, p.export NOT IN (
+                 SELECT DISTINCT sp.export FROM entry se JOIN part sp ON sp.id = se.part WHERE se.kind = 1)
+             FROM content c JOIN entry e ON e.id = c.entry JOIN item i ON i.entry = c.entry JOIN part p ON p.id = e.part
              LEFT JOIN sidecar s ON s.entry = i.sidecar LEFT JOIN detail t ON t.dir = e.dir AND t.name = e.name
              WHERE c.state IN (0, 1, 4)",
         )?;
@@ -76,10 +83,14 @@ pub fn filter(tx: &Transaction<'_>, options: &Options, lacking: bool) -> rusqlit
             let name = row.get_ref(1)?.as_str()?;
             let about =
                 About { name, flags: row.get(2)?, taken: row.get(3)?, unmatched: row.get(4)?, bytes: row.get(5)? };
+            let none = takeout && row.get::<_, bool>(6)?;
             if let Some(why) = unwanted_because(&about, options) {
                 unwanted.push((row.get(0)?, State::Filtered, why));
-            } else if about.unmatched && lacking && !options.no_wait {
-                let why = "its sidecar may lie in a part that is missing; --no-wait brings it without";
+            } else if about.unmatched && (lacking || none) && !options.no_wait {
+                let why = match none {
+                    true => NO_SIDECARS,
+                    false => "its sidecar may lie in a part that is missing; --no-wait brings it without",
+                };
                 unwanted.push((row.get(0)?, State::Held, why));
             }
         }

@@ -4,7 +4,7 @@ use haven_takeout::dates::Source;
 use rusqlite::{OptionalExtension, Row, Transaction};
 
 use crate::{
-    journal::{Journal, JournalError, State},
+    journal::{Journal, JournalError, State, flag},
     server::{AssetId, Sha1},
     source::Piece,
 };
@@ -31,6 +31,8 @@ pub struct ContentRow {
     pub sha1: Option<Sha1>,
     /// The content of which it is the moving half.
     pub still: Option<i64>,
+    /// It is the moving half of a still that can't be read, and comes as a film.
+    pub alone: bool,
     pub piece: Piece,
     pub name: String,
     /// The folder it lies in.
@@ -61,6 +63,11 @@ impl ContentRow {
         let db = journal.db();
         let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} {FROM} WHERE c.id = ?1"))?;
         Ok(query.query_row([id], read).optional()?)
+    }
+
+    /// Is it in the trash where it comes from?
+    pub fn is_trashed(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.flags & flag::TRASHED != 0)
     }
 
     /// The moving half of a still.
@@ -112,6 +119,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ContentRow> {
         tries: row.get(2)?,
         sha1: row.get::<_, Option<[u8; 20]>>(3)?.map(Sha1),
         still: row.get(4)?,
+        alone: false,
         piece: piece(row, 5)?,
         name: row.get(29)?,
         directory: row.get(28)?,
@@ -141,14 +149,26 @@ fn read_told(row: &Row<'_>) -> rusqlite::Result<Told> {
     })
 }
 
+/// What a moving half is told of that came without its still.
+pub const ALONE: &str = "its still can't be read, and it came as a film of its own";
+
+/// How a content is joined to the other half, as kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    No = 0,
+    /// A still, with its moving half.
+    Whole = 1,
+    /// A moving half that came as a film.
+    Alone = 2,
+}
+
 /// What is written down of a content that is on the server.
 #[derive(Debug, Clone)]
 pub struct There {
     pub state: State,
     pub asset: AssetId,
     pub sha1: Option<Sha1>,
-    /// With its moving half.
-    pub linked: bool,
+    pub linked: Linked,
     /// Those that no sidecar of ours told the server.
     pub tags: Vec<String>,
 }
@@ -166,10 +186,10 @@ impl Mark<'_> {
         facts: Option<&str>,
     ) -> Result<(), JournalError> {
         let sql = "UPDATE content SET state = 1, tries = tries + 1, name = ?2, dated = ?3, told = ?4, facts = ?5,
-                   why = NULL WHERE id = ?1";
+                   binned = CASE WHEN ?6 THEN 2 ELSE 0 END, why = NULL WHERE id = ?1";
         // The usual name is not kept twice.
         let name = (name != row.name).then_some(name);
-        let values = rusqlite::params![row.id, name, dated as i64, row.sidecar, facts];
+        let values = rusqlite::params![row.id, name, dated as i64, row.sidecar, facts, row.is_trashed()];
         self.0.db().prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
@@ -180,14 +200,15 @@ impl Mark<'_> {
         let tx = db.transaction()?;
         let sha1 = there.sha1.map(|sha1| sha1.0);
         tx.prepare_cached(
-            "UPDATE content SET state = ?2, asset = ?3, sha1 = coalesce(?4, sha1), linked = ?5, why = NULL WHERE id = ?1",
+            "UPDATE content SET state = ?2, asset = ?3, sha1 = coalesce(?4, sha1), linked = ?5, why = ?6 WHERE id = ?1",
         )?
         .execute(rusqlite::params![
             id,
             there.state as i64,
             there.asset.as_str(),
             sha1.as_ref().map(<[u8; 20]>::as_slice),
-            there.linked
+            there.linked as i64,
+            (there.linked == Linked::Alone).then_some(ALONE)
         ])?;
         let twin = match sha1 {
             Some(sha1) => other(&tx, id, &sha1)?,

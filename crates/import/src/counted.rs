@@ -56,7 +56,7 @@ pub async fn count(shared: &Shared) -> Result<(), Stop> {
     let locked = if shared.telling.options.locked == Locked::Locked { flag::LOCKED } else { 0 };
     let brought = shared.journal.count(&format!(
         "SELECT count(*) FROM content c LEFT JOIN item i ON i.entry = c.entry LEFT JOIN sidecar s ON s.entry = i.sidecar
-         WHERE c.state = 2 AND c.still IS NULL AND c.twin IS NULL AND coalesce(s.flags, 0) & {locked} = 0"
+         WHERE c.state = 2 AND (c.still IS NULL OR c.linked = 2) AND c.twin IS NULL AND coalesce(s.flags, 0) & {locked} = 0"
     ))?;
     let hidden = shared.journal.count(
         "SELECT count(*) FROM content m JOIN content s ON s.id = m.still WHERE m.state = 3 AND m.twin IS NULL AND s.linked",

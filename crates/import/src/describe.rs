@@ -92,6 +92,7 @@ pub struct Described {
     pub tags_in_xmp: bool,
     /// For a sidecar that comes later.
     pub facts: Option<String>,
+    pub format: Option<sniff::Format>,
 }
 
 impl Telling {
@@ -156,8 +157,8 @@ impl Telling {
             device_asset_id: format!("{}-{:08x}-{}", row.name, row.piece.crc32, row.piece.bytes),
         };
         let dated = words.date.source;
-        let facts = row.sidecar.is_none().then(|| facts.text());
-        Described { upload, dated, tags: words.tags, tags_in_xmp: !owner_wrote, facts }
+        let (format, facts) = (facts.format, row.sidecar.is_none().then(|| facts.text()));
+        Described { upload, dated, tags: words.tags, tags_in_xmp: !owner_wrote, facts, format }
     }
 
     /// The title, which is whole where the name was cut; an edited copy keeps its name, which tells it from its original.
@@ -225,7 +226,7 @@ fn same_place(a: (f64, f64), b: (f64, f64, Option<f64>)) -> bool {
 }
 
 /// The year at the end of a folder's name, as folders of years have it in every language.
-fn year_of(directory: &str) -> Option<i16> {
+pub(crate) fn year_of(directory: &str) -> Option<i16> {
     let digits = directory.get(directory.len().checked_sub(4)?..)?;
     let year: i16 = digits.parse().ok()?;
     (1800..2100).contains(&year).then_some(year)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use futures::{StreamExt, stream};
 
 use crate::{
+    content::ALONE,
     journal::{JournalError, flag},
     late,
     patience::{Failed, Stop},
@@ -70,6 +71,10 @@ async fn link(shared: &Shared) -> Result<(), Stop> {
         }
         shared.journal.db().execute("UPDATE content SET linked = 1 WHERE id = ?1", [still])?;
     }
+    // Those that came alone, and whose still came after all.
+    let sql = "UPDATE content SET linked = 0, why = nullif(why, ?1) WHERE linked = 2
+               AND still IN (SELECT id FROM content WHERE linked = 1)";
+    shared.journal.db().execute(sql, [ALONE])?;
     Ok(())
 }
 
@@ -359,11 +364,27 @@ fn is_shown(asset: &Asset) -> bool {
     !asset.trashed && matches!(asset.visibility, Visibility::Timeline | Visibility::Archive)
 }
 
-/// What was in Google's trash, and what this import brought: it goes into the trash here.
+/// Told of what was brought before the owner put it into the trash there.
+const TRASHED_SINCE: &str = "the newest export has it in its trash; here it stays where it is";
+
+/// What was brought as one of the trash goes into the trash here. What was brought before it was thrown away there stays, and
+/// is told: an export must not take away what an earlier one gave.
 async fn trash(shared: &Shared) -> Result<(), Stop> {
-    let sql = "SELECT c.id, c.asset FROM content c JOIN entry e ON e.id = c.entry JOIN item i ON i.entry = c.entry
+    {
+        let db = shared.journal.db();
+        db.execute("UPDATE content SET why = NULL WHERE why = ?1", [TRASHED_SINCE])?;
+        db.execute(
+            "UPDATE content SET why = ?1 WHERE why IS NULL AND id IN (
+               SELECT c.id FROM content c JOIN entry e ON e.id = c.entry JOIN item i ON i.entry = c.entry
                LEFT JOIN sidecar s ON s.entry = i.sidecar LEFT JOIN detail t ON t.dir = e.dir AND t.name = e.name
-               WHERE coalesce(s.flags, t.flags, 0) & 4 AND c.state = 2 AND c.binned = 0 AND c.asset IS NOT NULL";
+               WHERE c.state IN (2, 3) AND c.binned = 0 AND c.still IS NULL AND coalesce(s.flags, t.flags, 0) & ?2)",
+            rusqlite::params![TRASHED_SINCE, flag::TRASHED],
+        )?;
+    }
+    if !shared.telling.options.trashed {
+        return Ok(());
+    }
+    let sql = "SELECT id, asset FROM content WHERE binned = 2 AND state = 2 AND asset IS NOT NULL";
     for batch in pairs(shared, sql)?.chunks(BATCH) {
         let ids: Vec<AssetId> = batch.iter().map(|(_, asset)| asset.clone()).collect();
         if let Err(error) = call(shared, async || shared.server.trash(&ids).await).await? {

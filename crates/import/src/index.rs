@@ -76,7 +76,10 @@ pub fn index(journal: &Journal, inputs: &[Input], progress: &Progress) -> Result
     let mut indexed = Indexed::default();
     journal.db().execute("UPDATE part SET here = 0", [])?;
     progress.begin("index", inputs.len() as u64, 0);
-    for input in inputs {
+    // Folders last: a file there of a length that an archive has is summed, and known as the same.
+    let (folders, archives): (Vec<&Input>, Vec<&Input>) =
+        inputs.iter().partition(|input| input.kind == InputKind::Folder);
+    for input in archives.into_iter().chain(folders) {
         let read = match input.kind {
             InputKind::Archive(Packed::Zip) => zip(journal, input, progress),
             InputKind::Archive(packed) => tar(journal, input, packed, progress),
@@ -487,6 +490,16 @@ pub fn method_number(method: Method) -> i64 {
 
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Parts that are here and tell no export, where several exports could be theirs.
+pub fn homeless(journal: &Journal) -> Result<Vec<String>, JournalError> {
+    let db = journal.db();
+    let mut query = db.prepare(
+        "SELECT path FROM part WHERE here AND export = ''
+         AND (SELECT count(DISTINCT export) FROM part WHERE export <> '') > 1 ORDER BY id",
+    )?;
+    Ok(query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
 /// All exports of which a part was ever seen, in this run or before, for the word on gaps: parts may come and go.

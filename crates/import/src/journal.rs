@@ -53,6 +53,8 @@ impl From<rusqlite::Error> for JournalError {
 /// is the copy whose sidecar speaks, `source` the one that is read; `part` and `place` order the reading. `twin`: the
 /// content of another name that turned out to have the same SHA-1, and is the one on the server. `told`: the sidecar that
 /// spoke when it was uploaded; where there was none, `facts` is what the file told of itself, for a sidecar that comes later.
+/// `linked`: 1 a still that has its moving half, 2 a moving half that came as a film, because its still can't be read.
+/// `verified`: 1 the server has it, 2 it has it in its trash, where we did not put it. `binned`: 1 it was put into the server's trash, 2 it was sent as one of the trash and is to go there.
 /// `format`: by its first bytes, where somebody looked ([`crate::peek`]).
 /// `stack`: contents with the same `pile` become one stack, those of the lowest `rank` on top ([`crate::pile`]).
 /// `album.dir` is none for albums that no folder stands for. `lease`: queues that were paused and must be resumed.

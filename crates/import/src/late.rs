@@ -13,8 +13,13 @@ use crate::{
 /// Photos between two notes in the journal.
 const BATCH: usize = 200;
 
+/// Of a film that was sent as a moving half before it was known that it is none.
+const HIDDEN: &str = "it was brought as the moving half of a photo, and is a film of its own: it is hidden behind the photo of its name until \
+     the two are unlinked there (Immich: the photo's menu, unlink motion video)";
+
 /// Tells all that is due.
 pub async fn tell(shared: &Shared) -> Result<(), Stop> {
+    hidden(shared).await?;
     let mut after = 0;
     loop {
         let due = due(shared, after)?;
@@ -29,6 +34,29 @@ pub async fn tell(shared: &Shared) -> Result<(), Stop> {
         untag(shared, &told).await?;
         note(shared, &told)?;
     }
+}
+
+/// Films that went with their still's sidecar and are plain now. What became of them the server is asked: the owner may have
+/// taken them apart meanwhile, and what is joined there is not ours to take apart.
+async fn hidden(shared: &Shared) -> Result<(), Stop> {
+    let films: Vec<(i64, String)> = {
+        let db = shared.journal.db();
+        let mut query = db.prepare(
+            "SELECT DISTINCT c.id, c.asset FROM content c JOIN item own ON own.entry = c.entry
+             JOIN item o ON o.sidecar = c.told JOIN entry e ON e.id = o.entry
+             WHERE c.state = 2 AND c.still IS NULL AND c.twin IS NULL AND own.role = 0 AND own.sidecar IS NOT c.told
+               AND o.role = 0 AND e.content <> c.id AND c.asset IS NOT NULL ORDER BY c.id",
+        )?;
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?
+    };
+    for (id, asset) in films {
+        let Ok(asset) = asset.parse::<AssetId>() else { continue };
+        let now = call(shared, async || shared.server.asset(&asset).await).await?;
+        let is = now.is_ok_and(|now| now.is_some_and(|now| now.visibility == Visibility::Hidden));
+        let sql = "UPDATE content SET why = CASE WHEN ?2 THEN ?3 WHEN why <> ?3 THEN why END WHERE id = ?1";
+        shared.journal.db().execute(sql, rusqlite::params![id, is, HIDDEN])?;
+    }
+    Ok(())
 }
 
 fn due(shared: &Shared, after: i64) -> Result<Vec<i64>, Stop> {
@@ -88,8 +116,14 @@ fn note(shared: &Shared, told: &[(ContentRow, AssetId)]) -> Result<(), Stop> {
     let mut db = shared.journal.db();
     let tx = db.transaction()?;
     for (row, _) in told {
-        tx.prepare_cached("UPDATE content SET told = ?2, why = NULL WHERE id = ?1")?
-            .execute(rusqlite::params![row.id, row.sidecar])?;
+        // It is put into the trash as if its sidecar had been here, unless another export gave the photo.
+        let trashed = row.is_trashed() && shared.telling.options.trashed;
+        tx.prepare_cached(
+            "UPDATE content SET told = ?2, why = NULL, binned = CASE WHEN ?3 AND (
+               SELECT count(DISTINCT p.export) FROM entry e JOIN part p ON p.id = e.part WHERE e.content = ?1) = 1
+               THEN 2 ELSE binned END WHERE id = ?1",
+        )?
+        .execute(rusqlite::params![row.id, row.sidecar, trashed])?;
         for tag in shared.telling.tags(row) {
             tx.prepare_cached("INSERT OR IGNORE INTO tagged VALUES(?1, ?2)")?
                 .execute(rusqlite::params![row.id, tag])?;

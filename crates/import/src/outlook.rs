@@ -1,5 +1,5 @@
-//! What a plan shows beside the counts: pairs that are doubtful, photos without a sidecar, names that lie, the largest files,
-//! and how long it will take.
+//! What a plan shows beside the counts: pairs that are doubtful, photos without a sidecar, names that lie, where dates
+//! come from, the largest files, and how long it will take.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     compare::Cap,
+    foreseen::Foreseen,
     journal::{Journal, JournalError},
     near::{self, Near},
     pace::{self, Left},
@@ -120,6 +121,7 @@ pub struct Outlook {
     pub orphans: Listed<String>,
     /// Of those that were looked into.
     pub misnamed: Listed<Misnamed>,
+    pub dates: Foreseen,
     pub largest: Vec<Large>,
     /// Those of more than [`USUAL_CAP_BYTES`].
     pub above_usual_cap: Count,
@@ -127,7 +129,7 @@ pub struct Outlook {
 }
 
 /// Still to be sent.
-const DUE: &str = "c.entry IS NOT NULL AND c.twin IS NULL AND c.state IN (0, 1, 4)";
+pub(crate) const DUE: &str = "c.entry IS NOT NULL AND c.twin IS NULL AND c.state IN (0, 1, 4)";
 const PATH: &str = "CASE d.path WHEN '' THEN e.name ELSE d.path || '/' || e.name END";
 
 /// Looks at what was planned. `asked`: what a server said of the largest request, where one was asked.
@@ -143,6 +145,7 @@ pub fn outlook(journal: &Journal, asked: Option<Option<Cap>>) -> Result<Outlook,
         unmatched: unmatched(journal)?,
         orphans: orphans(journal)?,
         misnamed: misnamed(journal)?,
+        dates: Foreseen::look(journal)?,
         largest: largest(journal, asked)?,
         above_usual_cap: Count { files: above("count(*)")?, bytes: above(sum)? },
         estimate: Estimate { files: count("count(*)")?, bytes: count(sum)?, measured },

@@ -109,6 +109,14 @@ impl Patience {
         *self.cancelled.borrow()
     }
 
+    /// Returns when the owner wants it to end.
+    pub async fn cancelled(&self) {
+        // Where nobody can cancel any more, nobody does.
+        if self.cancelled.clone().wait_for(|cancelled| *cancelled).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Tries `call` until it succeeds or nothing helps. `lane` is slowed down where the server is too busy. `call` is told how many
     /// tries there were: an earlier one may have taken effect.
     pub async fn call<T>(
@@ -125,7 +133,12 @@ impl Patience {
             }
             // From before the try: who comes back late from one asks whether the server was away meanwhile.
             let returns = self.returns.load(Relaxed);
-            let error = match call(tries).await {
+            let answer = tokio::select! {
+                answer = call(tries) => answer,
+                // What is under way is broken off, however long it may take: it is found again as after a kill.
+                () = self.cancelled() => return Err(Failed::Stop(Stop::Cancelled)),
+            };
+            let error = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -138,6 +151,12 @@ impl Patience {
                     self.wait_out(server, progress, returns, what).await?;
                     // It answers others, and not this one: no reason to hurry.
                     (tries < self.waits.tries).then(|| self.pause(tries))
+                }
+                // A proxy before a server that is away answers in its place, with a page of its own. Where the server is there it
+                // is asked once more, since it may have come back in between; then it is as strange as it seems.
+                ServerError::Strange(ref what) => {
+                    let away = self.wait_out(server, progress, returns, what).await?;
+                    (tries < if away { self.waits.tries } else { 2 }).then(|| self.pause(tries))
                 }
                 ServerError::Busy { retry_after, .. } => {
                     if let Some(lane) = lane {
@@ -166,11 +185,9 @@ impl Patience {
     }
 
     async fn sleep(&self, pause: Duration) -> Result<(), Stop> {
-        let mut cancelled = self.cancelled.clone();
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
-            // Where nobody can cancel any more, the sleep ends it.
-            Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => Err(Stop::Cancelled),
+            () = self.cancelled() => Err(Stop::Cancelled),
         }
     }
 
@@ -183,7 +200,14 @@ impl Patience {
         }
         let since = Instant::now();
         let (mut pause, mut was_away) = (self.waits.look, false);
-        while server.ping().await.is_err() {
+        loop {
+            let pinged = tokio::select! {
+                pinged = server.ping() => pinged,
+                () = self.cancelled() => return Err(Stop::Cancelled),
+            };
+            if pinged.is_ok() {
+                break;
+            }
             was_away = true;
             progress.set_waiting(Some(what.to_owned()));
             if since.elapsed() > self.waits.away {

@@ -2,12 +2,12 @@
 //!
 //! Planning again is always right: what was matched is written anew, and what became of each content stays.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use haven_takeout::{
     Confidence, Role, Rule,
     names::split_extension,
-    tree::{self, Absent, Copies, Directory, Elsewhere, Entry, Kind},
+    tree::{self, Absent, Copies, Directory, Elsewhere, Entry, Found, Kind},
 };
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -22,6 +22,7 @@ use crate::{
 /// A row of the index.
 struct Row {
     id: i64,
+    part: i64,
     kind: EntryKind,
     /// Of the directory's texts: the name, and the title in it.
     name: (usize, usize),
@@ -52,6 +53,14 @@ pub fn plan(journal: &Journal, options: &Options, lacking: bool) -> Result<(), J
     tx.execute("DELETE FROM member WHERE done = 0", [])?;
     tx.execute("DELETE FROM album WHERE server IS NULL AND before IS NULL", [])?;
     tx.execute("DELETE FROM stack WHERE done = 0", [])?;
+    if options.source == Source::Takeout {
+        // What was unpacked or renamed tells no export: it is of the one that others tell, where there is one and no other.
+        tx.execute(
+            "UPDATE part SET export = (SELECT max(export) FROM part) WHERE export = ''
+             AND (SELECT count(DISTINCT export) FROM part WHERE export <> '') = 1",
+            [],
+        )?;
+    }
     let exports = {
         let mut query = tx.prepare("SELECT DISTINCT export FROM part ORDER BY export DESC")?;
         query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?
@@ -120,7 +129,9 @@ impl Export<'_> {
         query.query_map([self.export], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     }
 
-    /// Folders of Google Photos are those that hold sidecars of photos: a full Takeout has pictures of other products too.
+    /// Folders of Google Photos are those that hold sidecars of photos: a full Takeout has pictures of other products too. Where
+    /// there is none, all sidecars may lie in parts that are not here, and nothing is known to be another product's: all of it waits
+    /// ([`choose::filter`]).
     fn roots(&self) -> rusqlite::Result<HashSet<String>> {
         let mut query = self.tx.prepare(
             "SELECT path FROM dir WHERE id IN
@@ -133,13 +144,14 @@ impl Export<'_> {
     /// The files of a directory that are wanted; what is passed over is noted.
     fn load(&self, directory: i64, path: String, roots: &HashSet<String>) -> rusqlite::Result<Folder> {
         let mut query = self.tx.prepare_cached(
-            "SELECT e.id, e.kind, e.name, coalesce(s.title, a.title, ''), s.taken, coalesce(e.content, 0)
+            "SELECT e.id, e.kind, e.name, coalesce(s.title, a.title, ''), s.taken, coalesce(e.content, 0), e.part
              FROM entry e JOIN part p ON p.id = e.part
              LEFT JOIN sidecar s ON s.entry = e.id LEFT JOIN album_json a ON a.entry = e.id
              WHERE e.dir = ?1 AND p.export = ?2 AND e.kind IN (0, 1, 2, 6) ORDER BY e.id",
         )?;
         let mut exclude = self.tx.prepare_cached("INSERT OR IGNORE INTO excluded VALUES(?1, ?2)")?;
-        let foreign = self.options.source == Source::Takeout && !roots.contains(above(&path));
+        let takeout = self.options.source == Source::Takeout;
+        let foreign = takeout && !roots.is_empty() && !roots.contains(above(&path));
         let mut folder = Folder { path, text: String::new(), rows: vec![] };
         let banned = |name: &str| self.options.banned(name).map(|ban| format!("its name is passed over: {ban}"));
         let whole = banned(&folder.path).or_else(|| foreign.then(|| "no folder of Google Photos".to_owned()));
@@ -162,6 +174,7 @@ impl Export<'_> {
                 title: (middle, folder.text.len()),
                 taken: row.get(4)?,
                 content: row.get(5)?,
+                part: row.get(6)?,
             });
         }
         Ok(folder)
@@ -169,21 +182,7 @@ impl Export<'_> {
 
     /// Pairs a directory by itself, and writes what was found.
     fn pair(&self, folder: &Folder) -> rusqlite::Result<Directory> {
-        let suffixes: Vec<&str> = self.options.edited_suffixes.iter().map(String::as_str).collect();
-        let entry = |row: &Row| -> Entry<'_> {
-            let title = folder.title(row);
-            let kind = match row.kind {
-                EntryKind::Media => Kind::Media(row.content),
-                EntryKind::Sidecar => Kind::Sidecar { title, taken: row.taken },
-                EntryKind::AlbumJson => Kind::Album { title },
-                _ => Kind::Other,
-            };
-            Entry { id: row.id, path: folder.name(row), kind }
-        };
-        let entries: Vec<Entry<'_>> = folder.rows.iter().map(entry).collect();
-        // What can't be looked up was not read.
-        let mark = |id: i64| mark_of(self.tx, id).ok().flatten();
-        let found = tree::directory_marked(last(&folder.path), &entries, &suffixes, &mark);
+        let found = if folder.is_of_several() { self.part_by_part(folder) } else { self.of(folder, |_| true) };
         // XMP sidecars by the name, in lower case, that they speak for.
         let xmps = folder.rows.iter().filter(|row| row.kind == EntryKind::Xmp);
         let xmps: HashMap<String, i64> =
@@ -212,6 +211,104 @@ impl Export<'_> {
             orphan.execute([id])?;
         }
         Ok(found)
+    }
+
+    /// What those rows of a directory tell by themselves.
+    fn of(&self, folder: &Folder, wanted: impl Fn(&Row) -> bool) -> Directory {
+        let suffixes: Vec<&str> = self.options.edited_suffixes.iter().map(String::as_str).collect();
+        let entry = |row: &Row| -> Entry<'_> {
+            let title = folder.title(row);
+            let kind = match row.kind {
+                EntryKind::Media => Kind::Media(row.content),
+                EntryKind::Sidecar => Kind::Sidecar { title, taken: row.taken },
+                EntryKind::AlbumJson => Kind::Album { title },
+                _ => Kind::Other,
+            };
+            Entry { id: row.id, path: folder.name(row), kind }
+        };
+        let entries: Vec<Entry<'_>> = folder.rows.iter().filter(|row| wanted(row)).map(entry).collect();
+        // What can't be looked up was not read.
+        let mark = |id: i64| mark_of(self.tx, id).ok().flatten();
+        tree::directory_marked(last(&folder.path), &entries, &suffixes, &mark)
+    }
+
+    /// A directory that several exports seem to have: a part is of one export, so what it tells by itself holds. What then
+    /// lacks a sidecar may have one that is left, and that is never sure.
+    fn part_by_part(&self, folder: &Folder) -> Directory {
+        let parts: BTreeSet<i64> = folder.rows.iter().map(|row| row.part).collect();
+        let mut all = Directory { media: vec![], superseded: vec![], free: vec![], album: None, undecided: vec![] };
+        for part in parts {
+            let one = self.of(folder, |row| row.part == part);
+            all.media.extend(one.media);
+            all.superseded.extend(one.superseded);
+            all.free.extend(one.free);
+            all.undecided.extend(one.undecided);
+            all.album = all.album.or(one.album);
+        }
+        let bare = all.media.iter().filter(|(_, found)| found.sidecar.is_none()).map(|(id, _)| *id);
+        // A half or an edited copy may lie beside the sidecar of a photo that is in another part.
+        let borrowed =
+            all.media.iter().filter(|(_, found)| lacks_other(found.role)).filter_map(|(_, found)| found.sidecar);
+        let left: HashSet<i64> =
+            bare.chain(borrowed.map(|(sidecar, ..)| sidecar)).chain(all.free.iter().copied()).collect();
+        let rest = self.of(folder, |row| left.contains(&row.id));
+        let rest: HashMap<i64, Found> = rest.media.into_iter().collect();
+        let mut used = HashSet::new();
+        for (id, found) in all.media.iter_mut().filter(|(_, found)| found.sidecar.is_none()) {
+            // Whose half or copy it is is told below.
+            let Some(Found { sidecar: Some((sidecar, rule, _)), role }) = rest.get(id).copied() else { continue };
+            if other_of(role).is_some() {
+                continue;
+            }
+            *found = Found { sidecar: Some((sidecar, rule, Confidence::Weak)), role };
+            used.insert(sidecar);
+        }
+        all.free.retain(|free| !used.contains(free));
+        self.join_over_parts(folder, &mut all);
+        all.media.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// Halves and edited copies whose still or original lies in another part are found as if all were one export, where both names
+    /// are one file's in all parts: of two stills of one name nobody knows which it is.
+    fn join_over_parts(&self, folder: &Folder, all: &mut Directory) {
+        let sidecars: HashMap<i64, i64> =
+            all.media.iter().filter_map(|(id, found)| Some((*id, found.sidecar?.0))).collect();
+        let mut names: HashMap<&str, Option<&Row>> = HashMap::new();
+        for row in folder.rows.iter().filter(|row| row.kind == EntryKind::Media) {
+            let one = names.entry(folder.name(row)).or_insert(Some(row));
+            match *one {
+                Some(first) if first.content != row.content => *one = None,
+                // Of two copies the one that was matched.
+                Some(first) if !sidecars.contains_key(&first.id) => *one = Some(row),
+                _ => {}
+            }
+        }
+        let once: HashMap<&str, i64> = names.into_iter().filter_map(|(name, row)| Some((name, row?.id))).collect();
+        let theirs = once.values().filter_map(|id| sidecars.get(id));
+        let sure: HashSet<i64> = once.values().chain(theirs).copied().collect();
+        let joined = self.of(folder, |row| sure.contains(&row.id));
+        all.undecided.extend(joined.undecided);
+        let joined: HashMap<i64, Found> = joined.media.into_iter().collect();
+        for (id, found) in all.media.iter_mut().filter(|(_, found)| other_of(found.role).is_none()) {
+            if found.sidecar.is_some() && !lacks_other(found.role) {
+                continue;
+            }
+            let own = once.get(folder.name(folder.row(*id))).and_then(|one| joined.get(one)).copied();
+            let Some(Found { sidecar, role }) = own.filter(|own| other_of(own.role).is_some()) else { continue };
+            // Where it lies beside a sidecar, only the photo that got this one is its other half.
+            let theirs = other_of(role).and_then(|other| sidecars.get(&other));
+            if found.sidecar.is_some_and(|(beside, ..)| theirs != Some(&beside)) {
+                continue;
+            }
+            let sidecar = sidecar.map(|(sidecar, rule, _)| (sidecar, rule, Confidence::Weak));
+            *found = Found { sidecar: sidecar.or(found.sidecar), role };
+        }
+        // A still that got its sidecar from another part gives it to the half beside it.
+        for (_, found) in all.media.iter_mut().filter(|(_, found)| found.sidecar.is_none()) {
+            let sidecar = other_of(found.role).and_then(|still| sidecars.get(&still));
+            found.sidecar = sidecar.map(|sidecar| (*sidecar, Rule::Motion, Confidence::Weak));
+        }
     }
 
     /// What is to be stacked of a directory.
@@ -338,6 +435,19 @@ impl Export<'_> {
     }
 }
 
+/// The still of a half, or the original of an edited copy, where it was found.
+fn other_of(role: Role<i64>) -> Option<i64> {
+    match role {
+        Role::Motion(other) | Role::Edited(other) => other,
+        Role::Plain => None,
+    }
+}
+
+/// Was only its still's or its original's sidecar found?
+fn lacks_other(role: Role<i64>) -> bool {
+    matches!(role, Role::Motion(None) | Role::Edited(None))
+}
+
 const ADD_MEMBER: &str = "INSERT OR IGNORE INTO member(album, content) VALUES(?1, ?2)";
 
 impl Folder {
@@ -347,6 +457,21 @@ impl Folder {
 
     fn title(&self, row: &Row) -> &str {
         &self.text[row.title.0..row.title.1]
+    }
+
+    /// Do two parts hold files of one name that are not the same? Then they are of different exports, whatever their names say.
+    fn is_of_several(&self) -> bool {
+        let Some(part) = self.rows.first().map(|row| row.part) else { return false };
+        if self.rows.iter().all(|row| row.part == part) {
+            return false;
+        }
+        let says = |row: &Row| (row.content, self.title(row).to_owned(), row.taken);
+        let mut seen: HashMap<&str, &Row> = HashMap::new();
+        let paired = self.rows.iter().filter(|row| matches!(row.kind, EntryKind::Media | EntryKind::Sidecar));
+        paired.into_iter().any(|row| {
+            let first = *seen.entry(self.name(row)).or_insert(row);
+            first.part != row.part && says(first) != says(row)
+        })
     }
 
     /// Rows are in the order of their ids.

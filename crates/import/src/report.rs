@@ -78,7 +78,7 @@ pub const BUCKET: &str = "CASE
   WHEN e.kind = 6 THEN CASE WHEN EXISTS(SELECT 1 FROM item xi WHERE xi.xmp = e.id)
     THEN 'sidecar-used' ELSE 'sidecar-orphan' END
   WHEN c.twin IS NOT NULL OR c.entry IS NOT NULL AND c.entry <> e.id THEN 'duplicate'
-  WHEN c.state = 7 OR (c.still IS NOT NULL AND c.state IN (2, 3)) THEN 'motion-half'
+  WHEN c.state = 7 OR (c.still IS NOT NULL AND c.linked <> 2 AND c.state IN (2, 3)) THEN 'motion-half'
   WHEN c.state = 2 THEN 'uploaded'
   WHEN c.state = 3 THEN 'already-there'
   WHEN c.state = 4 THEN 'failed'
@@ -134,6 +134,8 @@ pub struct Summary {
     pub albums: Vec<AlbumCount>,
     pub failed: Vec<Why>,
     pub filtered: Vec<Why>,
+    /// For what files wait; not those that are only not sent yet.
+    pub waiting: Vec<Why>,
     /// Things to know that are no failures.
     pub notes: Vec<Why>,
     pub stacks: u64,
@@ -197,6 +199,7 @@ pub fn summary(journal: &Journal) -> Result<Summary, ReportError> {
         albums: albums(journal)?,
         failed: whys(journal, "failed")?,
         filtered: whys(journal, "filtered")?,
+        waiting: why_rows(journal, "WHERE b = 'waiting' AND w IS NOT NULL")?,
         notes: notes(journal)?,
         stacks: journal.count("SELECT count(DISTINCT pile) FROM stack")?,
         photos: journal.count(&format!("SELECT count(*) {wanted} AND still IS NULL"))?,

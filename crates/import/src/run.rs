@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::{
     asked::{Asked, ask},
     compare::{CompareError, cap},
-    content::{ContentRow, Mark, There},
+    content::{ContentRow, Linked, Mark, There},
     counted,
     describe::{Facts, Telling},
     group::group,
@@ -57,11 +57,18 @@ const LANES_FIRST: usize = 8;
 
 /// Runs the import that is planned in the journal. What could not be brought over stands in the journal.
 pub async fn run(setup: Setup) -> Result<(), Stop> {
-    let about = introduce(&setup).await?;
     let admin = setup.admin.clone();
+    let about = who(&setup).await;
     if let Some(admin) = &admin {
-        give_back(&setup, &**admin).await;
-        match jobs::pause(&setup.journal, &**admin).await {
+        match &about {
+            Err(Stop::OtherServer(server)) => still_paused(&setup, server)?,
+            _ => give_back(&setup, &**admin).await,
+        }
+    }
+    let about = about?;
+    introduce(&setup, &about).await?;
+    if let Some(admin) = &admin {
+        match jobs::pause(&setup.journal, &**admin, &setup.address).await {
             Ok(0) => {}
             Ok(paused) => (setup.warn)(&format!(
                 "{paused} queues of the server's background work are paused until the import ends; thumbnails come after it"
@@ -70,11 +77,12 @@ pub async fn run(setup: Setup) -> Result<(), Stop> {
             Err(error) => (setup.warn)(&format!("the server's background work goes on meanwhile: {error}")),
         }
     }
-    let (journal, warn, setup_admin) = (setup.journal.clone(), setup.warn, admin.clone());
+    let (journal, server, address) = (setup.journal.clone(), setup.server.clone(), setup.address.clone());
+    let warn = setup.warn;
     let setup = Setup { warn: Box::new(|_| {}), ..setup };
     let ended = work(setup, about).await;
-    if let Some(admin) = setup_admin
-        && let Err(error) = jobs::resume(&journal, &*admin).await
+    if let Some(admin) = admin
+        && let Err(error) = jobs::resume(&journal, &*admin, &*server, &address).await
     {
         warn(&format!("background work is still paused: {error}; haven import resume-jobs resumes it"));
     }
@@ -83,35 +91,49 @@ pub async fn run(setup: Setup) -> Result<(), Stop> {
 
 /// Queues that an earlier run paused, and was killed before it could resume them.
 async fn give_back(setup: &Setup, admin: &dyn Server) {
-    if let Err(error) = jobs::resume(&setup.journal, admin).await {
+    if let Err(error) = jobs::resume(&setup.journal, admin, &*setup.server, &setup.address).await {
         (setup.warn)(&format!("background work that an earlier run paused is still paused: {error}"));
     }
 }
 
-/// Asks the server who it is, and whether this import may go there. Fails at once where nobody answers: an address can be wrong.
-async fn introduce(setup: &Setup) -> Result<About, Stop> {
+/// Where this is not the import's server what is paused here is not ours; what an earlier run paused stays noted, and is told.
+fn still_paused(setup: &Setup, server: &str) -> Result<(), Stop> {
+    if !jobs::leased(&setup.journal)?.is_empty() {
+        let place = jobs::place(&setup.journal)?.unwrap_or_else(|| server.to_owned());
+        (setup.warn)(&format!(
+            "background work that an earlier run paused is still paused: it was paused on {place}; haven import resume-jobs \
+             --server {place} resumes it"
+        ));
+    }
+    Ok(())
+}
+
+/// Asks the server who it is, and whether it is the one of this import. Fails at once where nobody answers: an address can be wrong.
+async fn who(setup: &Setup) -> Result<About, Stop> {
     let about = setup.server.about().await.map_err(|error| match error {
         ServerError::Unauthorized(what) => Stop::Unauthorized(what),
         ServerError::Forbidden { what, permission } => Stop::Forbidden { what, permission },
         ServerError::Gone(what) => Stop::Gone(what),
         other => Stop::Strange(other.to_string()),
     })?;
-    let lacking = lacking(&about, &setup.options);
+    // The user, not the address: the same server is reached by several.
+    match setup.journal.meta("user")? {
+        Some(user) if user != about.user_id => Err(Stop::OtherServer(setup.journal.meta("server")?.unwrap_or(user))),
+        _ => Ok(about),
+    }
+}
+
+/// May this import go there, and what would hinder it? The first time it is noted where it goes.
+async fn introduce(setup: &Setup, about: &About) -> Result<(), Stop> {
+    let lacking = lacking(about, &setup.options);
     if !lacking.is_empty() {
         return Err(Stop::Permissions(lacking));
     }
-    // The user, not the address: the same server is reached by several.
-    match setup.journal.meta("user")? {
-        Some(user) if user != about.user_id => {
-            return Err(Stop::OtherServer(setup.journal.meta("server")?.unwrap_or(user)));
-        }
-        Some(_) => {}
-        None => {
-            setup.journal.set_meta("user", &about.user_id)?;
-            setup.journal.set_meta("server", &format!("{} ({})", setup.address, about.user_name))?;
-            if let Some(assets) = about.assets {
-                counted::before(&setup.journal, assets)?;
-            }
+    if setup.journal.meta("user")?.is_none() {
+        setup.journal.set_meta("user", &about.user_id)?;
+        setup.journal.set_meta("server", &format!("{} ({})", setup.address, about.user_name))?;
+        if let Some(assets) = about.assets {
+            counted::before(&setup.journal, assets)?;
         }
     }
     let due = setup
@@ -127,7 +149,7 @@ async fn introduce(setup: &Setup) -> Result<About, Stop> {
         ));
     }
     let wanted = ["asset.statistics", "asset.update", "tag.create", "tag.asset"];
-    let lacks = without(&about, &wanted);
+    let lacks = without(about, &wanted);
     if !lacks.is_empty() {
         (setup.warn)(&format!(
             "the API key lacks {}: photos that are on the server already can't be tagged and joined, and the import stops \
@@ -149,7 +171,7 @@ async fn introduce(setup: &Setup) -> Result<About, Stop> {
         // Whatever it is will be met again.
         Err(CompareError::Server(_)) => {}
     }
-    Ok(about)
+    Ok(())
 }
 
 /// What the import needs and the key may not.
@@ -270,7 +292,7 @@ async fn known(shared: &Arc<Shared>) -> Result<(), Stop> {
             };
             let state = if ours { State::Uploaded } else { State::Present };
             shared.progress.there.fetch_add(u64::from(!ours), Relaxed);
-            mark.there(*id, &There { state, asset: present.id, sha1: row.sha1, linked: false, tags })?;
+            mark.there(*id, &There { state, asset: present.id, sha1: row.sha1, linked: Linked::No, tags })?;
         }
     }
 }

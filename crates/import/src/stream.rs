@@ -84,23 +84,27 @@ async fn walk(
         })
     });
     let mut stop = None;
-    while let Some(file) = came.recv().await {
-        if shared.patience.is_cancelled() {
-            stop = Some(Stop::Cancelled);
-            break;
-        }
+    loop {
+        let file = tokio::select! {
+            file = came.recv() => file,
+            () = shared.patience.cancelled() => {
+                stop = Some(Stop::Cancelled);
+                break;
+            }
+        };
+        let Some(file) = file else { break };
         if let Err(error) = take(shared, file).await {
             stop = Some(error);
             break;
         }
     }
-    // The reader ends when nobody takes any more.
+    // The reader ends when nobody takes any more: at the next file that is wanted, which nobody waits for.
     drop(came);
-    let read = reader.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    match stop {
-        Some(stop) => Err(stop),
-        None => Ok(read.err().map(|error| error.to_string())),
+    if let Some(stop) = stop {
+        return Err(stop);
     }
+    let read = reader.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    Ok(read.err().map(|error| error.to_string()))
 }
 
 fn hand_on(

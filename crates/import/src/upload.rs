@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use crate::{
     asked::Asked,
     clock::Clock,
-    content::{ContentRow, Mark, There},
+    content::{ContentRow, Linked, Mark, There},
     describe::{Described, Facts, Telling},
     journal::{Journal, JournalError, State},
     lane::Lane,
@@ -139,11 +139,15 @@ pub async fn upload_all(shared: &Arc<Shared>) -> Result<(), Stop> {
             }
             continue;
         }
+        if short.is_empty() && long.is_empty() {
+            break;
+        }
         shared.progress.lanes.store((shared.lane.limit() + LONG) as u64, Relaxed);
         let ended = tokio::select! {
             Some(ended) = short.next(), if !short.is_empty() => ended,
             Some(ended) = long.next(), if !long.is_empty() => ended,
-            else => break,
+            // Reading a long file may take as long as sending it.
+            () = shared.patience.cancelled() => break,
         };
         stop = ended.err();
     }
@@ -198,10 +202,21 @@ async fn unit(shared: &Arc<Shared>, id: i64) -> Result<(), Stop> {
     let kib = memory_kib(row.piece.bytes) + wanted.map_or(0, |motion| memory_kib(motion.piece.bytes));
     let Ok(_memory) = shared.memory.acquire_many(kib).await else { return Ok(()) };
     // Read twice where the server may have it: for the SHA-1, and to be sent. One that is longer goes alone.
-    let twice = !shared.fresh && row.sha1.is_none() && row.piece.bytes > WHOLE_BYTES_MAX;
+    let twice = (!shared.fresh || wanted.is_some()) && row.sha1.is_none() && row.piece.bytes > WHOLE_BYTES_MAX;
     let ahead = if twice { AHEAD_MIB.min((row.piece.bytes >> 20) as u32 + 1) } else { 0 };
     let Ok(_ahead) = shared.ahead.acquire_many(ahead).await else { return Ok(()) };
-    let Some(mut payload) = read(shared, &row).await? else { return Ok(()) };
+    let Some(mut payload) = read(shared, &row).await? else {
+        return match wanted {
+            Some(motion) => alone(shared, motion).await,
+            None => Ok(()),
+        };
+    };
+    // That a long still is damaged shows when all of it is read: before its half is hidden behind it.
+    if let Some(motion) = wanted
+        && !sum(shared, &row, &mut payload).await?
+    {
+        return alone(shared, motion).await;
+    }
     let known = known(shared, &row, &mut payload).await?;
     if matches!(known, Known::Failed | Known::Twin) && wanted.is_none() {
         return Ok(());
@@ -240,6 +255,30 @@ async fn unit(shared: &Arc<Shared>, id: i64) -> Result<(), Stop> {
     Ok(())
 }
 
+/// The moving half of a still that no copy gives whole: it is good, and comes as a film. When the still comes they are joined.
+async fn alone(shared: &Arc<Shared>, motion: &ContentRow) -> Result<(), Stop> {
+    if !shared.sources.has(motion.piece.part) || shared.sources.is_stream(motion.piece.part) {
+        return Ok(());
+    }
+    let mut film = ContentRow { still: None, alone: true, ..motion.clone() };
+    // The title is the still's name.
+    film.told.iter_mut().for_each(|told| told.title.clear());
+    let Some(mut payload) = read(shared, &film).await? else { return Ok(()) };
+    if matches!(known(shared, &film, &mut payload).await?, Known::New) {
+        send(shared, &film, payload, None).await?;
+    }
+    Ok(())
+}
+
+/// How a content is joined that was sent, or there already.
+fn linked(row: &ContentRow, state: State, video: bool) -> Linked {
+    match () {
+        () if row.alone && state == State::Uploaded => Linked::Alone,
+        () if video => Linked::Whole,
+        () => Linked::No,
+    }
+}
+
 /// What is known of a content before it is sent.
 enum Known {
     /// The server does not have it, or was not asked because it had nothing.
@@ -251,21 +290,27 @@ enum Known {
     Failed,
 }
 
+/// Reads all of a file for its SHA-1, where that is not known. Returns whether it can be read; that it can't is noted.
+async fn sum(shared: &Arc<Shared>, row: &ContentRow, payload: &mut Payload) -> Result<bool, Stop> {
+    if payload.sha1().is_none() {
+        match hash(shared, &row.piece).await {
+            Ok(sha1) => payload.set_sha1(sha1),
+            Err(error) => {
+                fail(shared, row, &format!("it can't be read: {error}"))?;
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
 /// Looks for a content in the journal and on the server, and notes where it is there. What was there before the first try is
 /// not ours, and what only came there by one is: so this is asked before the first try is noted.
 async fn known(shared: &Arc<Shared>, row: &ContentRow, payload: &mut Payload) -> Result<Known, Stop> {
-    let sha1 = match (payload.sha1(), shared.fresh) {
-        (Some(sha1), _) => sha1,
-        (None, true) => return Ok(Known::New),
-        (None, false) => match hash(shared, &row.piece).await {
-            Ok(sha1) => sha1,
-            Err(error) => {
-                fail(shared, row, &format!("it can't be read: {error}"))?;
-                return Ok(Known::Failed);
-            }
-        },
-    };
-    payload.set_sha1(sha1);
+    if !shared.fresh && !sum(shared, row, payload).await? {
+        return Ok(Known::Failed);
+    }
+    let Some(sha1) = payload.sha1() else { return Ok(Known::New) };
     let mark = Mark(&shared.journal);
     if mark.twin(row.id, sha1)? {
         shared.progress.done(row.piece.bytes);
@@ -280,7 +325,8 @@ async fn known(shared: &Arc<Shared>, row: &ContentRow, payload: &mut Payload) ->
     // An XMP of the owner's went as it was: the tags are still to be told.
     let told = ours && row.xmp.is_none();
     let tags = if told { vec![] } else { shared.telling.describe(row, payload.facts(), None).tags };
-    mark.there(row.id, &There { state, asset: present.id.clone(), sha1: Some(sha1), linked: false, tags })?;
+    let linked = linked(row, state, false);
+    mark.there(row.id, &There { state, asset: present.id.clone(), sha1: Some(sha1), linked, tags })?;
     shared.progress.there.fetch_add(u64::from(!ours), Relaxed);
     shared.progress.done(row.piece.bytes);
     Ok(Known::There(present.id))
@@ -302,14 +348,33 @@ pub fn asset_of(shared: &Shared, content: i64) -> Option<AssetId> {
     asset?.parse().ok()
 }
 
-/// Reads a file, or its beginning where it is long; none where it can't be read, which is then noted.
+/// Copies of a content besides the one that is read, in parts that are here.
+fn copies(shared: &Shared, content: i64, read: &Piece) -> Result<Vec<Piece>, JournalError> {
+    let entries: Vec<i64> = {
+        let db = shared.journal.db();
+        let mut query = db.prepare_cached("SELECT id FROM entry WHERE content = ?1 ORDER BY id")?;
+        query.query_map([content], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+    };
+    let mut found = vec![];
+    for entry in entries {
+        let piece = crate::content::piece_of(&shared.journal, entry)?;
+        found.extend(piece.filter(|piece| piece != read && shared.sources.has(piece.part)));
+    }
+    Ok(found)
+}
+
+/// Reads a file, or its beginning where it is long; none where it can't be read, which is then noted. Where one copy of a short
+/// one is damaged the others are tried.
 async fn read(shared: &Arc<Shared>, row: &ContentRow) -> Result<Option<Payload>, Stop> {
-    let (piece, reader, sha1) = (row.piece.clone(), shared.clone(), row.sha1);
+    let (content, piece, reader, sha1) = (row.id, row.piece.clone(), shared.clone(), row.sha1);
     let start = Instant::now();
     let read = tokio::task::spawn_blocking(move || -> std::io::Result<Payload> {
         let sources = &reader.sources;
         if piece.bytes <= WHOLE_BYTES_MAX {
-            let (held, sha1) = sources.held(&piece)?;
+            let (held, sha1) = sources.held(&piece).or_else(|error| {
+                let copies = copies(&reader, content, &piece).unwrap_or_default();
+                copies.iter().find_map(|copy| sources.held(copy).ok()).ok_or(error)
+            })?;
             let facts = Facts::of(&held.head(exif::HEAD_BYTES), |at, bytes| held.at(at, bytes));
             return Ok(Payload::Whole { held, sha1, facts });
         }
@@ -352,6 +417,15 @@ fn own_xmp(shared: &Shared, row: &ContentRow) -> Option<String> {
 pub fn takes(about: &About, name: &str) -> bool {
     let extension = haven_takeout::names::split_extension(name).1.to_lowercase();
     about.extensions.is_empty() || about.extensions.contains(&extension)
+}
+
+/// The name under which the server takes a file: its own, or with the usual extension of what it is (`meme.jfif` is a JPEG).
+fn taken_as(about: &About, name: &str, format: Option<Format>) -> Option<String> {
+    if takes(about, name) {
+        return Some(name.to_owned());
+    }
+    let usual = format!("{}{}", haven_takeout::names::split_extension(name).0, format?.extension());
+    takes(about, &usual).then_some(usual)
 }
 
 async fn send(
@@ -404,13 +478,20 @@ pub async fn deliver(
     video: Option<AssetId>,
     attempt: impl AsyncFn(&Upload, &Clock) -> Result<(Uploaded, Option<Sha1>), ServerError>,
 ) -> Result<Option<AssetId>, Stop> {
-    let Described { mut upload, dated, tags, tags_in_xmp, facts } = described;
+    let Described { mut upload, dated, tags, tags_in_xmp, facts, format } = described;
     let mark = Mark(&shared.journal);
-    if !takes(&shared.about, &upload.name) {
-        mark.not(row.id, State::Unsupported, &format!("the server takes no such files: {}", upload.name))?;
+    let Some(name) = taken_as(&shared.about, &upload.name, format) else {
+        let why = format!("the server takes no such files: {}", upload.name);
+        if format.is_some() {
+            // A photo or film it is none the less: without it the import is not whole.
+            fail(shared, row, &why)?;
+            return Ok(None);
+        }
+        mark.not(row.id, State::Unsupported, &why)?;
         shared.progress.done(row.piece.bytes);
         return Ok(None);
-    }
+    };
+    upload.name = name;
     upload.sha1 = sha1;
     upload.live_video.clone_from(&video);
     mark.sending(row, &upload.name, dated, facts.as_deref())?;
@@ -435,7 +516,7 @@ pub async fn deliver(
             let ours = !uploaded.duplicate || earlier;
             let state = if ours { State::Uploaded } else { State::Present };
             let tags = if uploaded.duplicate && !earlier || !tags_in_xmp { tags } else { vec![] };
-            let linked = !uploaded.duplicate && video.is_some();
+            let linked = linked(row, state, !uploaded.duplicate && video.is_some());
             mark.there(row.id, &There { state, asset: uploaded.id.clone(), sha1, linked, tags })?;
             if uploaded.duplicate {
                 shared.progress.there.fetch_add(u64::from(!ours), Relaxed);

@@ -12,6 +12,9 @@ use crate::{
 /// Contents in one question.
 const BATCH: usize = 1000;
 
+/// Told of what is in the server's trash and was not put there by us.
+const IN_TRASH: &str = "it is in the server's trash; --restore takes it out";
+
 /// What a look at the server showed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verified {
@@ -22,10 +25,22 @@ pub struct Verified {
     pub loose: u64,
 }
 
-/// Looks at all that was not looked at since it was sent.
+/// Contents that were not looked at since they were sent; and where what is in the trash is to be taken out, those that an
+/// earlier look saw there.
+fn due(shared: &Shared) -> &'static str {
+    match shared.telling.options.restore {
+        true => "FROM content WHERE state IN (2, 3) AND verified IN (0, 2)",
+        false => "FROM content WHERE state IN (2, 3) AND verified = 0",
+    }
+}
+
+/// Looks at all that is due.
 pub async fn verify(shared: &Shared) -> Result<Verified, Stop> {
     let mut verified = Verified::default();
-    let total = shared.journal.count("SELECT count(*) FROM content WHERE state IN (2, 3) AND verified = 0")?;
+    // Older versions told it, and took it for done.
+    let sql = "UPDATE content SET verified = 2 WHERE verified = 1 AND why = ?1";
+    shared.journal.db().execute(sql, [IN_TRASH])?;
+    let total = shared.journal.count(&format!("SELECT count(*) {}", due(shared)))?;
     shared.progress.begin("verify", total, 0);
     let mut after = 0;
     loop {
@@ -46,9 +61,8 @@ type Row = (i64, Option<Sha1>, AssetId);
 
 fn unverified(shared: &Shared, after: i64) -> Result<Vec<Row>, Stop> {
     let db = shared.journal.db();
-    let mut query = db.prepare_cached(
-        "SELECT id, sha1, asset FROM content WHERE state IN (2, 3) AND verified = 0 AND id > ?1 ORDER BY id LIMIT ?2",
-    )?;
+    let mut query =
+        db.prepare_cached(&format!("SELECT id, sha1, asset {} AND id > ?1 ORDER BY id LIMIT ?2", due(shared)))?;
     let rows = query.query_map([after, BATCH as i64], |row| {
         Ok((row.get(0)?, row.get::<_, Option<[u8; 20]>>(1)?, row.get::<_, String>(2)?))
     })?;
@@ -94,9 +108,11 @@ fn note(
         verified.checked += 1;
         match found {
             Some((now, in_trash)) => {
-                let sql = "UPDATE content SET verified = 1, asset = ?2 WHERE id = ?1 RETURNING binned";
-                let ours: bool =
-                    tx.prepare_cached(sql)?.query_row(rusqlite::params![id, now.as_str()], |row| row.get(0))?;
+                // What lies in the trash is due again when it is to be taken out, and done when it was.
+                let sql = "UPDATE content SET verified = CASE WHEN ?3 AND NOT binned THEN 2 ELSE 1 END, asset = ?2,
+                           why = CASE WHEN why <> ?4 THEN why END WHERE id = ?1 RETURNING binned";
+                let values = rusqlite::params![id, now.as_str(), in_trash, IN_TRASH];
+                let ours: bool = tx.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
                 if now != *asset {
                     // The same bytes under another id: what was joined to the old one is joined to this one.
                     tx.execute("UPDATE member SET done = 0 WHERE content = ?1", [id])?;
@@ -108,8 +124,7 @@ fn note(
             }
             None => {
                 verified.missing += 1;
-                let sql =
-                    "UPDATE content SET state = 0, asset = NULL, linked = 0, tries = 0, twin = NULL WHERE id = ?1";
+                let sql = "UPDATE content SET state = 0, asset = NULL, linked = 0, tries = 0, twin = NULL, why = NULL WHERE id = ?1";
                 tx.execute(sql, [id])?;
                 tx.execute("UPDATE member SET done = 0 WHERE content = ?1", [id])?;
             }
@@ -126,12 +141,19 @@ async fn in_trash(shared: &Shared, trashed: &[(i64, AssetId)]) -> Result<(), Sto
     }
     if shared.telling.options.restore {
         let ids: Vec<AssetId> = trashed.iter().map(|(_, asset)| asset.clone()).collect();
-        return ask(shared, async || shared.server.restore(&ids).await).await;
+        ask(shared, async || shared.server.restore(&ids).await).await?;
+        return note_all(shared, trashed, "UPDATE content SET verified = 1, why = nullif(why, ?2) WHERE id = ?1");
     }
-    for (id, _) in trashed {
-        let why = "it is in the server's trash; --restore takes it out";
-        shared.journal.db().execute("UPDATE content SET why = ?2 WHERE id = ?1", rusqlite::params![id, why])?;
+    note_all(shared, trashed, "UPDATE content SET why = ?2 WHERE id = ?1")
+}
+
+fn note_all(shared: &Shared, contents: &[(i64, AssetId)], sql: &str) -> Result<(), Stop> {
+    let mut db = shared.journal.db();
+    let tx = db.transaction()?;
+    for (id, _) in contents {
+        tx.prepare_cached(sql)?.execute(rusqlite::params![id, IN_TRASH])?;
     }
+    tx.commit()?;
     Ok(())
 }
 

@@ -287,6 +287,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// How many runs have ended: another number, when one has since.
+    pub fn ends(&self) -> Result<i64, LedgerError> {
+        Ok(self.db().query_row("SELECT count(*) FROM run WHERE ended IS NOT NULL", [], |row| row.get(0))?)
+    }
+
     /// Newest first.
     pub fn runs(&self, filter: &Filter) -> Result<Vec<Run>, LedgerError> {
         let db = self.db();

@@ -8,6 +8,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use crate::{
     calendar::{Hours, Schedule, jitter},
     ledger::Verdict,
+    state::Expected,
 };
 
 /// Something that is done again and again.
@@ -45,6 +46,8 @@ pub struct Rules {
 }
 
 const RETRY_MAX: i64 = 3600;
+/// Seconds that a clock may be set back without anything being reckoned anew.
+const SET_BACK: i64 = 60;
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +77,8 @@ pub struct Plan {
     rules: Rules,
     jobs: Vec<Job>,
     standing: BTreeMap<String, Standing>,
+    /// When it was last asked what is due.
+    asked_at: Option<i64>,
 }
 
 /// A time that passed while nobody was there.
@@ -85,11 +90,49 @@ pub struct Missed {
     pub count: usize,
 }
 
+impl Rules {
+    /// When a job due at `due` is begun.
+    fn delayed(&self, job: &Job, due: i64) -> i64 {
+        let zone = job.schedule.zone(&self.zone);
+        let interval = Timestamp::from_second(due).ok().and_then(|due| job.schedule.interval(due, zone));
+        due + jitter(&job.key(), &self.machine, self.jitter, interval)
+    }
+
+    /// A heavy job due in quiet hours waits for their end.
+    fn after_quiet(&self, job: &Job, at: i64) -> i64 {
+        if !job.heavy {
+            return at;
+        }
+        let mut at = at;
+        // Hours may follow one another.
+        for _ in 0..self.quiet.len() {
+            let Ok(stamp) = Timestamp::from_second(at) else { return at };
+            let time = self.zone.to_datetime(stamp).time();
+            let Some(hours) = self.quiet.iter().find(|hours| hours.has(time)) else { break };
+            at += hours.left(time);
+        }
+        at
+    }
+
+    /// When a job is begun that was begun at `last` before, and how long it is from its last time to then, and from then to its
+    /// next: schedules are not even, by night and by weekend.
+    pub fn expected(&self, job: &Job, last: i64) -> Option<Expected> {
+        let zone = job.schedule.zone(&self.zone);
+        let last = Timestamp::from_second(last).ok()?;
+        let first = job.schedule.next_after(last, zone)?;
+        let second = job.schedule.next_after(first, zone);
+        // The last that there will ever be has a day.
+        let gap = second.map_or(86_400, |second| second.as_second() - first.as_second());
+        let before = job.schedule.last_before(last, zone).map_or(gap, |before| first.as_second() - before.as_second());
+        Some(Expected { at: self.after_quiet(job, self.delayed(job, first.as_second())), before, gap })
+    }
+}
+
 impl Plan {
     /// `last` tells when a job was last begun, seconds since the epoch: what was due since then was missed, and is done
     /// once, now. A job that was never begun waits for its first time.
     pub fn new(rules: Rules, jobs: Vec<Job>, now: i64, last: impl Fn(&Job) -> Option<i64>) -> (Self, Vec<Missed>) {
-        let mut plan = Self { rules, jobs: Vec::new(), standing: BTreeMap::new() };
+        let mut plan = Self { rules, jobs: Vec::new(), standing: BTreeMap::new(), asked_at: Some(now) };
         let missed = plan.use_jobs(jobs, now, last);
         (plan, missed)
     }
@@ -142,11 +185,8 @@ impl Plan {
         Some(job.schedule.next_after(Timestamp::from_second(now).ok()?, zone)?.as_second())
     }
 
-    /// When a job due at `due` is begun.
     fn delayed(&self, job: &Job, due: i64) -> i64 {
-        let zone = job.schedule.zone(&self.rules.zone);
-        let interval = Timestamp::from_second(due).ok().and_then(|due| job.schedule.interval(due, zone));
-        due + jitter(&job.key(), &self.rules.machine, self.rules.jitter, interval)
+        self.rules.delayed(job, due)
     }
 
     pub fn jobs(&self) -> &[Job] {
@@ -194,24 +234,32 @@ impl Plan {
         true
     }
 
-    /// A heavy job due in quiet hours waits for their end.
     fn after_quiet(&self, job: &Job, at: i64) -> i64 {
-        if !job.heavy {
-            return at;
+        self.rules.after_quiet(job, at)
+    }
+
+    /// The clock may have been set back: what was reckoned by the other time would not be due for as long as that.
+    fn mind_the_clock(&mut self, now: i64) {
+        let Some(before) = self.asked_at.replace(now).filter(|before| now < before - SET_BACK) else { return };
+        for job in &self.jobs {
+            let key = job.key();
+            let next = self.next_due(job, now);
+            let Some(stands) = self.standing.get(&key).filter(|stands| !stands.running) else { continue };
+            let fresh = if stands.due <= before {
+                // It is owed, and waits as long as it would have.
+                let due = stands.due.min(now);
+                Standing { due, not_before: now + (stands.not_before - before).max(0), ..*stands }
+            } else {
+                let Some(next) = next else { continue };
+                Standing { due: next, not_before: self.delayed(job, next), ..*stands }
+            };
+            self.standing.insert(key, fresh);
         }
-        let mut at = at;
-        // Hours may follow one another.
-        for _ in 0..self.rules.quiet.len() {
-            let Ok(stamp) = Timestamp::from_second(at) else { return at };
-            let time = self.rules.zone.to_datetime(stamp).time();
-            let Some(hours) = self.rules.quiet.iter().find(|hours| hours.has(time)) else { break };
-            at += hours.left(time);
-        }
-        at
     }
 
     /// What is to be begun at `now`. Each of them counts as running from here on.
     pub fn due(&mut self, now: i64) -> Vec<Start> {
+        self.mind_the_clock(now);
         let mut out = Vec::new();
         let mut ready: Vec<(bool, i64, usize)> = Vec::new();
         for (at, job) in self.jobs.iter().enumerate() {
@@ -310,6 +358,53 @@ mod tests {
         plan.ended("gc", 3 * HOUR + 5, Verdict::Ok, true);
         assert!(plan.due(3 * HOUR + 6).is_empty(), "the times that passed meanwhile are not made up for");
         assert_eq!(keys(&plan.due(4 * HOUR)), ["gc"]);
+    }
+
+    #[test]
+    fn a_job_is_expected_when_the_plan_begins_it_and_not_after_an_average() {
+        let day = 24 * HOUR;
+        let expected = |rules: &Rules, job: &Job, last| {
+            let Expected { at, gap, .. } = rules.expected(job, last).unwrap();
+            (at, gap)
+        };
+        let hourly = job("replica", "far", "*-*-* 08..22:00:00");
+        assert_eq!(expected(&rules(), &hourly, 12 * HOUR + 9), (13 * HOUR, HOUR));
+        assert_eq!(expected(&rules(), &hourly, 22 * HOUR + 9), (day + 8 * HOUR, HOUR), "nothing by night");
+        // 1970 began on a Thursday.
+        let weekdays = job("copy", "home", "weekdays 23:00");
+        assert_eq!(expected(&rules(), &weekdays, day + 23 * HOUR + 9), (4 * day + 23 * HOUR, day), "nor by weekend");
+        let quiet = Rules { quiet: vec!["22:00..06:00".parse().unwrap()], ..rules() };
+        assert_eq!(
+            expected(&quiet, &weekdays, 23 * HOUR + 9).0,
+            2 * day + 6 * HOUR,
+            "what is heavy waits for the morning"
+        );
+        assert_eq!(expected(&quiet, &hourly, 12 * HOUR + 9).0, 13 * HOUR);
+        assert_eq!(rules().expected(&job("gc", "", "off"), 0), None);
+        let before = |last| rules().expected(&hourly, day + last).unwrap().before;
+        assert_eq!((before(12 * HOUR + 9), before(22 * HOUR + 9)), (HOUR, 10 * HOUR));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_stops_no_job() {
+        let day = 24 * HOUR;
+        let jobs = vec![job("gc", "", "hourly"), job("scrub", "", "daily 00:00"), job("replica", "far", "hourly")];
+        let (mut plan, _) = Plan::new(rules(), jobs, 10 * day + 10, |_| None);
+        assert_eq!(plan.due(10 * day + HOUR).len(), 2);
+        plan.ended("gc", 10 * day + HOUR + 5, Verdict::Ok, true);
+        plan.ended("replica far", 10 * day + HOUR + 5, Verdict::Failed, true);
+        assert!(plan.due(10 * day + HOUR + 10).is_empty());
+        // It had been a week ahead.
+        let now = 3 * day + HOUR + 7;
+        assert!(plan.due(now).is_empty());
+        assert_eq!(plan.next("gc"), Some(3 * day + 2 * HOUR));
+        assert_eq!(plan.next("scrub"), Some(4 * day));
+        assert_eq!(plan.next("replica far"), Some(now + 55), "the rest of its pause");
+        assert_eq!(keys(&plan.due(now + 55)), ["replica far"]);
+        assert_eq!(keys(&plan.due(3 * day + 2 * HOUR)), ["gc"], "what is at work is left alone");
+        let before = plan.next("scrub");
+        plan.due(3 * day + 2 * HOUR - 30);
+        assert_eq!(plan.next("scrub"), before, "half a minute is no matter");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    findings::{Limits, long, may_be_fresh, unread_for},
-    state::{Sight, State},
+    findings::{Limits, is_ahead, long, may_be_fresh, unread_for},
+    state::{Scrub, Sight, State},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,8 +108,7 @@ fn unseen_copies(state: &State) -> String {
 
 /// Zero unproven, zero damaged.
 fn errors(state: &State, limits: &Limits) -> (bool, String) {
-    let damaged = state.store.damage.len() as u64
-        + state.scrub.as_ref().filter(|scrub| !scrub.whole).map_or(0, |scrub| scrub.faults.max(1))
+    let damaged = (state.store.damage.len() as u64).max(state.scrub.as_ref().map_or(0, Scrub::nameless))
         + state.replicas.iter().map(|one| one.damaged).sum::<u64>();
     if damaged > 0 {
         return (false, format!("{damaged} objects are damaged"));
@@ -121,17 +120,11 @@ fn errors(state: &State, limits: &Limits) -> (bool, String) {
     if let Some((name, age)) = unread {
         return (false, format!("not every byte of the replica {name} was read back within {}", long(age)));
     }
-    let mut newest: std::collections::BTreeMap<&str, &crate::state::Drill> = std::collections::BTreeMap::new();
-    for drill in &state.drills {
-        let known = newest.entry(&drill.copy).or_insert(drill);
-        if drill.at > known.at {
-            *known = drill;
-        }
+    if let Some(drill) = state.failed_drills().first() {
+        return (false, format!("the last drill of {} at level {} failed: {}", drill.copy, drill.level, drill.why));
     }
-    if let Some((copy, drill)) = newest.iter().find(|(_, drill)| !drill.ok) {
-        return (false, format!("the last drill of {copy} failed: {}", drill.why));
-    }
-    let proven = state.drills.iter().filter(|drill| drill.ok && drill.level >= 1).map(|drill| drill.at).max();
+    let proven = state.drills.iter().filter(|drill| drill.ok && drill.level >= 1).map(|drill| drill.at);
+    let proven = proven.filter(|at| !is_ahead(*at, state.now)).max();
     let age = proven.map(|at| state.now - at);
     if let Some(unseen) = state.unseen(&Sight::Drills)
         && age.is_none_or(|age| age > limits.drill_age)
@@ -244,7 +237,7 @@ mod tests {
     #[test]
     fn damage_and_a_failed_drill_take_the_zero() {
         let mut damaged = whole();
-        damaged.scrub = Some(Scrub { at: NOW, whole: false, faults: 1, files: 0 });
+        damaged.scrub = Some(Scrub { at: NOW, whole: false, faults: 1, files: 0, named: false });
         assert_eq!(shown(&damaged), "3-2-1-1-?");
         let mut failed = whole();
         failed.drills.push(Drill { copy: "far".into(), level: 0, at: NOW, ok: false, why: "gone".into() });

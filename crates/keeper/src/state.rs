@@ -1,6 +1,8 @@
 //! How everything is, collected at one moment: all that findings and the score are made of. Times are seconds since the
 //! Unix epoch, sizes are bytes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::Verdict;
@@ -30,6 +32,19 @@ pub struct State {
     /// What could not be looked at. What stands for it elsewhere in here (none, zero, empty) means nothing.
     #[serde(default)]
     pub unseen: Vec<Unseen>,
+    #[serde(default)]
+    pub blind: Blind,
+}
+
+/// How much less than usual is seen without anything being amiss: nothing is told of it, and nothing is over by it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blind {
+    /// The mount's process tells no numbers: it is not mounted yet, or not any more.
+    pub numbers: bool,
+    /// Nothing that lies in the library is seen.
+    pub folders: bool,
+    /// For how many seconds the numbers have been looked at; none: for as long as anybody wants to know.
+    pub watched: Option<i64>,
 }
 
 /// Something that could not be looked at: nothing is known of it, not that it is there and not that it is not.
@@ -181,6 +196,9 @@ pub struct Points {
     pub interval: Option<i64>,
     /// Since when they are: a first one is not late before its time.
     pub scheduled_since: Option<i64>,
+    /// After the newest, by the plan; none: its interval counts.
+    #[serde(default)]
+    pub expected: Option<Expected>,
     /// Folders of points that are not complete.
     pub broken: usize,
 }
@@ -193,6 +211,9 @@ pub struct Replica {
     pub up_to_date: Option<i64>,
     pub interval: Option<i64>,
     pub scheduled_since: Option<i64>,
+    /// After the newest, by the plan; none: its interval counts.
+    #[serde(default)]
+    pub expected: Option<Expected>,
     /// The most it may be behind, whatever its schedule says, seconds.
     pub lag_max: Option<i64>,
     /// When every byte of it was last read back and found right.
@@ -215,6 +236,9 @@ pub struct ThirdCopy {
     pub last_good: Option<i64>,
     pub interval: Option<i64>,
     pub scheduled_since: Option<i64>,
+    /// After the newest, by the plan; none: its interval counts.
+    #[serde(default)]
+    pub expected: Option<Expected>,
     /// Archives that were there and are not any more.
     pub vanished: usize,
 }
@@ -230,8 +254,20 @@ pub struct Drill {
     pub why: String,
 }
 
+/// When something should be made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// With what delays it on purpose.
+    pub at: i64,
+    /// Seconds from the time before that one.
+    #[serde(default)]
+    pub before: i64,
+    /// Seconds to the time after it.
+    pub gap: i64,
+}
+
 /// A job, and how its last run went.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct JobState {
     pub kind: String,
     pub name: String,
@@ -247,6 +283,22 @@ pub struct JobState {
     /// The last time that passed without it.
     pub missed: Option<i64>,
     pub scheduled_since: Option<i64>,
+    /// After its last run, be it good or bad.
+    #[serde(default)]
+    pub expected: Option<Expected>,
+    /// The start of a run that is later than now, which nothing else here counts.
+    #[serde(default)]
+    pub ahead: Option<i64>,
+    /// The number of that run: those that have ended since have greater ones.
+    #[serde(default)]
+    pub ahead_run: Option<i64>,
+}
+
+impl JobState {
+    /// What a person calls it, and the plan.
+    pub fn called(&self) -> String {
+        if self.name.is_empty() { self.kind.clone() } else { format!("{} {}", self.kind, self.name) }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -275,6 +327,17 @@ pub struct Scrub {
     pub faults: u64,
     /// Files that can't be read whole: names are for the owner alone, and are not told by alerts.
     pub files: u64,
+    /// Each of the faults stands in [`Store::damage`] until it is over. Older versions counted them here alone, until the next
+    /// scrub.
+    #[serde(default)]
+    pub named: bool,
+}
+
+impl Scrub {
+    /// Damage that nothing else tells of.
+    pub fn nameless(&self) -> u64 {
+        if self.whole || self.named { 0 } else { self.faults.max(1) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -289,6 +352,23 @@ impl State {
     pub fn unseen(&self, what: &Sight) -> Option<&Unseen> {
         let hides = |one: &&Unseen| one.what == *what || (one.what == Sight::Ledger && what.is_remembered());
         self.unseen.iter().find(hides)
+    }
+
+    /// Of each copy that failed a drill which no good one has answered since: that drill, of the highest level. Only who tries
+    /// as much or more can answer: that a hundredth reads well says nothing of the rest, nor of the database.
+    pub fn failed_drills(&self) -> Vec<&Drill> {
+        let answered = |failed: &Drill| {
+            let answers = |one: &Drill| one.ok && one.level >= failed.level && one.at >= failed.at;
+            self.drills.iter().any(|one| one.copy == failed.copy && answers(one))
+        };
+        let mut worst: BTreeMap<&str, &Drill> = BTreeMap::new();
+        for drill in self.drills.iter().filter(|drill| !drill.ok && !answered(drill)) {
+            let known = worst.entry(&drill.copy).or_insert(drill);
+            if (drill.level, drill.at) > (known.level, known.at) {
+                *known = drill;
+            }
+        }
+        worst.into_values().collect()
     }
 
     /// Whether anything is copied anywhere at regular times.

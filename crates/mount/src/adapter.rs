@@ -1,6 +1,15 @@
 //! The calls of the kernel, each handed to `fs` and its result handed back. Nothing is decided here.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use fuser::{
     CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
@@ -9,12 +18,13 @@ use fuser::{
     Request, TimeOrNow,
 };
 use haven_format::Ino;
-use haven_fs::{Attr, Fs, Handle, Result, SetAttr, WriteFlags};
+use haven_fs::{Attr, Fs, FsError, Handle, Result, SetAttr, WriteFlags};
 
 use crate::{
     attr::{file_attr, nothing, set_time, shown_attr},
     control,
     desk::{Asked, Desk, Finish},
+    gather::Place,
     listing::{Plain, Plus, list},
     metrics::Op,
     who::Who,
@@ -26,12 +36,16 @@ pub const IOCTL_BARRIER: u32 = 0x4801;
 
 /// Bytes of one read or write. The kernel's own default limit is the same (`fs.fuse.max_pages_limit`).
 const MAX_IO_BYTES: u32 = 1 << 20;
-/// Reads and writes the kernel may have under way without a caller waiting for each.
-const MAX_BACKGROUND: u16 = 128;
+/// Buffered reads the kernel may have under way. Those that wait for the network count, and hold no thread of ours: with
+/// fewer, reads of what is here would stand behind them. The kernel's own limit for ordinary users
+/// (`max_user_bgreq`) is lower.
+const MAX_BACKGROUND: u16 = u16::MAX;
 /// Inode numbers are never used again, so there is only ever one generation.
 const GENERATION: Generation = Generation(0);
+
 pub(crate) struct Adapter {
     pub desk: Desk,
+    pub place: Arc<Place>,
     pub ttl: Duration,
     pub changes_elsewhere: bool,
     pub writeback_cache: bool,
@@ -58,6 +72,11 @@ macro_rules! ask {
 }
 
 fn asked(op: Op, request: &Request, ino: INodeNo) -> Asked {
+    lasting(op, request, ino).by(request.pid())
+}
+
+/// What goes on without its caller: no process waits for it, or what is given up would be lost.
+fn lasting(op: Op, request: &Request, ino: INodeNo) -> Asked {
     Asked::new(op, request.unique().0, ino.0)
 }
 
@@ -148,6 +167,7 @@ impl Filesystem for Adapter {
             config.set_max_readahead(nearest).ok();
         }
         config.set_max_background(MAX_BACKGROUND).ok();
+        config.set_congestion_threshold(MAX_BACKGROUND).ok();
         Ok(())
     }
 
@@ -309,7 +329,8 @@ impl Filesystem for Adapter {
             }
             Err(e) => reply.error(e),
         };
-        ask!(self, asked(Op::Read, req, ino), keep(), finish, |fs| {
+        // Whoever is killed leaves pages that are being read to themselves; and there may be tens of thousands.
+        ask!(self, lasting(Op::Read, req, ino), keep(), finish, |fs| {
             fs.read(Ino(ino.0), Handle(fh.0), offset, size as usize)
         });
     }
@@ -328,14 +349,22 @@ impl Filesystem for Adapter {
     ) {
         let kill_privileges = write_flags.contains(fuser::WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let metrics = self.desk.metrics.clone();
-        let finish = move |result: Result<usize, Errno>| match result {
-            Ok(n) => {
-                metrics.written(n);
-                reply.written(n as u32);
+        // What the kernel has taken already, through a mapping: it would forget that, and a flush asks it for that. Whose
+        // own call it is has been promised nothing yet.
+        let taken = write_flags.contains(fuser::WriteFlags::FUSE_WRITE_CACHE);
+        let under_way = taken.then(|| self.place.writes.begin());
+        let finish = move |result: Result<usize, Errno>| {
+            drop(under_way);
+            match result {
+                Ok(n) => {
+                    metrics.written(n);
+                    reply.written(n as u32);
+                }
+                Err(e) => reply.error(e),
             }
-            Err(e) => reply.error(e),
         };
-        ask!(self, asked(Op::Write, req, ino), keep(data), finish, |fs| {
+        let asked = if taken { lasting(Op::Write, req, ino) } else { asked(Op::Write, req, ino) };
+        ask!(self, asked, keep(data), finish, |fs| {
             fs.write(Ino(ino.0), Handle(fh.0), offset, data, WriteFlags { kill_privileges })
         });
     }
@@ -354,7 +383,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        ask!(self, asked(Op::Release, req, ino), keep(), empty(reply), |fs| fs.release(Ino(ino.0), Handle(fh.0)));
+        ask!(self, lasting(Op::Release, req, ino), keep(), empty(reply), |fs| fs.release(Ino(ino.0), Handle(fh.0)));
     }
 
     fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
@@ -379,7 +408,7 @@ impl Filesystem for Adapter {
     }
 
     fn releasedir(&self, req: &Request, ino: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        ask!(self, asked(Op::Releasedir, req, ino), keep(), empty(reply), |fs| {
+        ask!(self, lasting(Op::Releasedir, req, ino), keep(), empty(reply), |fs| {
             fs.releasedir(Ino(ino.0), Handle(fh.0))
         });
     }
@@ -463,7 +492,15 @@ impl Filesystem for Adapter {
             Ok(()) => reply.ioctl(0, &[]),
             Err(e) => reply.error(e),
         };
-        self.desk.durably(asked(Op::Ioctl, req, ino), true, |fs: &Fs| fs.sync(), finish);
+        let (place, gathered) = (self.place.clone(), AtomicBool::new(false));
+        let call = move |fs: &Fs| {
+            // Only the first try is made on a thread that the kernel's own writes don't need.
+            if !gathered.swap(true, Ordering::Relaxed) {
+                place.gather().map_err(|e| FsError::Broken(format!("the kernel's part of the barrier: {e}")))?;
+            }
+            fs.sync()
+        };
+        self.desk.durably(asked(Op::Ioctl, req, ino), true, call, finish);
     }
 
     fn fallocate(

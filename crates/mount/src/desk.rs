@@ -1,7 +1,8 @@
 //! Where requests are answered: at once on the thread that read them if all is at hand, later on the runtime if not.
 //!
 //! Promises: a thread that reads from the kernel never waits for the network; a request that has to wait is answered
-//! in the end, with an error if the mount must go; a panic below costs one request EIO, and a line in the log.
+//! in the end, with an error if the mount must go or its caller was killed; a panic below costs one request EIO, and a
+//! line in the log.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,19 +19,38 @@ use tracing::{Instrument, Span};
 use crate::{
     metrics::{Metrics, Op},
     options::Fsync,
+    who::is_ending,
 };
+
+/// How often is looked whether the caller of a request that waits was killed.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// One request: for its span and its counters.
 pub(crate) struct Asked {
     op: Op,
     span: Span,
     started: Instant,
+    /// The thread that can't go on before the answer, and to which it is nothing any more once it is killed.
+    caller: Option<u32>,
 }
 
 impl Asked {
     pub fn new(op: Op, id: u64, ino: u64) -> Self {
         let span = tracing::trace_span!("fuse", op = op.name(), id, ino);
-        Self { op, span, started: Instant::now() }
+        Self { op, span, started: Instant::now(), caller: None }
+    }
+
+    /// Given up when this thread is killed: it stays until it is answered.
+    pub fn by(self, tid: u32) -> Self {
+        Self { caller: Some(tid), ..self }
+    }
+
+    /// Returns when the caller was killed.
+    async fn killed(&self) {
+        let Some(tid) = self.caller else { return std::future::pending().await };
+        while !is_ending(tid) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
@@ -131,7 +151,7 @@ impl Desk {
             Ok(seq) => seq,
         };
         if to_bucket {
-            self.unless_given_up(self.fs.sync_bucket(seq)).await?;
+            self.unless_given_up(asked, self.fs.sync_bucket(seq)).await?;
         }
         Ok(())
     }
@@ -143,7 +163,7 @@ impl Desk {
         call: &(impl Fn(&Fs) -> Result<T> + Send + Sync),
     ) -> Result<T> {
         while let Some(missing) = need.need() {
-            self.unless_given_up(self.fs.settle(missing)).await?;
+            self.unless_given_up(asked, self.fs.settle(missing)).await?;
             match self.attempt(asked, call) {
                 Err(e) => need = e,
                 ok => return ok,
@@ -152,11 +172,12 @@ impl Desk {
         Err(need)
     }
 
-    async fn unless_given_up<T>(&self, wait: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn unless_given_up<T>(&self, asked: &Asked, wait: impl Future<Output = Result<T>>) -> Result<T> {
         let mut give_up = self.give_up.subscribe();
         tokio::select! {
             result = wait => result,
             _ = give_up.wait_for(|yes| *yes) => Err(FsError::Broken("the mount ended while this waited".into())),
+            () = asked.killed() => Err(FsError::Interrupted),
         }
     }
 
@@ -284,6 +305,23 @@ mod tests {
         runtime.block_on(desk.close(Duration::ZERO));
         assert_eq!(answer.recv().unwrap(), Err(libc::EIO));
         assert_eq!(desk.waiting(), 0);
+    }
+
+    #[test]
+    fn a_request_whose_caller_is_killed_waits_no_longer_and_one_that_nobody_waits_for_goes_on() {
+        let runtime = runtime();
+        let desk = desk(&runtime, Fsync::Disk);
+        let mut caller = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let (nobody, goes_on) = told::<()>();
+        desk.later(asked(), missing::<()>().unwrap_err(), |_: &Fs| missing(), nobody);
+        let (finish, answer) = told::<()>();
+        desk.later(asked().by(caller.id()), missing::<()>().unwrap_err(), |_: &Fs| missing(), finish);
+        assert!(answer.recv_timeout(LOOK * 2).is_err(), "it lives");
+        caller.kill().unwrap();
+        assert_eq!(answer.recv().unwrap(), Err(libc::EINTR));
+        assert!(goes_on.try_recv().is_err());
+        caller.wait().unwrap();
+        runtime.block_on(desk.close(Duration::ZERO));
     }
 
     #[test]

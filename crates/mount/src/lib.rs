@@ -18,6 +18,7 @@ pub mod control;
 mod desk;
 mod detach;
 mod error;
+mod gather;
 mod listing;
 mod metrics;
 mod mounts;

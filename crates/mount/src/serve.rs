@@ -9,11 +9,12 @@
 //! A second signal leaves out all that waits. Nothing is lost by it: what was accepted is on the local disk, and goes to
 //! the bucket at the next mount.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
-use haven_fs::Result;
+use haven_fs::{Fs, FsError, Result};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -24,6 +25,8 @@ use crate::{
 
 /// How often [`haven_fs::Fs::tick`] is called.
 const TICK: Duration = Duration::from_secs(1);
+/// How long is waited for what a tick needs, before another of its needs has its turn.
+const SETTLE: Duration = Duration::from_secs(60);
 /// How long a hurried end waits for the local disk.
 const HURRY: Duration = Duration::from_secs(5);
 
@@ -215,7 +218,7 @@ async fn hurry(session: &Session) -> Ending {
 async fn to_disk(session: &Session) -> Result<()> {
     loop {
         let fs = session.fs().clone();
-        let work = move || fs.flush_all().and_then(|()| fs.sync()).map(drop);
+        let work = move || fs.sync().map(drop);
         let done = tokio::task::spawn_blocking(work).await;
         match done.unwrap_or_else(|e| Err(haven_fs::FsError::Broken(e.to_string()))) {
             Err(e) => match e.need() {
@@ -227,23 +230,119 @@ async fn to_disk(session: &Session) -> Result<()> {
     }
 }
 
-async fn tick(session: Session) {
-    let mut every = interval(TICK);
+async fn tick(session: Session) -> Infallible {
+    let fs = session.fs().clone();
+    let work = {
+        let fs = fs.clone();
+        move |turn| match turn {
+            Turn::Time => fs.tick(),
+            Turn::Settled => fs.catch_up(),
+        }
+    };
+    let settle = move |need: FsError| {
+        let fs: std::sync::Arc<Fs> = fs.clone();
+        async move {
+            match need.need() {
+                // Who waits longer is asked for again: what is needed may be another thing by then.
+                Some(need) => timeout(SETTLE, fs.settle(need)).await.unwrap_or(Ok(())),
+                None => Ok(()),
+            }
+        }
+    };
+    hand_over(TICK, work, settle).await
+}
+
+/// Why it is time to hand over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Time,
+    /// What was missing is there.
+    Settled,
+}
+
+/// Does `work` every `period`, and as soon as what it needed is settled. One need is settled at a time, and nothing
+/// waits for that: other files are handed over meanwhile.
+async fn hand_over<S: Future<Output = Result<()>> + Send + 'static>(
+    period: Duration,
+    work: impl Fn(Turn) -> Result<()> + Clone + Send + 'static,
+    settle: impl Fn(FsError) -> S,
+) -> Infallible {
+    let mut every = interval(period);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = String::new();
+    let mut settling: JoinSet<Result<()>> = JoinSet::new();
     loop {
-        every.tick().await;
-        let fs = session.fs().clone();
-        let trouble = match tokio::task::spawn_blocking(move || fs.tick()).await {
-            Ok(Ok(())) => String::new(),
-            Ok(Err(e)) if e.need().is_some() => String::new(),
-            Ok(Err(e)) => e.to_string(),
-            Err(e) => e.to_string(),
+        let (turn, mut trouble) = tokio::select! {
+            _ = every.tick() => (Turn::Time, String::new()),
+            Some(settled) = settling.join_next() => match settled {
+                Ok(Ok(())) => (Turn::Settled, String::new()),
+                Ok(Err(e)) => (Turn::Time, e.to_string()),
+                Err(e) => (Turn::Time, e.to_string()),
+            },
         };
+        if trouble.is_empty() {
+            let work = work.clone();
+            trouble = match tokio::task::spawn_blocking(move || work(turn)).await {
+                Ok(Err(need)) if need.need().is_some() => {
+                    if settling.is_empty() {
+                        settling.spawn(settle(need));
+                    }
+                    // Whatever could not be settled is told until it can.
+                    continue;
+                }
+                Ok(Err(e)) => e.to_string(),
+                Err(e) => e.to_string(),
+                Ok(Ok(())) => String::new(),
+            };
+        }
         // The same trouble every second is worth one line.
         if trouble != last && !trouble.is_empty() {
             tracing::warn!(error = trouble, "what was written cannot be handed over; it will be tried again");
         }
         last = trouble;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use haven_vault::Need;
+    use tokio::runtime;
+
+    use super::*;
+
+    fn need() -> Result<()> {
+        Err(FsError::Need(Need::Space { bytes: 1 }))
+    }
+
+    fn runtime() -> runtime::Runtime {
+        runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
+    }
+
+    #[test]
+    fn what_a_tick_needs_is_settled_and_then_handed_over_without_waiting_for_the_next() {
+        let runtime = runtime();
+        let (turns, seen) = mpsc::channel();
+        let work = move |turn| {
+            turns.send(turn).unwrap();
+            if turn == Turn::Time { need() } else { Ok(()) }
+        };
+        let ticking = runtime.spawn(hand_over(Duration::from_secs(3600), work, |_| async { Ok(()) }));
+        assert_eq!((seen.recv().unwrap(), seen.recv().unwrap()), (Turn::Time, Turn::Settled));
+        ticking.abort();
+    }
+
+    #[test]
+    fn files_are_handed_over_while_one_waits_for_what_never_comes() {
+        let runtime = runtime();
+        let (turns, seen) = mpsc::channel();
+        let work = move |turn| {
+            turns.send(turn).ok();
+            need()
+        };
+        let ticking = runtime.spawn(hand_over(Duration::from_millis(1), work, |_| std::future::pending()));
+        (0..5).for_each(|_| assert_eq!(seen.recv().unwrap(), Turn::Time));
+        ticking.abort();
     }
 }

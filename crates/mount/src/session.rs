@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{self, Write},
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     thread,
     time::Duration,
@@ -29,6 +29,7 @@ use crate::{
     desk::Desk,
     detach::{clones, detach},
     error::{Holder, MountError, UnmountError},
+    gather::{Place, gather_within},
     metrics::Metrics,
     mounts::mounted_at,
     options::MountOptions,
@@ -44,9 +45,7 @@ pub enum Ended {
 }
 
 struct Inner {
-    point: PathBuf,
-    /// The kernel's number for this very mount, if it could be had.
-    device: Option<String>,
+    place: Arc<Place>,
     desk: Desk,
     notifier: Notifier,
     ended: watch::Sender<Option<Ended>>,
@@ -69,8 +68,10 @@ pub fn mount(
 ) -> Result<Session, MountError> {
     let point = prepare(mountpoint, options.allow_non_empty)?;
     let desk = Desk::new(fs, runtime, options.fsync);
+    let place = Arc::new(Place::new(&point));
     let adapter = Adapter {
         desk: desk.clone(),
+        place: place.clone(),
         ttl: options.kernel_ttl,
         changes_elsewhere: options.changes_elsewhere,
         writeback_cache: options.writeback_cache,
@@ -78,16 +79,26 @@ pub fn mount(
     };
     let device = attach(&point, options)?;
     let started = shake_hands(device, adapter, options).and_then(|kernel| {
-        let device = mounted_at(&point).ok().flatten().map(|m| m.device);
+        if let Ok(Some(m)) = mounted_at(&point) {
+            _ = place.device.set(m.device);
+        }
         let session = Session(Arc::new(Inner {
-            point: point.clone(),
-            device,
+            place,
             desk,
             notifier: kernel.notifier(),
             ended: watch::Sender::new(None),
             skip_drain: watch::Sender::new(false),
             stop_patience: options.stop_patience,
         }));
+        // Of who writes, so the inode is neither new nor going in the kernel, and only its attributes: nothing is waited for.
+        let inner = Arc::downgrade(&session.0);
+        session.fs().tell_unmarked(move |ino| {
+            if let Some(inner) = inner.upgrade()
+                && let Err(e) = inner.notifier.inval_inode(INodeNo(ino.0), -1, 0)
+            {
+                tracing::debug!(error = %e, "the kernel keeps a file's mode");
+            }
+        });
         session.answer_kernel(kernel)?;
         session.set_read_ahead(options.read_ahead_bytes);
         Ok(session)
@@ -124,15 +135,15 @@ impl Session {
 
     /// When the threads have ended the mount is normally gone. If they failed it is dead: nobody should see that.
     fn make_sure_it_is_gone(&self) {
-        let there = mounted_at(&self.0.point).ok().flatten().map(|m| m.device);
-        if there.is_some() && there == self.0.device {
-            detach(&self.0.point, true).unwrap_or_else(|e| tracing::warn!(error = %e, "a dead mount is left"));
+        let there = mounted_at(self.point()).ok().flatten().map(|m| m.device);
+        if there.is_some() && there.as_deref() == self.device() {
+            detach(self.point(), true).unwrap_or_else(|e| tracing::warn!(error = %e, "a dead mount is left"));
         }
     }
 
     /// The kernel caps what FUSE may ask for at 128 KiB; the mount's own knob is root's.
     fn set_read_ahead(&self, bytes: u32) {
-        let Some(device) = self.0.device.as_ref().filter(|_| bytes > 0) else { return };
+        let Some(device) = self.device().filter(|_| bytes > 0) else { return };
         let knob = format!("/sys/class/bdi/{device}/read_ahead_kb");
         if let Err(e) = fs::write(&knob, (bytes / 1024).to_string()) {
             tracing::debug!(error = %e, "the kernel's read-ahead stays as it is");
@@ -141,7 +152,12 @@ impl Session {
 
     /// The mount point, absolute.
     pub fn point(&self) -> &Path {
-        &self.0.point
+        &self.0.place.point
+    }
+
+    /// The kernel's number for this very mount, if it could be had.
+    fn device(&self) -> Option<&str> {
+        self.0.place.device.get().map(String::as_str)
     }
 
     pub fn fs(&self) -> &Arc<Fs> {
@@ -166,25 +182,25 @@ impl Session {
     /// changes; with it the mount vanishes from the tree at once, and ends when the last file is closed.
     /// Returns before [`Session::ended`] does.
     pub fn unmount(&self, lazy: bool) -> Result<(), UnmountError> {
-        let there = mounted_at(&self.0.point).ok().flatten().map(|m| m.device);
-        if there != self.0.device {
+        let there = mounted_at(self.point()).ok().flatten().map(|m| m.device);
+        if there.as_deref() != self.device() {
             // Gone already, or covered by another mount, which is not ours to take off.
-            return Err(UnmountError::NotMounted { point: self.0.point.clone() });
+            return Err(UnmountError::NotMounted { point: self.point().to_path_buf() });
         }
-        detach(&self.0.point, lazy)
+        detach(self.point(), lazy)
     }
 
     /// Who keeps a mount alive that is off its mount point: processes of other mount namespaces that have it, too. Looks
     /// through /proc.
     pub fn clones(&self) -> Vec<Holder> {
-        self.0.device.as_deref().map(clones).unwrap_or_default()
+        self.device().map(clones).unwrap_or_default()
     }
 
     /// Ends a mount whose files do not close: their users get errors from then on. False where this user may not; then
     /// only the end of this process does it.
     pub fn abort(&self) -> bool {
         // The kernel names a connection by the device number, which for these has major 0.
-        let connection = self.0.device.as_ref().and_then(|d| d.strip_prefix("0:"));
+        let connection = self.device().and_then(|d| d.strip_prefix("0:"));
         connection.is_some_and(|connection| abort(connection).is_ok())
     }
 
@@ -203,8 +219,14 @@ impl Session {
 
     /// Whether the mounted root answers the kernel: `stat` of the mount point, as any program would.
     pub async fn answers(&self) -> io::Result<()> {
-        let point = self.0.point.clone();
+        let point = self.point().to_path_buf();
         tokio::task::spawn_blocking(move || fs::metadata(point)).await.map_err(io::Error::other)?.map(drop)
+    }
+
+    /// Returns when the kernel has handed over what programs have written and it still holds: shared mappings, and with
+    /// the write-back cache everything. At most for `patience`. It hands over by writing to this mount.
+    pub async fn gather(&self, patience: Duration) -> io::Result<()> {
+        gather_within(self.0.place.clone(), patience).await
     }
 
     /// Does not wait for uploads when the mount ends; they go on at the next mount.

@@ -2,7 +2,7 @@
 //! and nothing twice.
 //!
 //! Invariants: a condition is told at most once for each weight it reaches, then once in each `remind`; its recovery is
-//! told once, only if it was told itself, and only when it has been absent for `calm`. A condition that is hushed counts as
+//! told once, only if it was told itself, and only when it has been absent for `calm`: looked for, and not found. A condition that is hushed counts as
 //! told by nothing: when nobody hushes it any more, it is told as if it were new, or reminded of if it was told before. The
 //! ids of messages depend on the condition and its history alone, so that telling again after a crash makes the same id, and
 //! the outbox takes it once. Conditions are the same by their keys alone: titles change with every number in them.
@@ -82,8 +82,16 @@ impl Book {
     }
 
     /// Compares what is amiss now (`now`: milliseconds since the epoch) with what people know, and returns what there
-    /// is to tell them.
-    pub fn look(&mut self, now: i64, conditions: &[Condition], manner: &Manner, host: &str) -> Vec<Message> {
+    /// is to tell them. `judged` tells of a key whether its condition would be among these, were it so: what merely can't be
+    /// seen is not over.
+    pub fn look(
+        &mut self,
+        now: i64,
+        conditions: &[Condition],
+        judged: impl Fn(&str) -> bool,
+        manner: &Manner,
+        host: &str,
+    ) -> Vec<Message> {
         let mut out = Vec::new();
         for condition in conditions {
             out.extend(self.seen(now, condition, manner, host));
@@ -91,6 +99,10 @@ impl Book {
         let mut gone = Vec::new();
         for (key, known) in &mut self.known {
             if conditions.iter().any(|condition| condition.key == *key) {
+                continue;
+            }
+            if !judged(key) {
+                known.absent_since = None;
                 continue;
             }
             let since = *known.absent_since.get_or_insert(now);
@@ -215,7 +227,10 @@ mod tests {
     }
 
     fn titles(book: &mut Book, now: i64, conditions: &[Condition]) -> Vec<String> {
-        book.look(now, conditions, &manner(), "mini").iter().map(|m| format!("{}|{}", m.title, m.body)).collect()
+        book.look(now, conditions, |_| true, &manner(), "mini")
+            .iter()
+            .map(|m| format!("{}|{}", m.title, m.body))
+            .collect()
     }
 
     #[test]
@@ -264,12 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_seen_has_not_recovered() {
+        let mut book = Book::default();
+        let look = |book: &mut Book, minute, judged| {
+            book.look(minute * MINUTE, &[], |key| judged || key != "disk:/x", &manner(), "mini").len()
+        };
+        titles(&mut book, 0, &[disk(Severity::Warning)]);
+        assert_eq!((look(&mut book, 1, true), look(&mut book, 5, true)), (0, 0), "it is gone for a moment");
+        assert_eq!((look(&mut book, 6, false), look(&mut book, 600, false)), (0, 0), "nobody can tell");
+        assert_eq!(look(&mut book, 601, true), 0, "it may come back now that it can be seen");
+        assert!(titles(&mut book, 605, &[disk(Severity::Warning)]).is_empty(), "people know");
+        assert_eq!((look(&mut book, 606, true), look(&mut book, 616, true)), (0, 1));
+    }
+
+    #[test]
     fn telling_again_from_an_old_book_makes_the_same_ids() {
         let mut book = Book::default();
-        book.look(0, &[disk(Severity::Warning)], &manner(), "mini");
+        book.look(0, &[disk(Severity::Warning)], |_| true, &manner(), "mini");
         let mut old = book.clone();
-        let ids =
-            |book: &mut Book, now| book.look(now, &[], &manner(), "mini").into_iter().map(|m| m.id).collect::<Vec<_>>();
+        let ids = |book: &mut Book, now| {
+            book.look(now, &[], |_| true, &manner(), "mini").into_iter().map(|m| m.id).collect::<Vec<_>>()
+        };
         assert!(ids(&mut book, DAY).is_empty() && ids(&mut old, DAY + 1).is_empty());
         assert_eq!(ids(&mut book, 2 * DAY), ids(&mut old, 2 * DAY + 7));
     }
@@ -280,7 +310,7 @@ mod tests {
         let path = folder.path().join("told.json");
         assert_eq!(Book::load(&path).unwrap(), Book::default());
         let mut book = Book::default();
-        book.look(5, &[disk(Severity::Critical)], &manner(), "mini");
+        book.look(5, &[disk(Severity::Critical)], |_| true, &manner(), "mini");
         book.save(&path).unwrap();
         assert_eq!(Book::load(&path).unwrap(), book);
     }

@@ -43,11 +43,20 @@ pub struct Delivery {
     /// The last failure of each channel that failed.
     pub failures: Vec<(String, String)>,
     pub receipt: Option<Receipt>,
+    /// Nobody is told this way any more.
+    #[serde(default)]
+    pub dropped: bool,
 }
 
 impl Delivery {
     pub fn new(chain: Vec<String>, now: i64) -> Self {
-        Self { chain, turn: 0, tries: 0, next: now, in_hand: false, failures: Vec::new(), receipt: None }
+        let failures = Vec::new();
+        Self { chain, turn: 0, tries: 0, next: now, in_hand: false, failures, receipt: None, dropped: false }
+    }
+
+    /// Whether there is something to do yet.
+    pub fn is_open(&self) -> bool {
+        self.receipt.is_none() && !self.dropped
     }
 }
 
@@ -61,6 +70,17 @@ pub struct Letter {
     /// After all tries failed for two weeks: nobody was told.
     #[serde(default)]
     pub given_up: bool,
+}
+
+impl Letter {
+    pub fn is_open(&self) -> bool {
+        self.deliveries.iter().any(Delivery::is_open)
+    }
+
+    /// Whether somebody was told.
+    pub fn is_told(&self) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.receipt.is_some())
+    }
 }
 
 /// The directory.

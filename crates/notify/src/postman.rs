@@ -1,6 +1,7 @@
 //! Delivers what is in the outbox: five tries a channel, then the next one in the chain, and from the beginning again
 //! after a while. A service that asks to be left alone is left alone. Channels don't wait for one another; within one,
-//! messages go in order.
+//! messages go in order. What can't be told for two weeks is given up, way by way; and what was told otherwise does not wait
+//! for channels that the settings have no more.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +27,7 @@ const PAUSES: [Duration; 4] =
 const ROUND_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// The longest that a service may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
-/// A message that nobody could be told of for so long is given up, and that is logged.
+/// What could not be told on one of its ways for so long is given up there, and that is logged.
 const GIVE_UP: Duration = Duration::from_secs(14 * 86_400);
 /// The same channel gets no two messages in less.
 const SPACING: Duration = Duration::from_millis(1100);
@@ -90,27 +91,38 @@ impl Postman {
     /// Tries all that is due. Returns when the next try is due, milliseconds since the epoch.
     pub async fn pump(&self) -> Result<Option<i64>, OutboxError> {
         let now = (self.clock)();
-        let letters = self.outbox.waiting()?;
+        let mut letters = self.outbox.waiting()?;
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let has = |delivery: &Delivery| delivery.chain.iter().any(|name| channels.iter().any(|one| one.name == *name));
         let mut due: BTreeMap<String, Vec<(String, usize)>> = BTreeMap::new();
-        for letter in &letters {
-            if letter.deliveries.iter().all(|delivery| delivery.receipt.is_some()) {
-                // Nobody is to be told, or it ended between two notes.
+        for letter in &mut letters {
+            let needless = letter.is_told() || is_old(letter, now);
+            for delivery in
+                letter.deliveries.iter_mut().filter(|delivery| needless && delivery.is_open() && !has(delivery))
+            {
+                delivery.dropped = true;
+            }
+            if !letter.is_open() {
+                // Nobody is to be told, or nobody more; or it ended between two notes.
+                letter.given_up |= !letter.deliveries.is_empty() && !letter.is_told();
                 self.outbox.finish(letter)?;
                 continue;
             }
-            for (index, delivery) in letter.deliveries.iter().enumerate() {
-                if delivery.receipt.is_none() && delivery.next <= now {
+            // The settings may have its channels again tomorrow: where nobody was told, it waits for that.
+            for (index, delivery) in letter.deliveries.iter().enumerate().filter(|(_, delivery)| has(delivery)) {
+                if delivery.is_open() && has_come(delivery.next, now) {
                     let channel = delivery.chain.get(delivery.turn).cloned().unwrap_or_default();
                     due.entry(channel).or_default().push((letter.message.id.clone(), index));
                 }
             }
         }
         let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        due.retain(|channel, _| resting.get(channel).is_none_or(|until| *until <= now));
+        due.retain(|channel, _| resting.get(channel).is_none_or(|until| has_come(*until, now)));
         let rounds = due.into_iter().map(|(channel, list)| self.tour(channel, list));
         join_all(rounds).await.into_iter().collect::<Result<Vec<()>, _>>()?;
         let open = self.outbox.waiting()?;
-        Ok(open.iter().flat_map(|letter| &letter.deliveries).filter(|d| d.receipt.is_none()).map(|d| d.next).min())
+        let open = open.iter().flat_map(|letter| &letter.deliveries).filter(|one| one.is_open() && has(one));
+        Ok(open.map(|delivery| delivery.next.min(now + PAUSE_MAX.as_millis() as i64)).min())
     }
 
     /// One channel's due messages, in order.
@@ -153,16 +165,18 @@ impl Postman {
         let noted = self.note(
             id,
             |letter| {
-                let created = letter.created;
+                let old = is_old(letter, now);
                 let delivery = &mut letter.deliveries[index];
                 delivery.in_hand = false;
                 match sent {
                     Ok(receipt) => delivery.receipt = Some(receipt),
-                    Err(error) => failed(delivery, &error, now, &channels),
+                    Err(error) => {
+                        failed(delivery, &error, now, &channels);
+                        delivery.dropped = old;
+                    }
                 }
                 share(letter);
-                letter.given_up =
-                    letter.deliveries.iter().all(|d| d.receipt.is_none()) && now - created > GIVE_UP.as_millis() as i64;
+                letter.given_up = !letter.is_open() && !letter.is_told();
             },
             false,
         )?;
@@ -170,7 +184,7 @@ impl Postman {
             if letter.given_up {
                 tracing::error!(message = id, "given up after two weeks: nobody could be told");
             }
-            if letter.given_up || letter.deliveries.iter().all(|delivery| delivery.receipt.is_some()) {
+            if !letter.is_open() {
                 self.outbox.finish(&letter)?;
             }
         }
@@ -193,6 +207,15 @@ impl Postman {
 struct Noted {
     letter: Letter,
     before: Vec<Delivery>,
+}
+
+/// Whether a time to wait for has come; or can't be meant: the clock was set back since it was reckoned.
+fn has_come(at: i64, now: i64) -> bool {
+    at <= now || at > now + PAUSE_MAX.as_millis() as i64
+}
+
+fn is_old(letter: &Letter, now: i64) -> bool {
+    now - letter.created > GIVE_UP.as_millis() as i64
 }
 
 /// What goes out: the message, and what its reader should know about its way.
@@ -242,7 +265,7 @@ fn failed(delivery: &mut Delivery, error: &SendError, now: i64, channels: &[Chan
 /// A stand-in that was told once need not be told once more in another's stead.
 fn share(letter: &mut Letter) {
     let receipts: Vec<_> = letter.deliveries.iter().filter_map(|delivery| delivery.receipt.clone()).collect();
-    for delivery in letter.deliveries.iter_mut().filter(|delivery| delivery.receipt.is_none() && delivery.turn > 0) {
+    for delivery in letter.deliveries.iter_mut().filter(|delivery| delivery.is_open() && delivery.turn > 0) {
         let next = delivery.chain.get(delivery.turn);
         delivery.receipt = receipts.iter().find(|receipt| Some(&receipt.channel) == next).cloned();
     }

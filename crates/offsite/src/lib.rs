@@ -5,7 +5,8 @@
 //!                                       └ a verdict: whole, or [`Error`]; nothing half-finished has an archive's name
 //! ```
 //! Promises: an archive that is listed as whole holds every file that was there to read; what a run leaves behind when
-//! it dies is a leftover, never counted, and told. Only what [`plan`] says is ever deleted, by name.
+//! it dies is a leftover, never counted, and told. Only what [`plan`] says is ever deleted, by [`Archive::id`]: a leftover
+//! may have the name of a whole one.
 //! Expects: the source stands still (a snapshot). It is shown at the same path each time, or everything is read again.
 
 pub mod borg;
@@ -16,7 +17,7 @@ mod stream;
 mod tree;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -28,7 +29,7 @@ use haven_format::{
     record::Time,
     retention::{Fate, Item, Rules, judge},
 };
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 pub use error::{Error, Hit, Kind};
@@ -37,6 +38,8 @@ pub use stream::{Each, Streamed};
 /// One archive of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Archive {
+    /// What no other in the repository has: of restic's the snapshot's id, of Borg's the name itself.
+    pub id: String,
     pub name: String,
     /// When what it shows was so, seconds since the Unix epoch.
     pub taken: i64,
@@ -200,8 +203,8 @@ pub trait ThirdCopy: Send + Sync {
     /// Looks for damage. `Ok` means that none was found; the error of damage tells which files it hits, where the program
     /// can tell that.
     fn check(&self, depth: Depth, watch: &mut Watch) -> Result<(), Error>;
-    /// Deletes these archives. Their space comes free with [`Self::compact`].
-    fn delete(&self, names: &[String], watch: &mut Watch) -> Result<(), Error>;
+    /// Deletes the archives with these [`Archive::id`]s. Their space comes free with [`Self::compact`].
+    fn delete(&self, ids: &[String], watch: &mut Watch) -> Result<(), Error>;
     fn compact(&self, watch: &mut Watch) -> Result<(), Error>;
     /// Everything in an archive, parents before what lies in them. Asked again for the last one, it is remembered: archives
     /// don't change.
@@ -320,38 +323,84 @@ fn quoted(text: impl AsRef<std::ffi::OsStr>) -> String {
 /// What becomes of an archive, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Judged {
-    pub name: String,
-    pub taken: i64,
+    #[serde(flatten)]
+    pub archive: Archive,
     pub keep: bool,
     pub why: String,
 }
 
-/// What `rules` make of `archives` whose names begin with `prefix`, in their order. Leftovers go once something whole is
-/// newer: until then they may be all that there is, for a person to look at.
+/// The end of a name that says when: `2026-11-26T21:28:25Z`.
+const STAMP: usize = 20;
+
+/// What the name of an archive says between `prefix` and the time at its end: whose it is, where there are several that
+/// each have archives of their own. Empty: it does not say.
+pub fn series<'a>(name: &'a str, prefix: &str) -> &'a str {
+    let rest = name.strip_prefix(prefix).unwrap_or(name);
+    let parts = rest.len().checked_sub(STAMP).and_then(|at| rest.split_at_checked(at));
+    match parts {
+        Some((series, stamp)) if stamp.ends_with('Z') && stamp.parse::<Timestamp>().is_ok() => {
+            series.strip_suffix('-').unwrap_or_default()
+        }
+        _ => "",
+    }
+}
+
+/// The name that a leftover would have got: without what stands behind it until an archive is whole, Borg's own words
+/// among it.
+fn wished(name: &str) -> &str {
+    let word = |end: &str| {
+        matches!(end, "failed" | "checkpoint") || !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let mut name = name;
+    while let Some((wish, _)) = name.rsplit_once('.').filter(|(_, end)| word(end)) {
+        name = wish;
+    }
+    name
+}
+
+/// Seconds after which nobody looks at what is left of a run.
+const FORSAKEN: i64 = 30 * 86_400;
+
+/// What `rules` make of `archives` whose names begin with `prefix`, in their order. Each [`series`] is judged by itself: the
+/// last of a day of one is not that of another. Leftovers go once something whole of their own series is newer: until then
+/// they may be all that there is of it, for a person to look at. So do they when anything whole is newer by [`FORSAKEN`]: the
+/// series of an application that was renamed or given up gets nothing any more.
 pub fn plan(archives: &[Archive], prefix: &str, rules: &Rules, now: i64, zone: &TimeZone) -> Vec<Judged> {
     let ours = |archive: &&Archive| !archive.foreign && archive.name.starts_with(prefix);
     let whole: Vec<&Archive> = archives.iter().filter(ours).filter(|archive| !archive.leftover).collect();
     let time = |seconds| Time { seconds, nanos: 0 };
-    let items: Vec<Item> = whole
-        .iter()
-        .map(|archive| Item { name: archive.name.as_bytes(), taken: time(archive.taken), protected_until: 0 })
-        .collect();
-    let fates = judge(&items, rules, time(now), zone);
-    let newest = whole.iter().map(|archive| archive.taken).max();
-    let mut fates = fates.into_iter();
-    let one = |archive: &Archive| {
+    let mut each: BTreeMap<&str, Vec<&Archive>> = BTreeMap::new();
+    let mut newest: HashMap<&str, i64> = HashMap::new();
+    for archive in &whole {
+        let whose = series(&archive.name, prefix);
+        each.entry(whose).or_default().push(archive);
+        let taken = newest.entry(whose).or_insert(archive.taken);
+        *taken = archive.taken.max(*taken);
+    }
+    let mut fates: HashMap<&str, Fate> = HashMap::new();
+    for those in each.into_values() {
+        let items: Vec<Item> = those
+            .iter()
+            .map(|archive| Item { name: archive.name.as_bytes(), taken: time(archive.taken), protected_until: 0 })
+            .collect();
+        fates.extend(those.iter().map(|archive| archive.id.as_str()).zip(judge(&items, rules, time(now), zone)));
+    }
+    let latest = newest.values().max().copied();
+    let mut one = |archive: &Archive| {
         let (keep, why) = if archive.leftover {
-            match newest.is_some_and(|newest| newest > archive.taken) {
+            let newest = newest.get(series(wished(&archive.name), prefix));
+            let forsaken = latest.is_some_and(|latest| latest > archive.taken + FORSAKEN);
+            match forsaken || newest.is_some_and(|newest| *newest > archive.taken) {
                 true => (false, "left by a run that did not end well".to_owned()),
                 false => (true, "a leftover, and nothing whole is newer".to_owned()),
             }
         } else {
-            let fate = fates.next().unwrap_or(Fate::Protected { until: i64::MAX });
+            let fate = fates.remove(archive.id.as_str()).unwrap_or(Fate::Protected { until: i64::MAX });
             (fate.stays(), fate.to_string())
         };
-        Judged { name: archive.name.clone(), taken: archive.taken, keep, why }
+        Judged { archive: archive.clone(), keep, why }
     };
-    archives.iter().filter(ours).map(one).collect()
+    archives.iter().filter(ours).map(&mut one).collect()
 }
 
 #[cfg(test)]
@@ -359,7 +408,7 @@ mod tests {
     use super::*;
 
     fn archive(name: &str, taken: i64, leftover: bool) -> Archive {
-        Archive { name: name.into(), taken, note: String::new(), leftover, foreign: false }
+        Archive { id: name.into(), name: name.into(), taken, note: String::new(), leftover, foreign: false }
     }
 
     #[test]
@@ -375,8 +424,46 @@ mod tests {
         ];
         let rules: Rules = "daily 2".parse().unwrap();
         let judged = plan(&archives, "h-", &rules, 6 * day, &TimeZone::UTC);
-        let kept: Vec<_> = judged.iter().filter(|one| one.keep).map(|one| one.name.as_str()).collect();
+        let kept: Vec<_> = judged.iter().filter(|one| one.keep).map(|one| one.archive.name.as_str()).collect();
         assert_eq!(kept, ["h-2", "h-3", "h-4.failed"]);
         assert_eq!(judged.len(), 5, "others are not ours to judge");
+    }
+
+    #[test]
+    fn what_is_left_of_one_application_goes_only_when_something_whole_of_its_own_is_newer() {
+        let named = |whose: &str, at: i64, end: &str| {
+            archive(&format!("h-{whose}-2026-11-01T21:00:{at:02}Z{end}"), at, !end.is_empty())
+        };
+        let mut archives = vec![
+            named("beta", 1, ".failed"),
+            named("beta", 2, ".2.failed"),
+            named("beta", 3, ".failed.checkpoint.1"),
+            named("beta", 4, ".checkpoint"),
+            named("alpha", 5, ""),
+        ];
+        let kept = |archives: &[Archive]| -> Vec<i64> {
+            let judged = plan(archives, "h-", &"daily 2".parse().unwrap(), 9, &TimeZone::UTC);
+            judged.iter().filter(|one| one.keep).map(|one| one.archive.taken).collect()
+        };
+        assert_eq!(kept(&archives), [1, 2, 3, 4, 5], "of beta there is nothing else");
+        let mut later = archives.clone();
+        later.push(named("alpha", 5 + FORSAKEN, ""));
+        assert_eq!(kept(&later), [5, 5 + FORSAKEN], "nor will there be");
+        archives.push(named("beta", 6, ""));
+        assert_eq!(kept(&archives), [5, 6]);
+    }
+
+    #[test]
+    fn of_two_applications_each_has_its_own_last_of_a_day() {
+        let day = 86_400;
+        let named = |whose: &str, day: i64, at: i64| {
+            archive(&format!("h-{whose}2026-11-{day:02}T21:00:{at:02}Z"), day * 86_400 + at, false)
+        };
+        let archives: Vec<_> =
+            (1..4).flat_map(|day| [named("alpha-", day, 1), named("beta-b-", day, 2), named("", day, 3)]).collect();
+        let judged = plan(&archives, "h-", &"daily 2".parse().unwrap(), 4 * day, &TimeZone::UTC);
+        let kept: Vec<_> = judged.iter().filter(|one| one.keep).map(|one| series(&one.archive.name, "h-")).collect();
+        assert_eq!(kept, ["alpha", "beta-b", "", "alpha", "beta-b", ""], "{judged:?}");
+        assert_eq!((series("h-x.failed", "h-"), series("h-2026-11-31T21:00:00Z", "h-")), ("", ""));
     }
 }

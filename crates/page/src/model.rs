@@ -45,6 +45,9 @@ pub struct Overview {
     pub copies: Vec<Copy>,
     /// The newest runs, newest first. The timeline asks [`Source::runs`].
     pub runs: Vec<Run>,
+    /// Whether the library is mounted and tells how it is. If not, nothing is known of queue and throughput, and of the cache
+    /// only its disk: what stands there is not zero.
+    pub mounted: bool,
     pub cache: Cache,
     pub queue: Queue,
     pub throughput: Throughput,

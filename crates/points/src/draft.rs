@@ -43,6 +43,13 @@ impl Draft {
         OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(Error::write(path))
     }
 
+    /// Removes a file that came to nothing. Before it is closed: where a library can take no more, a close waits until all
+    /// that the file has is stored.
+    pub fn discard(&self, name: &str) -> Result<(), Error> {
+        let path = self.path(name);
+        fs::remove_file(&path).map_err(Error::write(path))
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

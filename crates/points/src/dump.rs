@@ -71,6 +71,41 @@ pub struct Walked {
     pub rows: BTreeMap<String, u64>,
 }
 
+/// What a dump makes that must be there before its tables: in the order in which it makes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ground {
+    pub extensions: Vec<Extension>,
+    pub schemas: Vec<String>,
+}
+
+/// An extension, as a dump makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extension {
+    pub name: String,
+    /// What its things are in; absent where the dump does not say.
+    pub schema: Option<String>,
+}
+
+/// Reads the contents of a dump, and none of its rows.
+pub fn ground(from: impl BufRead) -> Result<Ground> {
+    let mut from = Archive { from, int_size: 0, offset_size: 0, version: 0 };
+    from.head()?;
+    let mut ground = Ground::default();
+    from.contents(&mut |what, name, statement| match what {
+        "EXTENSION" => ground.extensions.push(Extension { name: name.into(), schema: schema_in(statement) }),
+        "SCHEMA" => ground.schemas.push(name.into()),
+        _ => {}
+    })?;
+    Ok(ground)
+}
+
+/// The schema in `CREATE EXTENSION IF NOT EXISTS vectors WITH SCHEMA vectors;`, without the quotes it may have.
+fn schema_in(statement: &str) -> Option<String> {
+    let name = statement.trim_end().strip_suffix(';')?.rsplit_once(" WITH SCHEMA ")?.1;
+    let quoted = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+    Some(quoted.map_or_else(|| name.to_owned(), |name| name.replace("\"\"", "\"")))
+}
+
 /// Reads a dump to its end. `each` is handed every row as the line of text that COPY has for it.
 pub fn walk(
     from: impl BufRead,
@@ -78,7 +113,7 @@ pub fn walk(
 ) -> Result<Walked> {
     let mut from = Archive { from, int_size: 0, offset_size: 0, version: 0 };
     let mut walked = from.head()?;
-    let mut promised = from.contents()?;
+    let mut promised = from.contents(&mut |_, _, _| ())?;
     let mut line = Vec::new();
     while let Some(kind) = from.byte_or_end()? {
         let whose = from.int()?;
@@ -143,8 +178,8 @@ impl<R: BufRead> Archive<R> {
         Ok(Walked { database: text()?, server: text()?, pg_dump: text()?, rows: BTreeMap::new() })
     }
 
-    /// What is to come, by number.
-    fn contents(&mut self) -> Result<HashMap<i64, Promised>> {
+    /// What is to come, by number. `each` is handed what every thing is, its name, and the statement that makes it.
+    fn contents(&mut self, each: &mut dyn FnMut(&str, &str, &str)) -> Result<HashMap<i64, Promised>> {
         let count = self.int()?;
         let mut promised = HashMap::new();
         for _ in 0..count {
@@ -154,7 +189,9 @@ impl<R: BufRead> Archive<R> {
             let tag = self.text()?.unwrap_or_default();
             let what = self.text()?.unwrap_or_default();
             self.int()?; // section
-            let _statements = (self.text()?, self.text()?);
+            let statement = self.text()?.unwrap_or_default();
+            let _undo = self.text()?;
+            each(&what, &tag, &statement);
             let copy = self.text()?.unwrap_or_default();
             let schema = self.text()?.unwrap_or_default();
             let _tablespace = self.text()?;

@@ -15,6 +15,9 @@ pub enum Error {
     Missing { name: String },
     #[error("there is no complete recovery point in {}", root.display())]
     None { root: PathBuf },
+    /// None was named, and each of several may be meant.
+    #[error("which of them? There are recovery points of {}", applications.join(" and "))]
+    Several { applications: Vec<String> },
     #[error("the recovery point {name} is not complete: {why}")]
     Broken { name: String, why: String },
     #[error("{} is damaged: {why}", path.display())]

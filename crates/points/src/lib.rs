@@ -29,5 +29,6 @@ pub use error::Error;
 pub use folder::Folder;
 pub use manifest::Manifest;
 pub use place::{
-    DUMP, FOLDER, Found, Half, MANIFEST, Point, ROLES, SEAL, application, halves, list, name, open, open_older, stamp,
+    DUMP, FOLDER, Found, Half, MANIFEST, Point, ROLES, SEAL, ahead, application, halves, is_ahead, list, name, open,
+    open_older, open_only, stamp,
 };

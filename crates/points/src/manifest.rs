@@ -72,6 +72,17 @@ pub struct Files {
     pub inodes: u64,
     /// Bytes in its files.
     pub bytes: u64,
+    /// Of the application's folder alone; absent where that was not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Own>,
+}
+
+/// What an application's folder holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// Files and links, without directories.
+    pub files: u64,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,7 +108,8 @@ pub struct Database {
     pub system: String,
     pub bytes: u64,
     pub extensions: BTreeMap<String, String>,
-    /// Rows at the instant, by `schema.table`; counted in the database, and equal in the dump.
+    /// Rows at the instant, by `schema.table`; counted in the database, and equal in the dump. Of an extension's tables
+    /// those that are in the dump, where it has any.
     pub rows: BTreeMap<String, u64>,
 }
 

@@ -105,12 +105,31 @@ pub(crate) fn measure(path: &Path) -> Result<Part, Error> {
     Ok(Part { file: name, bytes, sha256: HEXLOWER.encode(context.finish().as_ref()) })
 }
 
+/// How much later than now a point may be, seconds: clocks differ.
+const AHEAD: i64 = 600;
+
+/// Whether it is of a time to come: a clock stood wrong when it was taken, or stands wrong here.
+pub fn is_ahead(taken: Timestamp, now: Timestamp) -> bool {
+    taken.as_second() - now.as_second() > AHEAD
+}
+
 /// What was found under a point's name.
 #[derive(Debug)]
 pub struct Found {
     pub name: String,
     /// The point, or why it is none.
     pub point: Result<Point, Error>,
+}
+
+impl Found {
+    /// Its instant, as far as it is known.
+    fn taken(&self) -> Option<Timestamp> {
+        self.point.as_ref().ok().map(|point| point.manifest.taken).or_else(|| stamp(&self.name))
+    }
+
+    fn is_ahead(&self, now: Timestamp) -> bool {
+        self.taken().is_some_and(|taken| is_ahead(taken, now))
+    }
 }
 
 /// All points below `root`, which is the root of a mounted library, or a folder into which a copy of a point was brought
@@ -123,12 +142,15 @@ pub fn list(root: &Path) -> Result<Vec<Found>, Error> {
     let stamp = |name: &str| name.rsplit_once('-').map(|(_, stamp)| stamp.to_owned());
     names.sort_by_key(|name| (stamp(name), name.clone()));
     names.dedup();
-    let newest = names.last().cloned();
+    let now = Timestamp::now();
+    let past = names.iter().rfind(|name| self::stamp(name).is_none_or(|taken| !is_ahead(taken, now)));
+    let newest = past.or(names.last()).cloned();
     let here = |name: &str| newest.as_deref() == Some(name);
     Ok(names.iter().map(|name| Found { name: name.clone(), point: open_one(root, name, here(name)) }).collect())
 }
 
-/// The point called `name`, or the newest complete one of `application` (of any, where that is `None`).
+/// The point called `name`, or the newest complete one of `application` (of any, where that is `None`). One of a time to
+/// come is passed over where there are others: it would stay the newest for as long as that takes.
 ///
 /// # Errors
 /// [`Error::Read`] also where a newer one than the newest complete one can't be read just now: what it is is not known, and
@@ -142,11 +164,38 @@ pub fn open(root: &Path, name: Option<&str>, application: Option<&str>) -> Resul
         }
         None => {
             let fits = |found: &Found| application.is_none_or(|wanted| self::application(&found.name) == Some(wanted));
-            let newest = all.into_iter().rev().filter(fits).map(|found| found.point);
+            let now = Timestamp::now();
+            let (ahead, past): (Vec<_>, Vec<_>) =
+                all.into_iter().rev().filter(fits).partition(|found| found.is_ahead(now));
+            let newest = past.into_iter().chain(ahead).map(|found| found.point);
             let mut known = newest.filter(|point| !matches!(point, Err(error) if !error.is_unread()));
             known.next().unwrap_or_else(|| Err(Error::None { root: root.into() }))
         }
     }
+}
+
+/// The same, where nobody says of which application: that of the only one there is.
+///
+/// # Errors
+/// Also [`Error::Several`]: the newest of all is one application's, and would stand in another's place.
+pub fn open_only(root: &Path) -> Result<Point, Error> {
+    let complete = list(root)?.into_iter().filter(|found| found.point.is_ok());
+    let mut applications: Vec<String> =
+        complete.filter_map(|found| application(&found.name).map(str::to_owned)).collect();
+    applications.sort_unstable();
+    applications.dedup();
+    if applications.len() > 1 {
+        return Err(Error::Several { applications });
+    }
+    open(root, None, None)
+}
+
+/// Complete points of `application` (of any, where that is `None`) that are of a time to come.
+pub fn ahead(root: &Path, application: Option<&str>) -> Result<Vec<String>, Error> {
+    let now = Timestamp::now();
+    let fits = |found: &Found| application.is_none_or(|wanted| self::application(&found.name) == Some(wanted));
+    let ahead = list(root)?.into_iter().filter(|found| fits(found) && found.point.is_ok() && found.is_ahead(now));
+    Ok(ahead.map(|found| found.name).collect())
 }
 
 /// A complete point of the same application as the one called `than`, and older than it; which of them, `dice` says.

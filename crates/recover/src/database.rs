@@ -1,33 +1,39 @@
 //! A database out of a point's dump.
 //! ```text
-//!     look ─▶ create NAME_haven_… ─▶ extensions ─▶ pg_restore ─▶ count ─▶ flag off, analyze ─▶ NAME aside ─▶ rename
+//!     look ─▶ create NAME_haven_… ─▶ extensions, their schemas ─▶ pg_restore ─▶ count ─▶ flag off, analyze ─▶ NAME aside ─▶ rename
 //! ```
 //! Promises: a database that is there is never written to. It is renamed aside at the very end, when the new one is whole
 //! and has the rows that the manifest counted, and only when nobody is connected to it. What an interrupted run has left
-//! carries a remark that says so, and goes with the next run.
+//! carries a remark that says so and whose it is, and goes with the next run, together with whoever still fills it. One that
+//! has another name than we gave it is somebody's by now, and stays.
 
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write,
+    io::{BufReader, Write},
     path::Path,
     time::{Duration, Instant},
 };
 
 use haven_point::{
+    dump,
     manifest::Database,
     pg::{Ends, PgError, Reach, Session, Shape, Stop, command, count, watch},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, target};
+use crate::{
+    Error,
+    leftovers::{self, Leftover},
+    target,
+};
 
-const SHORT: Duration = Duration::from_secs(60);
+pub(crate) const SHORT: Duration = Duration::from_secs(60);
 /// For what looks at every row.
 const LONG: Duration = Duration::from_secs(6 * 3600);
-/// The remark on a database that is not finished.
-const UNFINISHED: &str = "haven recover: unfinished";
+/// The first version that can end the sessions in a database that it drops.
+const FORCES: u32 = 130_000;
 /// Longest name of a database, bytes (NAMEDATALEN - 1).
 const NAME_MAX: usize = 63;
 
@@ -58,7 +64,7 @@ pub struct Ground {
     /// What the dump needs and the server does not offer.
     pub missing_extensions: Vec<String>,
     /// Left by runs that were interrupted.
-    pub leftovers: Vec<String>,
+    pub leftovers: Vec<Leftover>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -75,11 +81,15 @@ pub struct Restored {
     pub warnings: Vec<String>,
 }
 
+fn drop_database(name: &str, force: bool) -> String {
+    format!("DROP DATABASE IF EXISTS {}{};", ident(name), if force { " WITH (FORCE)" } else { "" })
+}
+
 fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
@@ -129,18 +139,14 @@ impl Goal {
         let offered: Vec<Text> = session.rows("SELECT name AS text FROM pg_available_extensions", SHORT)?;
         let offered: Vec<String> = offered.into_iter().filter_map(|row| row.text).collect();
         let missing = dumped.extensions.keys().filter(|name| !offered.contains(*name)).cloned().collect();
-        let leftovers = format!(
-            "SELECT datname AS text FROM pg_database WHERE shobj_description(oid, 'pg_database') = {}",
-            literal(UNFINISHED)
-        );
-        let leftovers: Vec<Text> = session.rows(&leftovers, SHORT)?;
+        let leftovers = leftovers::leftovers(&mut session, &name)?;
         Ok(Ground {
             exists: number(&mut session, &there)? > 0,
             sessions: number(&mut session, &sessions)?,
             role_exists: number(&mut session, &roles)? > 0,
             server: server as u32,
             missing_extensions: missing,
-            leftovers: leftovers.into_iter().filter_map(|row| row.text).collect(),
+            leftovers,
             name,
             role,
         })
@@ -159,10 +165,13 @@ impl Goal {
         let ground = self.look(dumped)?;
         ground.fit(dumped)?;
         let mut upstairs = self.upstairs()?;
-        for name in &ground.leftovers {
-            upstairs.run(&format!("DROP DATABASE IF EXISTS {};", ident(name)), SHORT)?;
-        }
         let mut restored = Restored { role_made: !ground.role_exists, ..Restored::default() };
+        let forces = ground.server >= FORCES;
+        for Leftover { name, forsaken } in &ground.leftovers {
+            // A session ends with its first error.
+            let dropped = self.upstairs()?.run(&drop_database(name, *forsaken && forces), SHORT);
+            restored.warnings.extend(dropped.err().map(|error| format!("{name}, left by another run, stays: {error}")));
+        }
         if self.rights
             && let Some(roles) = roles
         {
@@ -171,7 +180,7 @@ impl Goal {
         if !ground.role_exists {
             make_role(&mut upstairs, &ground.role, roles)?;
         }
-        let new = unlike(&ground.name, "haven", &mut upstairs)?;
+        let new = unlike(&ground.name, leftovers::NEW, &mut upstairs)?;
         told("creating the database");
         restored.warnings.extend(create(&mut upstairs, &new, &ground.role, dumped)?);
         // From here on what is left behind is ours to clear away.
@@ -180,7 +189,7 @@ impl Goal {
         if let Err(error) = outcome {
             if !matches!(error, Error::Differs { .. }) {
                 // Best effort: the remark lets the next run find it.
-                _ = upstairs.run(&format!("DROP DATABASE IF EXISTS {};", ident(&new)), SHORT);
+                _ = upstairs.run(&drop_database(&new, forces), SHORT);
             }
             return Err(error);
         }
@@ -206,13 +215,14 @@ impl Goal {
         restored: &mut Restored,
     ) -> Result<(), Error> {
         let mut session = Session::open(reach, SHORT)?;
-        for name in in_order(dumped.extensions.keys()) {
-            if name != "plpgsql" {
-                session.run(&format!("CREATE EXTENSION IF NOT EXISTS {} CASCADE;", ident(name)), SHORT)?;
-            }
+        let file = fs::File::open(dump).map_err(Error::read(dump))?;
+        let makes = dump::ground(BufReader::new(file))?;
+        let beforehand = Beforehand::of(dumped, &makes, reach.within.is_empty());
+        for statement in beforehand.statements(&ground.role) {
+            session.run(&statement, SHORT)?;
         }
         told("restoring the database");
-        self.pg_restore(reach, ground, dump, stop)?;
+        self.pg_restore(reach, ground, dump, &beforehand, stop)?;
         told("counting its rows");
         let rows = compare(&mut session, dumped).map_err(|error| match error {
             Error::Differs { why, .. } => Error::Differs { database: target::name(reach).unwrap_or_default(), why },
@@ -225,7 +235,14 @@ impl Goal {
         Ok(())
     }
 
-    fn pg_restore(&self, reach: &Reach, ground: &Ground, dump: &Path, stop: &Stop) -> Result<(), Error> {
+    fn pg_restore(
+        &self,
+        reach: &Reach,
+        ground: &Ground,
+        dump: &Path,
+        beforehand: &Beforehand<'_>,
+        stop: &Stop,
+    ) -> Result<(), Error> {
         let server = Some(ground.server / 10_000);
         let mut run = command(reach, "pg_restore", server);
         run.args(["--exit-on-error", "--no-owner", "-w", "-d", &reach.database]);
@@ -235,8 +252,8 @@ impl Goal {
         }
         let mut list = None;
         if reach.within.is_empty() {
-            // Extensions are there, and belong to who made them; the schema is there too.
-            let kept = contents(reach, server, dump)?;
+            // Extensions are there, and belong to who made them; schemas that they need are there too.
+            let kept = contents(reach, server, dump, &beforehand.schemas())?;
             let mut file = tempfile::NamedTempFile::new().map_err(Error::write(std::env::temp_dir()))?;
             file.write_all(kept.as_bytes()).map_err(Error::write(file.path()))?;
             run.arg("-L").arg(file.path()).arg(format!("--jobs={}", self.jobs.max(1))).arg(dump);
@@ -245,7 +262,7 @@ impl Goal {
             // In a container there are no files of ours.
             run.arg("--no-comments").stdin(fs::File::open(dump).map_err(Error::read(dump))?);
         }
-        let done = watch("pg_restore", run, Ends { stop, limit: LONG, lock_wait: SHORT }, &mut || ());
+        let done = watch("pg_restore", &mut run, Ends { stop, limit: LONG, lock_wait: SHORT }, &mut || ());
         drop(list);
         done?;
         Ok(())
@@ -253,26 +270,21 @@ impl Goal {
 
     fn put_in_place(&self, session: &mut Session, name: &str, new: &str) -> Result<Option<String>, Error> {
         let there = format!("SELECT count(*) AS number FROM pg_database WHERE datname = {}", literal(name));
-        let mut aside = None;
-        if session.row::<Number>(&there, SHORT)?.number > 0 {
-            let old = unlike(name, "before", session)?;
-            let renamed = session.run(&format!("ALTER DATABASE {} RENAME TO {};", ident(name), ident(&old)), SHORT);
-            renamed.map_err(|error| Error::Unfit {
-                what: format!(
-                    "the restored database is whole and is called {new}: {name} could not be renamed aside ({error})"
-                ),
-                next: format!(
-                    "stop what uses {name}, then: ALTER DATABASE {} RENAME TO {}; ALTER DATABASE {} RENAME TO {};",
-                    ident(name),
-                    ident(&old),
-                    ident(new),
-                    ident(name)
-                ),
-            })?;
-            aside = Some(old);
-        }
-        session.run(&format!("COMMENT ON DATABASE {} IS NULL;", ident(new)), SHORT)?;
-        session.run(&format!("ALTER DATABASE {} RENAME TO {};", ident(new), ident(name)), SHORT)?;
+        let aside = match session.row::<Number>(&there, SHORT)?.number {
+            0 => None,
+            _ => Some(unlike(name, "before", session)?),
+        };
+        let rename = |from: &str, to: &str| format!("ALTER DATABASE {} RENAME TO {};", ident(from), ident(to));
+        let first = aside.as_ref().map(|old| rename(name, old) + " ").unwrap_or_default();
+        let unmark = format!("COMMENT ON DATABASE {} IS NULL;", ident(new));
+        // All of it or nothing: there is no moment without a database of that name.
+        let swap = format!("BEGIN; {first}{unmark} {} COMMIT;", rename(new, name));
+        session.run(&swap, SHORT).map_err(|error| Error::Unfit {
+            what: format!(
+                "the restored database is whole and is called {new}: it could not be put in the place of {name} ({error})"
+            ),
+            next: format!("stop what uses {name} and {new}, then, in psql: {swap}"),
+        })?;
         Ok(aside)
     }
 }
@@ -352,7 +364,8 @@ fn create(session: &mut Session, name: &str, owner: &str, dumped: &Database) -> 
         session.run(&made("", ""), LONG)?;
         warnings.push(format!("the server does not know the collation {}: it has the server's own", dumped.collate));
     }
-    session.run(&format!("COMMENT ON DATABASE {} IS {};", ident(name), literal(UNFINISHED)), SHORT)?;
+    let remark = leftovers::remark();
+    session.run(&format!("COMMENT ON DATABASE {} IS {};", ident(name), literal(&remark)), SHORT)?;
     Ok(warnings)
 }
 
@@ -389,16 +402,59 @@ fn all_roles(session: &mut Session, path: &Path) -> Result<Vec<String>, Error> {
     Ok(warnings)
 }
 
-/// What others need comes first; CASCADE sees to the rest.
-fn in_order<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+/// The extensions that are made before the dump is restored: who restores may make them, and the dump's owner may not.
+struct Beforehand<'a> {
+    /// Each with the schema it is to be in, where it does not find that by itself.
+    extensions: Vec<(&'a str, Option<&'a str>)>,
+}
+
+impl<'a> Beforehand<'a> {
+    /// Without `list` the dump can't be told to leave out schemas that are there: then the extensions in them are left to it.
+    fn of(dumped: &'a Database, makes: &'a dump::Ground, list: bool) -> Self {
+        // A schema that the dump does not make is made by another extension, or is there from the beginning.
+        let schema = |name: &str| {
+            let found = makes.extensions.iter().find(|extension| extension.name == name);
+            found
+                .and_then(|found| found.schema.as_deref())
+                .filter(|schema| makes.schemas.iter().any(|one| one == schema))
+        };
+        let names = in_order(dumped.extensions.keys(), makes).into_iter().filter(|name| *name != "plpgsql");
+        let all = names.map(|name| (name, schema(name)));
+        Self { extensions: all.filter(|(_, schema)| list || schema.is_none()).collect() }
+    }
+
+    fn schemas(&self) -> Vec<&'a str> {
+        let mut all: Vec<&str> = self.extensions.iter().filter_map(|(_, schema)| *schema).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn statements(&self, role: &str) -> Vec<String> {
+        let schema =
+            |name: &&str| format!("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {};", ident(name), ident(role));
+        let extension = |(name, schema): &(&str, Option<&str>)| {
+            let within = schema.map(|schema| format!(" WITH SCHEMA {}", ident(schema))).unwrap_or_default();
+            format!("CREATE EXTENSION IF NOT EXISTS {}{within} CASCADE;", ident(name))
+        };
+        self.schemas().iter().map(schema).chain(self.extensions.iter().map(extension)).collect()
+    }
+}
+
+/// What others need comes first: so does the dump have it, and CASCADE sees to the rest.
+fn in_order<'a>(names: impl Iterator<Item = &'a String>, makes: &dump::Ground) -> Vec<&'a str> {
     const FIRST: [&str; 3] = ["vector", "vectors", "cube"];
     let mut all: Vec<&str> = names.map(String::as_str).collect();
-    all.sort_by_key(|name| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len()));
+    let in_dump = |name: &str| makes.extensions.iter().position(|extension| extension.name == name);
+    all.sort_by_key(|name| {
+        let first = FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len());
+        (first, in_dump(name).unwrap_or(usize::MAX))
+    });
     all
 }
 
 /// The dump's list of contents without what is made beforehand.
-fn contents(reach: &Reach, server: Option<u32>, dump: &Path) -> Result<String, Error> {
+fn contents(reach: &Reach, server: Option<u32>, dump: &Path, schemas: &[&str]) -> Result<String, Error> {
     let output = command(reach, "pg_restore", server).arg("-l").arg(dump).output();
     let output = output.map_err(|source| PgError::Run { program: "pg_restore".into(), source })?;
     if !output.status.success() {
@@ -417,7 +473,14 @@ fn contents(reach: &Reach, server: Option<u32>, dump: &Path) -> Result<String, E
                 | ["COMMENT", _, "SCHEMA", "public", ..]
         )
     };
-    Ok(text.lines().filter(|line| !made(line)).map(|line| format!("{line}\n")).collect())
+    // `7; 2615 16384 SCHEMA - vectors postgres`: a name may have spaces, and the owner stands behind it.
+    let there = |line: &&str| {
+        let name = line.split_once(" SCHEMA - ").map(|(_, rest)| rest);
+        name.is_some_and(|name| {
+            schemas.iter().any(|schema| name.strip_prefix(schema).is_some_and(|rest| rest.starts_with(' ')))
+        })
+    };
+    Ok(text.lines().filter(|line| !made(line) && !there(line)).map(|line| format!("{line}\n")).collect())
 }
 
 /// The rows by table, if they are those that the manifest counted.
@@ -490,6 +553,6 @@ pub fn drop_scratch(reach: &Reach, name: &str) -> Result<(), Error> {
 pub fn to_sql(reach: &Reach, dumped: &Database, dump: &Path, to: &Path, stop: &Stop) -> Result<(), Error> {
     let mut run = command(reach, "pg_restore", Some(dumped.major()));
     run.arg("--no-owner").arg("-f").arg(to).arg(dump);
-    watch("pg_restore", run, Ends { stop, limit: LONG, lock_wait: SHORT }, &mut || ())?;
+    watch("pg_restore", &mut run, Ends { stop, limit: LONG, lock_wait: SHORT }, &mut || ())?;
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod dress;
 pub mod drill;
 mod error;
 pub mod lay;
+pub mod leftovers;
 pub mod pick;
 pub mod proof;
 pub mod scratch;

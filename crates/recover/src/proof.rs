@@ -44,6 +44,9 @@ pub struct Report {
     pub copy: String,
     /// `library`, `replica`, `folder`, `borg` or `restic`.
     pub kind: String,
+    /// Whose newest point was wanted, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
     pub point: Option<String>,
     /// The point's instant.
     pub taken: Option<Timestamp>,
@@ -69,6 +72,13 @@ pub struct Report {
     pub without_row: u64,
     /// Of the list of what was proven.
     pub proven_sha256: String,
+}
+
+impl Report {
+    /// The application whose point it was, or was to be.
+    pub fn application(&self) -> Option<&str> {
+        self.point.as_deref().and_then(haven_point::application).or(self.of.as_deref())
+    }
 }
 
 /// A part of a drill.

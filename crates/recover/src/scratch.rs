@@ -3,6 +3,7 @@
 //!     haven-drill-RANDOM/lock      held for as long as the process lives
 //!                      /files     what came back
 //!     haven-postgres-RANDOM/lock   the same, and a server's data beside it
+//!     haven-point-RANDOM/lock      the same, and a point's folder out of an archive
 //! ```
 
 use std::{
@@ -24,6 +25,8 @@ use crate::Error;
 pub const DRILL: &str = "haven-drill-";
 /// A server of our own.
 pub const POSTGRES: &str = "haven-postgres-";
+/// A point's folder out of an archive.
+pub const POINT: &str = "haven-point-";
 const LOCK: &str = "lock";
 /// How long a server that is ended may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,7 +67,7 @@ impl Scratch {
 pub fn clear(within: &[Option<&Path>]) -> Vec<PathBuf> {
     let mut gone = Vec::new();
     for folder in within.iter().flatten() {
-        for path in forgotten_in(folder, &[DRILL, POSTGRES]) {
+        for path in forgotten_in(folder, &[DRILL, POSTGRES, POINT]) {
             end_server(&path);
             if fs::remove_dir_all(&path).is_ok() {
                 gone.push(path);

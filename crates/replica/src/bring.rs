@@ -53,7 +53,7 @@ impl Replicator {
     /// Objects and bytes that bringing `state` would send.
     pub(crate) fn count_missing(&self, look: &Look, state: &State, needed: &Needed) -> (u64, u64) {
         let lengths = self.carrier.inventory(|inventory| {
-            let listed = look.configs.iter().chain(&look.claims).map(|found| (found.name.as_str(), found.bytes));
+            let listed = self.configs_wanted(look).chain(&look.claims).map(|found| (found.name.as_str(), found.bytes));
             let packs = needed.packs.iter().map(|(name, bytes)| (name.as_str(), *bytes));
             let shards = needed.shards.iter().map(|(name, (bytes, _))| (name.as_str(), *bytes));
             let roots = needed.roots.keys().map(|name| (name.as_str(), 0));
@@ -78,11 +78,14 @@ impl Replicator {
         self.carrier.plan(objects, bytes);
         tracing::debug!(objects, bytes, state = %state.position(), "bringing a state");
         let listed = |found: &ObjectMeta| (found.name.as_str().to_owned(), (found.bytes, None));
-        self.bring_all(look.configs.iter().chain(&look.claims).map(listed), records, &mut brought).await?;
+        let listed_there: Vec<_> = self.configs_wanted(look).chain(&look.claims).map(listed).collect();
+        self.bring_all(listed_there.into_iter(), records, &mut brought).await?;
         let packs = needed.packs.iter().map(|(name, bytes)| (name.clone(), (*bytes, None)));
         self.bring_all(packs, records, &mut brought).await?;
         let shards = needed.shards.iter().map(|(name, (bytes, hash))| (name.clone(), (*bytes, Some(hash.clone()))));
         self.bring_all(shards, records, &mut brought).await?;
+        // Packs take a while. In a library, roots and log of another one would be in the way of its own.
+        self.heed_others().await?;
         if let Some(root) = &state.root {
             if !self.bring_newest_root(root).await? {
                 brought.without_root = true;

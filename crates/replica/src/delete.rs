@@ -142,12 +142,12 @@ impl Replicator {
                 }
                 let recently = when > now - DAY && when <= now && when > released;
                 match there {
-                    // Metadata is written anew all the time; what is in packs is not.
-                    _ if dead.moved || Kind::of(name) != Some(Kind::Pack) => {}
-                    Some(bytes) => due.losses.push((when, bytes)),
+                    // Metadata is written anew all the time; what is in packs is not, but for what was moved.
+                    _ if Kind::of(name) != Some(Kind::Pack) => {}
+                    Some(bytes) => due.losses.push((when, dead.loss(bytes))),
                     None if recently => {
-                        due.losses.push((when, dead.bytes));
-                        due.gone_already += dead.bytes;
+                        due.losses.push((when, dead.loss(dead.bytes)));
+                        due.gone_already += dead.loss(dead.bytes);
                     }
                     None => {}
                 }

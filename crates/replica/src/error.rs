@@ -126,6 +126,9 @@ pub enum ReplicaError {
     Newer { side: Side, object: String, source: FormatError },
     #[error("what is there is not a replica: it is {}", describe(*role))]
     NotAReplica { role: Role, of: String },
+    /// It was one when this began.
+    #[error("what is there is a replica no more: it is {}", describe(*role))]
+    Displaced { role: Role, of: String },
     #[error("what is there is not a replica of this library: {object} does not open ({detail})")]
     Strange { object: String, detail: String },
     #[error("the place of the replica is not empty, and what is there is not a replica: it holds {example}")]

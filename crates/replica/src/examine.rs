@@ -9,13 +9,14 @@ use serde::Serialize;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Damage, Position, Progress, ProgressFn, Side, World,
+    Damage, Position, Progress, ProgressFn, ReplicaError, Side, World,
     carry::{Carrier, Outcome},
     error::Result,
     inventory::Inventory,
     look::Look,
     names::Kind,
     needs::{BareRoots, Needed},
+    standing,
     state::Reader,
 };
 
@@ -69,10 +70,14 @@ pub async fn examine(
     let needed = Needed::of(&state, &records, &[&reader], &mut BareRoots::new(), |_| false).await?;
     let mut found = Examined { position: state.position(), damaged: state.damaged.clone(), ..Examined::default() };
     found.damaged.extend(needed.lost.iter().cloned());
-    let loose = |name: &String| Damage::new(Side::Replica, name, "it ends the log, and what leads to it is missing");
-    found.damaged.extend(state.loose.iter().map(loose));
+    found.damaged.extend(state.loose_ends(Side::Replica));
     if look.configs.is_empty() {
         found.damaged.push(Damage::new(Side::Replica, layout::CONFIGS, "there is no configuration"));
+    }
+    // Else it looks like one that was never complete, in which nothing is wrong.
+    if look.roots.is_empty() && look.segments.is_empty() && had_a_state(store, keys).await? {
+        let detail = "its log and its roots are gone: it was complete once, and nothing can be read from it now";
+        found.damaged.push(Damage::new(Side::Replica, layout::ROOTS, detail));
     }
 
     let mut wanted: BTreeMap<String, (u64, Option<Vec<u8>>)> = BTreeMap::new();
@@ -113,6 +118,16 @@ pub async fn examine(
     found.damaged.dedup();
     found.seconds = begun.elapsed().as_secs_f64();
     Ok(found)
+}
+
+/// Whether a copy says of itself that it held a state.
+async fn had_a_state(store: &DynStore, keys: &Keys) -> Result<bool> {
+    match standing::newest(store, keys, Side::Replica).await {
+        Ok(held) => Ok(!held.position().segment.is_empty()),
+        // It is not believed.
+        Err(ReplicaError::Strange { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 type Chosen = Vec<(String, u64, Option<Vec<u8>>)>;

@@ -16,6 +16,7 @@
 mod behind;
 mod bring;
 mod carry;
+mod configs;
 mod delete;
 mod error;
 mod examine;
@@ -42,7 +43,7 @@ pub use delete::Deletions;
 pub use error::{Damage, Oddity, ReplicaError, Side};
 pub use examine::{Depth, Examined, examine};
 pub use look::Position;
-pub use mend::mend;
+pub use mend::{Mended, mend};
 pub use promote::{PromoteOptions, Promoted, promote};
 pub use readback::ReadBack;
 pub use restore::{RestoreOptions, Restored, Restorer};

@@ -91,6 +91,13 @@ impl Look {
         Ok(look)
     }
 
+    /// The configurations with the highest number, all copies of it.
+    pub(crate) fn configs_in_force(&self) -> &[ObjectMeta] {
+        let number = |found: &ObjectMeta| layout::parse_config(found.name.as_str()).map(|(seq, _)| seq);
+        let highest = self.configs.last().and_then(number);
+        &self.configs[self.configs.partition_point(|found| number(found) < highest)..]
+    }
+
     pub(crate) fn newest_root(&self) -> Option<&str> {
         self.roots.first().map(|root| root.name.as_str())
     }

@@ -1,7 +1,8 @@
 //! A replica takes the library's place.
 //!
 //! The old library, if it can be reached, is claimed first, so that whoever writes there is fenced out; then the
-//! replica, with an epoch above every one that either has seen; then both say what they are from now on.
+//! replica, with an epoch above every one that either has seen; then both say what they are from now on. Where loss is
+//! accepted, nothing that the old place does or does not let us do is in the way: it is told.
 
 use haven_format::{
     Epoch, Keys, Lsn, Nonce,
@@ -13,13 +14,16 @@ use haven_store::{DynStore, PutMode};
 use serde::Serialize;
 
 use crate::{
-    Oddity, Position, ReplicaError, Side, World,
+    HeldStanding, Oddity, Position, ReplicaError, Side, World,
     error::{At, Result},
     look::Look,
     names::{list_all, object},
     standing,
     state::Reader,
 };
+
+/// How often what a replicator writes at the same moment is written over.
+const TRIES: usize = 8;
 
 /// What happens to whom.
 #[derive(Debug, Clone)]
@@ -40,7 +44,7 @@ pub struct Promoted {
     pub position: Position,
     /// Where the old library's history ends; `None`: it could not be asked.
     pub old: Option<Position>,
-    /// Why it could not be asked.
+    /// Why it could not be asked, or not be fenced out.
     pub old_trouble: Option<String>,
     /// Changes of the old library that are not in the new one.
     pub lost_changes: u64,
@@ -54,14 +58,14 @@ struct Seen {
     epoch: Epoch,
 }
 
-/// Makes the replica in `replica` the library in the place of `old`.
+/// Makes the replica in `replica` the library in the place of `old`: its store, or why that can't be opened.
 ///
 /// # Errors
 /// [`ReplicaError::WouldLose`] and [`ReplicaError::Unasked`] unless loss is accepted. Nothing was changed then, but
 /// that the old library may have been claimed: its writer has to mount it again.
 pub async fn promote(
     replica: &DynStore,
-    old: &DynStore,
+    old: Result<&DynStore, String>,
     keys: &Keys,
     world: &World,
     options: &PromoteOptions,
@@ -72,39 +76,78 @@ pub async fn promote(
         return Err(ReplicaError::NotAReplica { role: standing.role(), of: standing.of });
     }
     let own = see(replica, Side::Replica, keys).await?;
-    let (theirs, trouble) = match see(old, Side::Source, keys).await {
-        Ok(seen) => (Some(seen), None),
-        Err(error) => (None, Some(error.to_string())),
+    let seen = match old {
+        Ok(old) => see(old, Side::Source, keys).await.map(|seen| (old, seen)).map_err(|error| error.to_string()),
+        Err(why) => Err(why),
     };
-    if let Some(why) = trouble.as_ref().filter(|_| !options.accept_loss) {
-        return Err(ReplicaError::Unasked { ours: own.position, why: why.clone() });
-    }
     let mut lost = 0;
-    let mut fenced = false;
     let mut old_position = None;
+    let mut old_trouble = None;
     let mut epoch = own.epoch;
-    if let Some(theirs) = &theirs {
-        lost = refuse_loss(&own.position, &theirs.position, options)?;
-        epoch = epoch.max(theirs.epoch);
-        // Whoever writes there sees this before it acknowledges anything more.
-        claim(old, Side::Source, keys, world, epoch.next(), &theirs.position, options).await?;
-        let after = see(old, Side::Source, keys).await?;
-        lost = lost.max(refuse_loss(&own.position, &after.position, options)?);
-        epoch = epoch.next();
-        old_position = Some(after.position);
+    match &seen {
+        Ok((old, theirs)) => {
+            lost = refuse_loss(&own.position, &theirs.position, options)?;
+            epoch = epoch.max(theirs.epoch).next();
+            old_position = Some(theirs.position.clone());
+            // Whoever writes there sees this before it acknowledges anything more.
+            match fence(old, keys, world, epoch, &theirs.position, options).await {
+                Ok(after) => {
+                    lost = lost.max(refuse_loss(&own.position, &after, options)?);
+                    old_position = Some(after);
+                }
+                Err(error @ ReplicaError::Contended { .. }) => return Err(error),
+                Err(error) => old_trouble = Some(error.to_string()),
+            }
+        }
+        Err(why) => old_trouble = Some(why.clone()),
+    }
+    if let Some(why) = old_trouble.as_ref().filter(|_| !options.accept_loss) {
+        return Err(ReplicaError::Unasked { ours: own.position, why: why.clone() });
     }
     let epoch = epoch.next();
     claim(replica, Side::Replica, keys, world, epoch, &own.position, options).await?;
     let next = Standing { role: Role::Library.into(), brake: String::new(), ..standing.clone() };
-    held.supersede(replica, Side::Replica, keys, world, next).await?;
-    let mut old_trouble = trouble;
-    if theirs.is_some() {
-        match supersede_old(old, keys, world, options).await {
-            Ok(()) => fenced = true,
-            Err(error) => old_trouble = Some(error.to_string()),
-        }
+    held.supersede(replica, Side::Replica, keys, world, next.clone()).await?;
+    outlast(&mut held, replica, keys, world, next).await?;
+    if let Ok((old, _)) = &seen
+        && let Err(error) = supersede_old(old, keys, world, options).await
+    {
+        old_trouble.get_or_insert(error.to_string());
     }
+    let fenced = seen.is_ok() && old_trouble.is_none();
     Ok(Promoted { epoch: epoch.0, position: own.position, old: old_position, old_trouble, lost_changes: lost, fenced })
+}
+
+/// A replicator that is under way may note where it stands at the same moment: what is said here has the last word.
+async fn outlast(
+    held: &mut HeldStanding,
+    replica: &DynStore,
+    keys: &Keys,
+    world: &World,
+    next: Standing,
+) -> Result<()> {
+    for _ in 0..TRIES {
+        let Some(other) = held.displaced(replica, keys, Side::Replica).await? else { return Ok(()) };
+        if other.standing.as_ref().is_some_and(|standing| standing.role() != Role::Replica) {
+            break;
+        }
+        *held = other;
+        held.supersede(replica, Side::Replica, keys, world, next.clone()).await?;
+    }
+    Err(ReplicaError::Contended { side: Side::Replica, object: layout::STANDINGS.to_owned() })
+}
+
+/// Claims the old library; where it ends after that.
+async fn fence(
+    old: &DynStore,
+    keys: &Keys,
+    world: &World,
+    epoch: Epoch,
+    on: &Position,
+    options: &PromoteOptions,
+) -> Result<Position> {
+    claim(old, Side::Source, keys, world, epoch, on, options).await?;
+    Ok(see(old, Side::Source, keys).await?.position)
 }
 
 async fn supersede_old(old: &DynStore, keys: &Keys, world: &World, options: &PromoteOptions) -> Result<()> {

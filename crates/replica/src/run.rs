@@ -27,6 +27,8 @@ pub struct Options {
     pub verify_within: Duration,
     /// Where the replica stands is noted on it no more often than this, while it is followed continuously.
     pub note_every: Duration,
+    /// Keep configurations that a newer one has superseded, as it does not open with the secret in use.
+    pub keep_configs: bool,
 }
 
 impl Default for Options {
@@ -40,6 +42,7 @@ impl Default for Options {
             brake_floor: 1 << 30,
             verify_within: 30 * DAY,
             note_every: Duration::from_secs(300),
+            keep_configs: false,
         }
     }
 }
@@ -63,7 +66,7 @@ pub struct Summary {
     pub objects: u64,
     pub bytes: u64,
     pub seconds: f64,
-    /// Where the replica stands now.
+    /// Where the replica stands now; nowhere, if its log and its roots are gone, whatever was noted.
     pub position: Position,
     /// Where the source stood when it was last looked at.
     pub source: Position,

@@ -25,18 +25,23 @@ pub async fn newest(store: &DynStore, keys: &Keys, side: Side) -> Result<HeldSta
     let mut names: Vec<String> = found.into_iter().map(|found| found.name.as_str().to_owned()).collect();
     names.retain(|name| layout::parse_standing(name).is_some());
     for name in &names {
-        match store.get(&object(name)).await {
-            Ok(body) => {
-                let standing = Standing::open(keys, name, &body)
-                    .map_err(|error| ReplicaError::Strange { object: name.clone(), detail: error.to_string() })?;
-                return Ok(HeldStanding { standing: Some(standing), names });
-            }
-            // Superseded since it was listed.
-            Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(error).at(side, format!("{name} can't be read")),
+        // One that is not there was superseded since it was listed.
+        if let Some(standing) = read(store, keys, side, name).await? {
+            return Ok(HeldStanding { standing: Some(standing), names });
         }
     }
     Ok(HeldStanding::default())
+}
+
+async fn read(store: &DynStore, keys: &Keys, side: Side, name: &str) -> Result<Option<Standing>> {
+    let body = match store.get(&object(name)).await {
+        Ok(body) => body,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error).at(side, format!("{name} can't be read")),
+    };
+    let strange =
+        |error: haven_format::FormatError| ReplicaError::Strange { object: name.to_owned(), detail: error.to_string() };
+    Standing::open(keys, name, &body).map(Some).map_err(strange)
 }
 
 impl HeldStanding {
@@ -47,6 +52,41 @@ impl HeldStanding {
             tx: standing.tx,
             sealed_at: 0,
         })
+    }
+
+    /// Who has written since this was read or written; with nothing in it where what is held is gone. `None`: nobody, or
+    /// somebody who has taken it back.
+    pub(crate) async fn displaced(&self, store: &DynStore, keys: &Keys, side: Side) -> Result<Option<Self>> {
+        let found = list_all(&**store, layout::STANDINGS, None).await.at(side, "the list of standings can't be had")?;
+        let number = |name: &str| layout::parse_standing(name).map(|(seq, _)| seq);
+        let own = self.names.first().map(String::as_str);
+        let held = own.is_none_or(|own| found.iter().any(|other| other.name.as_str() == own));
+        let newer = |name: &&str| Some(*name) != own && number(name) >= own.and_then(number).max(Some(0));
+        let others: Vec<&str> = found.iter().map(|found| found.name.as_str()).filter(newer).collect();
+        if others.is_empty() {
+            return if held { Ok(None) } else { newest(store, keys, side).await.map(Some) };
+        }
+        for other in others {
+            // Or it is gone again since it was listed.
+            let Some(standing) = read(store, keys, side, other).await? else { continue };
+            let mut names = vec![other.to_owned()];
+            let rest = found.iter().map(|found| found.name.as_str());
+            let rest = rest.filter(|name| *name != other && layout::parse_standing(name).is_some());
+            names.extend(rest.map(str::to_owned));
+            return Ok(Some(Self { standing: Some(standing), names }));
+        }
+        // What is held may be the newest as before.
+        let newest = newest(store, keys, side).await?;
+        Ok(Some(newest).filter(|newest| newest.standing != self.standing))
+    }
+
+    /// Takes back what was written last.
+    pub(crate) async fn withdraw(&self, store: &DynStore) {
+        if let Some(own) = self.names.first()
+            && let Err(error) = store.delete(&object(own)).await
+        {
+            tracing::warn!(%error, name = own, "what was written beside another's word can't be taken back");
+        }
     }
 
     /// Puts `next` in the place of what is held, under the next number; the older ones are removed where that is
@@ -84,5 +124,48 @@ impl HeldStanding {
         self.names = left;
         self.standing = Some(next);
         Ok(allowed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use haven_format::{LibraryId, MasterKey, record::Time, standing::Role};
+    use haven_store::memory::Memory;
+    use haven_testkit::{
+        faults::{Fault, Faults, Order},
+        seed::in_virtual_time,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_word_beside_ours_that_was_taken_back_since_it_was_listed_displaces_nobody() {
+        in_virtual_time(async {
+            let keys = Keys::new(LibraryId([1; 16]), &MasterKey([2; 32]));
+            let world = World {
+                clock: Arc::new(|| Time { seconds: 1, nanos: 0 }),
+                dice: Arc::new(|out: &mut [u8]| out.fill(5)),
+                host: "promoter".into(),
+            };
+            // Listed before ours, and after it.
+            for nonce in [Nonce([4; 8]), Nonce([6; 8])] {
+                let memory = Arc::new(Memory::new());
+                let (faults, handle) = Faults::new(memory.clone(), 1);
+                let store: DynStore = Arc::new(faults);
+                let mut held = HeldStanding::default();
+                let next = Standing { role: Role::Library.into(), ..Standing::default() };
+                held.supersede(&store, Side::Replica, &keys, &world, next).await.unwrap();
+                let beside = layout::standing(1, nonce);
+                memory.plant(&beside, b"taken back".to_vec());
+                handle.order(Order::next(Fault::Vanished).on(&beside).times(u64::MAX));
+                let other = held.displaced(&store, &keys, Side::Replica).await.unwrap();
+                assert!(other.is_none(), "{other:?}");
+                // One that can be read does.
+                handle.calm();
+                assert!(held.displaced(&store, &keys, Side::Replica).await.is_err());
+            }
+        });
     }
 }

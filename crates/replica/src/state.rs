@@ -4,14 +4,14 @@
 //! once read are remembered, so that looking again costs what is new.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use haven_format::{
-    FormatError, Keys, Lsn, PackId,
+    Epoch, FormatError, Keys, Lsn, PackId,
     claim::Claim,
     layout,
     record::{Key, Op},
@@ -123,6 +123,13 @@ impl State {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.root.is_none() && self.links.is_empty()
+    }
+
+    /// The loose ends, as the damage they are.
+    pub(crate) fn loose_ends(&self, side: Side) -> impl Iterator<Item = Damage> {
+        let told: HashSet<&str> = self.damaged.iter().map(|damage| damage.object.as_str()).collect();
+        let loose = self.loose.iter().filter(move |name| !told.contains(name.as_str()));
+        loose.map(move |name| Damage::new(side, name, "it ends the log, and what leads to it is missing"))
     }
 }
 
@@ -290,15 +297,52 @@ impl Reader {
         let found: Vec<Arc<Link>> = names.iter().filter_map(|name| self.links.get(*name).cloned()).collect();
         let start = state.root.as_ref().map(|root| (root.root.segment.clone(), root.root.segment_hash.clone()));
         let (segment, hash) = start.unwrap_or_default();
-        let (links, changed) = history(&segment, &hash, &found);
-        state.damaged.extend(changed.iter().map(|name| {
+        let reached = reach(&segment, &hash, &found);
+        state.damaged.extend(reached.changed.iter().map(|name| {
             let detail = "the segment it follows has another content than when it was written";
             Damage::new(self.side, name, detail)
         }));
+        let limits = self.limits(&names, &found, &reached).await?;
+        let links = reached.history(&segment, &limits);
         let end = links.last().map_or_else(|| rank(&segment), |link| rank(&link.name));
         state.loose = names.iter().filter(|name| rank(name) > end).map(|name| (*name).to_owned()).collect();
         state.links = links;
         Ok(())
+    }
+
+    /// How far what earlier turns wrote can be history, by the turns that came after them. Only those limit it of which
+    /// something can't be reached: who takes over builds on the last segment he sees, and what is beside that was given up,
+    /// be it there that his own begins or further on.
+    async fn limits(&self, names: &[&str], found: &[Arc<Link>], reached: &Reached<'_>) -> Result<BTreeMap<Epoch, Lsn>> {
+        let named = found.iter().map(|link| link.previous.as_str()).chain(names.iter().copied());
+        let lost = named.filter(|name| !reached.names.contains(name)).filter_map(layout::parse_segment);
+        let best = reached.links.iter().map(|link| rank(&link.name).0).max().unwrap_or_default();
+        let mut limits: BTreeMap<Epoch, Lsn> = BTreeMap::new();
+        for (lsn, epoch, _) in lost.filter(|(_, epoch, _)| *epoch > best) {
+            let before = Lsn(lsn.0.saturating_sub(1));
+            let limit = limits.entry(epoch).or_insert(before);
+            *limit = before.min(*limit);
+        }
+        if limits.is_empty() {
+            return Ok(limits);
+        }
+        // The first that it wrote may be among what is lost without a trace.
+        let claims = list_all(&*self.store, layout::CLAIMS, None).await;
+        let mut begun: BTreeMap<Epoch, Lsn> = BTreeMap::new();
+        for claim in claims.at(self.side, "the list of claims can't be had")? {
+            let name = claim.name.as_str();
+            let Some((epoch, _)) = layout::parse_claim(name).filter(|(epoch, _)| limits.contains_key(epoch)) else {
+                continue;
+            };
+            if let Some(claim) = self.claim(name).await? {
+                let on = begun.entry(epoch).or_default();
+                *on = Lsn(claim.lsn).max(*on);
+            }
+        }
+        for (epoch, on) in begun {
+            limits.entry(epoch).and_modify(|limit| *limit = on.min(*limit));
+        }
+        Ok(limits)
     }
 
     async fn read_link<'n>(&self, name: &'n str) -> Result<(&'n str, Result<Link, Missed>)> {
@@ -332,36 +376,51 @@ impl Reader {
     }
 }
 
-/// What can be reached from `segment` on, by way of the end with the highest rank; and segments that name another
-/// content of what they follow.
-fn history(segment: &str, hash: &[u8], found: &[Arc<Link>]) -> (Vec<Arc<Link>>, Vec<String>) {
-    let by_name: HashMap<&str, &Arc<Link>> = found.iter().map(|link| (link.name.as_str(), link)).collect();
+/// What can be reached forwards from the end of a root.
+#[derive(Debug, Default)]
+struct Reached<'a> {
+    links: Vec<&'a Arc<Link>>,
+    /// Of those, and of the segment that they begin with.
+    names: HashSet<&'a str>,
+    /// Segments that name another content of what they follow.
+    changed: Vec<String>,
+}
+
+/// What of `found` can be reached from `segment` on.
+fn reach<'a>(segment: &'a str, hash: &'a [u8], found: &'a [Arc<Link>]) -> Reached<'a> {
     let mut children: HashMap<&str, Vec<&Arc<Link>>> = HashMap::new();
     for link in found {
         children.entry(&link.previous).or_default().push(link);
     }
-    let mut changed = Vec::new();
-    let mut best: Option<(Rank, &Arc<Link>)> = None;
+    let mut reached = Reached { names: HashSet::from([segment]), ..Reached::default() };
     let mut open = vec![(segment, hash)];
     while let Some((name, hash)) = open.pop() {
         for link in children.remove(name).unwrap_or_default() {
             if link.previous_hash != hash {
-                changed.push(link.name.clone());
+                reached.changed.push(link.name.clone());
                 continue;
             }
-            let own = rank(&link.name);
-            if best.is_none_or(|(rank, _)| own > rank) {
-                best = Some((own, link));
-            }
+            reached.links.push(link);
+            reached.names.insert(&link.name);
             open.push((&link.name, &link.hash));
         }
     }
-    let mut links = Vec::new();
-    let mut next = best.map(|(_, link)| link);
-    while let Some(link) = next {
-        links.push(link.clone());
-        next = if link.previous == segment { None } else { by_name.get(link.previous.as_str()).copied() };
+    reached
+}
+
+impl Reached<'_> {
+    /// What leads to the end with the highest rank, in order. An end is none if a later turn has gone on before it.
+    fn history(&self, segment: &str, limits: &BTreeMap<Epoch, Lsn>) -> Vec<Arc<Link>> {
+        let kept = |(epoch, lsn, _): Rank| limits.range(epoch.next()..).all(|(_, limit)| lsn <= *limit);
+        let ends = self.links.iter().filter(|link| kept(rank(&link.name)));
+        let by_name: HashMap<&str, &Arc<Link>> = self.links.iter().map(|link| (link.name.as_str(), *link)).collect();
+        let mut links = Vec::new();
+        let mut next = ends.max_by_key(|link| rank(&link.name)).copied();
+        while let Some(link) = next {
+            links.push(link.clone());
+            next = if link.previous == segment { None } else { by_name.get(link.previous.as_str()).copied() };
+        }
+        links.reverse();
+        links
     }
-    links.reverse();
-    (links, changed)
 }

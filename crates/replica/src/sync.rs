@@ -54,6 +54,10 @@ pub struct Replicator {
     reached: Position,
     looked: Option<Look>,
     config: String,
+    /// The number of the source's configuration in force: the newest that opens.
+    pub(crate) in_force: Option<u64>,
+    /// The number of a newer one that the replica has.
+    pub(crate) own_config: Option<u64>,
     pin: Pin,
     pub(crate) bad: HashMap<String, (Instant, String)>,
     bare_roots: BareRoots,
@@ -94,6 +98,8 @@ impl Replicator {
             reached: Position::default(),
             looked: None,
             config: String::new(),
+            in_force: None,
+            own_config: None,
             pin: Pin::default(),
             bad: HashMap::new(),
             bare_roots: BareRoots::new(),
@@ -120,7 +126,7 @@ impl Replicator {
             (summary.objects, summary.bytes) = (after.0 - before.0, after.1 - before.1);
         }
         summary.seconds = begun.elapsed().as_secs_f64();
-        summary.position = self.reached.clone();
+        summary.position = if self.is_bare() { Position::default() } else { self.reached.clone() };
         summary.lag_seconds = lag(&summary.source, &summary.position);
         if let Some(standing) = &self.held.standing {
             summary.brake = standing.brake.clone();
@@ -156,13 +162,17 @@ impl Replicator {
             return Ok(());
         }
         self.check_config(&look).await?;
-        if !self.opened {
-            self.check_source_role().await?;
+        self.check_source_role().await?;
+        if self.opened {
+            self.heed_others().await?;
+        } else {
             self.begin(run).await?;
         }
         self.list_once().await?;
+        self.look_at_own_configs(summary).await?;
         let (look, state) = self.bring_newest(look, from, run, summary).await?;
         let Some(state) = state else { return Ok(()) };
+        self.retire_configs(&look, summary).await?;
         self.note(run, false).await?;
         if self.chores_are_due(run) {
             self.chores_done = Some(Instant::now());
@@ -217,11 +227,13 @@ impl Replicator {
         }
         let mut damaged = Vec::new();
         let mut other = None;
+        self.in_force = None;
         for name in look.configs.iter().rev().map(|config| config.name.as_str()) {
             let body = self.source.get(&object(name)).await.at(Side::Source, format!("{name} can't be read"))?;
             let wrong = match verify::config(&self.keys, name, &body) {
                 Ok(()) => {
                     self.config = newest.name.as_str().to_owned();
+                    self.in_force = layout::parse_config(name).map(|(seq, _)| seq);
                     return Ok(());
                 }
                 Err(wrong) => wrong,
@@ -309,12 +321,43 @@ impl Replicator {
         self.write_standing().await
     }
 
+    /// Whether the place is still a replica: somebody may have promoted it since we looked. Another replicator's word is
+    /// heeded: what it has noted of the brake holds, and ours comes after it.
+    pub(crate) async fn heed_others(&mut self) -> Result<()> {
+        if self.held.standing.is_none() {
+            return Ok(());
+        }
+        let Some(other) = self.held.displaced(&self.replica, &self.keys, Side::Replica).await? else { return Ok(()) };
+        match &other.standing {
+            Some(standing) if standing.role() == Role::Replica => {
+                self.chart.brake = standing.brake.clone();
+                self.chart.released = standing.released;
+                self.held = other;
+                Ok(())
+            }
+            Some(standing) => Err(ReplicaError::Displaced { role: standing.role(), of: standing.of.clone() }),
+            None => {
+                let detail = "it was removed while this replica was being brought up to date";
+                Err(ReplicaError::Strange { object: layout::STANDINGS.to_owned(), detail: detail.into() })
+            }
+        }
+    }
+
     pub(crate) async fn write_standing(&mut self) -> Result<()> {
+        self.heed_others().await?;
         let next = self.standing();
         let allowed = self.held.supersede(&self.replica, Side::Replica, &self.keys, &self.world, next).await?;
         if !allowed {
             // Each one stays for ever: fewer of them.
             self.options.note_every = self.options.note_every.max(Duration::from_secs(3600));
+        }
+        // At the same moment somebody may have promoted it. Who promotes looks again as well, and does not step back.
+        if let Some(HeldStanding { standing: Some(other), .. }) =
+            self.held.displaced(&self.replica, &self.keys, Side::Replica).await?
+            && other.role() != Role::Replica
+        {
+            self.held.withdraw(&self.replica).await;
+            return Err(ReplicaError::Displaced { role: other.role(), of: other.of });
         }
         self.chart = self.held.standing.clone().unwrap_or_default();
         self.noted = Some(Instant::now());
@@ -339,7 +382,8 @@ impl Replicator {
         let newest = &theirs.roots[..theirs.roots.len().min(1)];
         if theirs.newest_root() != ours.newest_root()
             || !all(newest, &ours.roots)
-            || !all(&theirs.configs, &ours.configs)
+            || !all(theirs.configs_in_force(), &ours.configs)
+            || ours.configs_in_force().len() < ours.configs.len() && !self.options.keep_configs
             || !all(&theirs.claims, &ours.claims)
         {
             return Ok(false);
@@ -369,6 +413,14 @@ impl Replicator {
             self.listed = true;
         }
         Ok(())
+    }
+
+    /// Whether neither a root nor a segment is in the replica: whatever was noted, it stands nowhere.
+    fn is_bare(&self) -> bool {
+        let none = |there: &mut Inventory| {
+            [layout::ROOTS, layout::SEGMENTS].iter().all(|prefix| there.below(prefix).next().is_none())
+        };
+        self.listed && self.carrier.inventory(none)
     }
 
     /// The end of the replica's own log: what it was noted to be, or what was put after that was written.
@@ -420,19 +472,18 @@ impl Replicator {
                     }
                     accepted => {
                         if accepted? == lineage::Place::Beside {
-                            summary.warnings = vec![format!(
+                            let beside = format!(
                                 "{ours}, the end of this replica's log, stands beside the history: another machine has taken \
                                  over before it. It was acknowledged to nobody, unless the source has lost its end"
-                            )];
+                            );
+                            if !summary.warnings.contains(&beside) {
+                                summary.warnings.push(beside);
+                            }
                         }
                     }
                 }
                 passed_over.extend(state.damaged.iter().cloned());
-                passed_over.extend(
-                    state.loose.iter().map(|name| {
-                        Damage::new(Side::Source, name, "it ends the log, and what leads to it is missing")
-                    }),
-                );
+                passed_over.extend(state.loose_ends(Side::Source));
                 summary.source = state.position();
                 if let Some(root) = state.root.as_ref().filter(|_| !run.dry_run) {
                     self.pin.hold(&self.source, &self.keys, &self.world, &root.name).await;
@@ -509,6 +560,7 @@ impl Replicator {
         }
         if !run.dry_run {
             self.bring_lost(&needed, &records, summary).await?;
+            self.heed_others().await?;
         }
         // Only in the state whose records say so: then nothing that it needs can be among them.
         if run.dry_run || self.reached.segment == state.position().segment {

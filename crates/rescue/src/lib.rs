@@ -7,8 +7,8 @@
 //! any more, and it is a second opinion on what they wrote: on contents ([`restore`], [`verify`]) and on what may be
 //! deleted ([`audit`]). Nothing in the store is ever changed.
 //!
-//! It keeps all records of a state in memory (about half a kilobyte a file) and goes on past whatever is damaged,
-//! telling of it.
+//! It keeps all records of a state in memory (about half a kilobyte a file) and goes on past whatever is damaged, or can't
+//! be made where it restores to, telling of it. A disk that is full or fails ends it.
 
 mod audit;
 mod library;
@@ -18,6 +18,6 @@ mod verify;
 
 pub use audit::{Audit, Needed, Object, Status, Sum, audit};
 pub use library::{Library, RescueError};
-pub use restore::{Restored, restore};
+pub use restore::{DiskError, Restored, restore};
 pub use state::{Records, State, snapshots};
 pub use verify::{Verified, verify};

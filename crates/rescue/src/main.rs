@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 /// Read a whole Haven library back into a directory, with nothing but the store and a key
 ///
 /// A last resort, and a second opinion: it shares no code with `haven` but the format and the store. Exit code 0 when
-/// everything is whole, 6 when something was damaged (what could be read is there), 1 when nothing could be done.
+/// everything is whole, 6 when something was damaged or could not be made (all else is there), 1 when nothing could be
+/// done, or the disk is full or fails.
 #[derive(Debug, Parser)]
 #[command(
     name = "haven-rescue",

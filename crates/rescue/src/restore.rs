@@ -17,7 +17,10 @@ use haven_format::{
     record::{self, Entry, Extent, Inode, Time},
 };
 use prost::Message;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags},
+    io::Errno,
+};
 
 use crate::{Library, Records};
 
@@ -41,30 +44,61 @@ pub(crate) struct Item {
     pub inode: Inode,
 }
 
+/// The disk that is written to is full, can't be written to, or fails.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct DiskError {
+    pub path: PathBuf,
+    source: io::Error,
+}
+
+impl Restored {
+    /// What was made, if it could be. What fails for this name alone is told; a full or dead disk ends it all.
+    fn made<T>(&mut self, path: &Path, what: &str, done: io::Result<T>) -> Result<Option<T>, DiskError> {
+        let source = match done {
+            Ok(made) => return Ok(Some(made)),
+            Err(error) => error,
+        };
+        let hopeless = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO];
+        if Errno::from_io_error(&source).is_some_and(|errno| hopeless.contains(&errno)) {
+            return Err(DiskError { path: path.to_owned(), source });
+        }
+        self.damaged.push((path.to_owned(), format!("{what}: {source}")));
+        Ok(None)
+    }
+}
+
 /// Writes the whole tree of `records` into `target`, an empty directory; `index` is the newest state, whose chunk index
 /// counts. Fails only where the disk does.
-pub async fn restore(library: &mut Library, records: &Records, index: &Records, target: &Path) -> io::Result<Restored> {
+pub async fn restore(
+    library: &mut Library,
+    records: &Records,
+    index: &Records,
+    target: &Path,
+) -> Result<Restored, DiskError> {
     let mut out = Restored::default();
     let mut items = walk(records, target, &mut out.damaged);
     let (folders, mut others): (Vec<Item>, Vec<Item>) = items.drain(..).partition(|item| is_folder(&item.inode));
-    for folder in &folders {
-        fs::create_dir_all(&folder.path)?;
-        out.folders += 1;
+    let mut made = Vec::new();
+    for folder in folders {
+        if out.made(&folder.path, "the folder can't be made", fs::create_dir_all(&folder.path))?.is_some() {
+            made.push(folder);
+        }
     }
+    out.folders = made.len() as u64;
     // In the order they were made, which is how they lie in packs.
     others.sort_by_key(|item| item.ino);
     let mut first: BTreeMap<Ino, PathBuf> = BTreeMap::new();
     for item in &others {
-        if let Some(made) = first.get(&item.ino) {
-            fs::hard_link(made, &item.path)?;
+        // Where a disk knows no hard links, each name gets the content.
+        if first.get(&item.ino).is_some_and(|made| fs::hard_link(made, &item.path).is_ok()) {
             out.links += 1;
-            continue;
+        } else if make(library, (records, index), item, &mut out).await? {
+            first.entry(item.ino).or_insert_with(|| item.path.clone());
         }
-        make(library, (records, index), item, &mut out).await?;
-        first.insert(item.ino, item.path.clone());
     }
     // Innermost first, and last of all: making something inside changes a folder's time.
-    for folder in folders.iter().rev() {
+    for folder in made.iter().rev() {
         attributes(records, folder, &mut out);
     }
     Ok(out)
@@ -170,19 +204,24 @@ fn is_folder(inode: &Inode) -> bool {
     inode.mode & TYPE == 0o040_000
 }
 
+/// Whether there is something under this name now.
 async fn make(
     library: &mut Library,
     (records, index): (&Records, &Records),
     item: &Item,
     out: &mut Restored,
-) -> io::Result<()> {
+) -> Result<bool, DiskError> {
     match item.inode.mode & TYPE {
         0o120_000 => {
-            symlink(OsStr::from_bytes(&item.inode.target), &item.path)?;
+            let done = symlink(OsStr::from_bytes(&item.inode.target), &item.path);
+            if out.made(&item.path, "the link can't be made", done)?.is_none() {
+                return Ok(false);
+            }
             out.links += 1;
         }
         0o100_000 => {
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&item.path)?;
+            let done = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&item.path);
+            let Some(file) = out.made(&item.path, "the file can't be made", done)? else { return Ok(false) };
             content(library, (records, index), item, &file, out).await?;
             out.files += 1;
             out.bytes += item.inode.size;
@@ -190,14 +229,14 @@ async fn make(
         other => {
             let mode = Mode::from_raw_mode(item.inode.mode & 0o7777);
             let kind = FileType::from_raw_mode(other);
-            if let Err(error) = rustix::fs::mknodat(CWD, &item.path, kind, mode, item.inode.rdev.into()) {
-                out.damaged.push((item.path.clone(), format!("a special file can't be made: {error}")));
-                return Ok(());
+            let done = rustix::fs::mknodat(CWD, &item.path, kind, mode, item.inode.rdev.into());
+            if out.made(&item.path, "a special file can't be made", done.map_err(Into::into))?.is_none() {
+                return Ok(false);
             }
         }
     }
     attributes(records, item, out);
-    Ok(())
+    Ok(true)
 }
 
 async fn content(
@@ -206,8 +245,10 @@ async fn content(
     item: &Item,
     file: &File,
     out: &mut Restored,
-) -> io::Result<()> {
-    file.set_len(item.inode.size)?;
+) -> Result<(), DiskError> {
+    if out.made(&item.path, "it can't be that long", file.set_len(item.inode.size))?.is_none() {
+        return Ok(());
+    }
     for (key, value) in records.range(record::extents(item.ino, 0)) {
         let mut damaged = |why: String| out.damaged.push((item.path.clone(), why));
         let (Some(offset), Ok(extent)) = (record::extent_offset(key), Extent::decode(value.clone())) else {
@@ -220,7 +261,9 @@ async fn content(
             Ok(plain) => {
                 let start = extent.skip as usize;
                 match usize::try_from(length).ok().and_then(|length| plain.get(start..start.checked_add(length)?)) {
-                    Some(part) => file.write_all_at(part, offset)?,
+                    Some(part) => {
+                        out.made(&item.path, &format!("at {offset}"), file.write_all_at(part, offset))?;
+                    }
                     None => damaged(format!("at {offset}: its chunk is too short")),
                 }
             }
@@ -256,4 +299,21 @@ fn attributes(records: &Records, item: &Item, out: &mut Restored) {
 fn timespec(time: Time) -> Timespec {
     let nanos = if time.nanos < 1_000_000_000 { time.nanos.into() } else { UTIME_OMIT };
     Timespec { tv_sec: time.seconds, tv_nsec: nanos }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_ends_it_with_the_path_and_a_name_that_cannot_be_made_does_not() {
+        let mut out = Restored::default();
+        let path = Path::new("/mnt/usb/2026/IMG_0001.JPG");
+        let mut made = |errno: Errno| out.made(path, "the file can't be made", Err::<(), _>(errno.into()));
+        assert!(matches!(made(Errno::NAMETOOLONG), Ok(None)) && matches!(made(Errno::PERM), Ok(None)));
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO] {
+            assert!(made(errno).unwrap_err().to_string().starts_with("/mnt/usb/2026/IMG_0001.JPG: "));
+        }
+        assert_eq!(out.damaged.len(), 2);
+    }
 }

@@ -29,4 +29,4 @@ mod xml;
 pub use open::{OpenError, Stack, StoreOptions, open, open_bare, open_stack};
 pub use port::{Advice, DynStore, InvalidName, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError};
 pub use read_only::read_only;
-pub use web::tls;
+pub use web::{roots, tls};

@@ -197,7 +197,8 @@ pub fn tls(https: bool, ca_file: Option<&Path>) -> Result<ClientConfig, String> 
         .with_no_client_auth())
 }
 
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
+/// Whom this system trusts, and whoever is named beside.
+pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);

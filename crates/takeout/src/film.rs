@@ -38,6 +38,20 @@ pub fn made(head: &[u8]) -> Made {
     Made::Unknown
 }
 
+/// Where a film's header lies, and how long it is; `read` gives some of the film's bytes from a place on.
+pub fn place(bytes: u64, mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Option<(u64, u64)> {
+    let mut at = 0u64;
+    for _ in 0..64 {
+        let (length, kind, _) = header(&read(at, 16)?)?;
+        let length = length.min(bytes.checked_sub(at)?);
+        if kind == *b"moov" {
+            return Some((at, length));
+        }
+        at = at.checked_add(length).filter(|_| length >= 8)?;
+    }
+    None
+}
+
 /// The date in a header that begins here ([`Made::Beyond`] says where).
 pub fn of_header(moov: &[u8]) -> Made {
     date(moov).map_or(Made::Unknown, Made::At)
@@ -91,6 +105,9 @@ mod tests {
         let long = film(10_000, seconds);
         let Made::Beyond(at) = made(&long[..1000]) else { panic!("it lies behind the picture") };
         assert_eq!(of_header(&long[at as usize..]), Made::At(then));
+        let read = |at: u64, bytes: usize| Some(long.get(at as usize..)?.iter().take(bytes).copied().collect());
+        assert_eq!(place(long.len() as u64, read), Some((at, 116)));
+        assert_eq!(place(long.len() as u64, |_, _| Some(vec![7; 16])), None);
         assert_eq!(made(&film(10, 0)), Made::Unknown);
         assert_eq!(made(b"\xff\xd8\xff"), Made::Unknown);
     }

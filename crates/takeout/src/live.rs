@@ -30,7 +30,17 @@ pub fn choose(film: &Mark, stills: &[Option<Mark>]) -> Option<usize> {
     same.next().filter(|_| same.next().is_none())
 }
 
-/// Reads a whole picture.
+/// Does nothing that was read speak against a film's being the half of the only still of its name?
+pub fn may_be(film: Option<&Mark>, still: Option<&Mark>) -> bool {
+    let Some(film) = film else { return true };
+    let other = match (&film.identifier, still.and_then(|still| still.identifier.as_ref())) {
+        (Some(own), Some(still)) => own != still,
+        _ => false,
+    };
+    !other && film.millis.is_none_or(|millis| millis <= HALF_MILLIS_MAX)
+}
+
+/// Reads a picture, or as much of its beginning as holds its notes.
 pub fn of_still(picture: &[u8]) -> Mark {
     let mut reader = Reader::new();
     reader.continue_on_error(true);
@@ -63,7 +73,7 @@ fn identifier(text: &[u8]) -> Option<String> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.to_ascii_uppercase())
 }
 
-/// Reads a whole film (ISO base media).
+/// Reads a whole film (ISO base media), or its header alone.
 pub fn of_film(film: &[u8]) -> Mark {
     let Some(moov) = inner(film, *b"moov") else { return Mark::default() };
     Mark { identifier: inner(moov, *b"meta").and_then(in_meta), millis: inner(moov, *b"mvhd").and_then(millis) }
@@ -183,6 +193,15 @@ mod tests {
         assert_eq!(choose(&mark(Some("C"), Some(2900)), &stills), None);
         assert_eq!(choose(&mark(None, Some(2900)), &stills), None);
         assert_eq!(choose(&mark(Some("A"), None), &[stills[0].clone(), stills[0].clone()]), None, "two have it");
+    }
+
+    #[test]
+    fn what_is_read_speaks_against_the_only_still() {
+        let (half, long) = (mark(Some("A"), Some(2900)), mark(None, Some(600_000)));
+        assert!(may_be(None, None) && may_be(Some(&mark(None, None)), Some(&mark(Some("B"), None))));
+        assert!(may_be(Some(&half), None) && may_be(Some(&half), Some(&mark(Some("A"), None))));
+        assert!(!may_be(Some(&half), Some(&mark(Some("B"), None))), "they are of two photos");
+        assert!(!may_be(Some(&long), None), "too long for a half");
     }
 
     #[test]

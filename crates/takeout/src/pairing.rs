@@ -21,6 +21,8 @@ pub struct Sidecar<'a> {
     pub name: &'a str,
     /// The title in it, if it was read.
     pub title: Option<&'a str>,
+    /// Of its photo, if it says so.
+    pub taken: Option<i64>,
 }
 
 /// What decided that a sidecar belongs to a media file.
@@ -131,6 +133,7 @@ pub fn pair_marked(
 struct Known {
     name: SidecarName,
     title: Option<String>,
+    taken: Option<i64>,
     /// The names that its media file can have, by its title; with the counter.
     predicted: Vec<String>,
     /// No other sidecar that may be missing could have changed the prediction.
@@ -231,7 +234,9 @@ impl<'a> Directory<'a> {
     /// Do both tell of the same photo, in two vintages?
     fn same(&self, a: usize, b: usize) -> bool {
         let (a, b) = (&self.sidecars[a], &self.sidecars[b]);
-        a.title == b.title && a.name.counter == b.name.counter && (a.title.is_some() || a.predicted == b.predicted)
+        let taken = a.taken == b.taken || a.taken.is_none() || b.taken.is_none();
+        let titles = a.title == b.title && (a.title.is_some() || a.predicted == b.predicted);
+        titles && taken && a.name.counter == b.name.counter
     }
 
     fn plain(&self, at: usize) -> Option<Pair> {
@@ -365,8 +370,16 @@ impl<'a> Directory<'a> {
             Some((pair, Some(still)))
         };
         // Pixels' halves have their still's whole name: of two names one is the likelier.
-        if here.len() == 1 || !is_video(&self.media[at]) {
+        if !is_video(&self.media[at]) {
             return of(first, here.len() == 1);
+        }
+        if here.len() == 1 {
+            // The name is enough, unless what they say speaks against it: in a plain folder, and where the film's own sidecar
+            // is still to come, any film can lie beside a still of its name.
+            let (film, still) = (marks(at), marks(first));
+            undecided
+                .extend([(at, &film), (first, &still)].iter().filter(|(_, mark)| mark.is_none()).map(|(at, _)| at));
+            return live::may_be(film.as_ref(), still.as_ref()).then(|| of(first, true)).flatten();
         }
         let Some(film) = marks(at) else {
             undecided.push(at);
@@ -459,6 +472,7 @@ fn know(sidecars: &[Sidecar<'_>]) -> Vec<Known> {
         .map(|sidecar| Known {
             name: name_of(sidecar),
             title: sidecar.title.filter(|title| !title.is_empty()).map(|title| nfc(title).into_owned()),
+            taken: sidecar.taken,
             predicted: vec![],
             certain: true,
         })

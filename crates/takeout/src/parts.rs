@@ -48,11 +48,11 @@ pub fn packed(file: &str) -> Option<Packed> {
     tgz.or_else(|| ends(&[".zip"]).then_some(Packed::Zip)).or_else(|| ends(&[".tar"]).then_some(Packed::Tar))
 }
 
-/// Takes the name of a part apart. Browsers put ` (1)` behind what they load twice: that is ignored.
+/// Takes the name of a part apart. Browsers put ` (1)` or `(1)` behind what they load twice: that is ignored.
 pub fn part_name(file: &str) -> Option<PartName> {
     packed(file)?;
     let stem = &file[..file.find('.')?];
-    let stem = stem.split_once(" (").map_or(stem, |(stem, _)| stem);
+    let stem = stem.split_once('(').map_or(stem, |(stem, _)| stem).trim_end();
     let mut fields = stem.strip_prefix("takeout-")?.split('-');
     let export = fields.next().filter(|stamp| is_stamp(stamp))?;
     let numbers = fields.map(|field| field.parse().ok()).collect::<Option<Vec<u32>>>()?;
@@ -102,6 +102,7 @@ mod tests {
         let new = part_name("takeout-20251102T100000Z-3-012.tgz").unwrap();
         assert_eq!((new.product, new.number), (Some(3), 12));
         assert_eq!(part_name("takeout-20251102T100000Z-012 (1).zip").unwrap().number, 12);
+        assert_eq!(part_name("takeout-20251102T100000Z-012(1).zip").unwrap().number, 12);
         assert!(part_name("holiday.zip").is_none() && part_name("takeout-1-2-3.zip").is_none());
     }
 }

@@ -83,9 +83,9 @@ pub fn directory_marked(
     let media: Vec<&Entry<'_>> = entries.iter().filter(|entry| matches!(entry.kind, Kind::Media(_))).collect();
     let (mut jsons, mut sidecars) = (vec![], vec![]);
     for entry in entries {
-        if let Kind::Sidecar { title, .. } = entry.kind {
+        if let Kind::Sidecar { title, taken } = entry.kind {
             jsons.push(entry.id);
-            sidecars.push(Sidecar { name: name_of(entry.path), title: Some(title) });
+            sidecars.push(Sidecar { name: name_of(entry.path), title: Some(title), taken });
         }
     }
     let names: Vec<&str> = media.iter().map(|entry| name_of(entry.path)).collect();

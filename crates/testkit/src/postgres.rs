@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -12,6 +13,42 @@ use std::{
 /// The tables of Immich that say something about files: of v3.1, and of v1.135.
 pub const IMMICH_V3: &str = include_str!("immich/v3.sql");
 pub const IMMICH_V1: &str = include_str!("immich/v1.sql");
+
+/// An extension that the installed server offers. Its files stay, for every server of this machine looks through their
+/// folder: one whose file goes between its name and its content fails a query of somebody else's test. So they are named
+/// by what is in them, and there are no more of them than tests know.
+pub struct Extension {
+    pub name: String,
+}
+
+impl Extension {
+    /// `control`: more lines of its control file; `sql`: what it is made of. `None`: this user may not add any.
+    pub fn offer(control: &str, sql: &str) -> Option<Self> {
+        let bin = programs()?;
+        let said = Command::new(bin.join("pg_config")).arg("--sharedir").output().ok();
+        let told = said.filter(|said| said.status.success());
+        let told = told.map(|said| PathBuf::from(String::from_utf8_lossy(&said.stdout).trim()));
+        // pg_config comes with another package; Debian's place is known.
+        let major = bin.parent()?.file_name()?;
+        let share = told.unwrap_or_else(|| Path::new("/usr/share/postgresql").join(major)).join("extension");
+        Self::in_folder(&share, control, sql)
+    }
+
+    fn in_folder(share: &Path, control: &str, sql: &str) -> Option<Self> {
+        let mut hasher = DefaultHasher::new();
+        (control, sql).hash(&mut hasher);
+        let name = format!("haven_test_{:016x}", hasher.finish());
+        let control = format!("default_version = '1'\n{control}\n");
+        // Offered when it is whole: the control file comes last, and each at once.
+        for (end, content) in [("--1.sql", sql), (".control", control.as_str())] {
+            let unfinished = share.join(format!("{name}.{}-{:08x}", std::process::id(), rand::random::<u32>()));
+            fs::write(&unfinished, content)
+                .and_then(|()| fs::rename(&unfinished, share.join(name.clone() + end)))
+                .ok()?;
+        }
+        Some(Self { name })
+    }
+}
 
 /// A running cluster. Ended and removed when dropped.
 pub struct Cluster {
@@ -125,5 +162,28 @@ impl Drop for Cluster {
         _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
         _ = self.server.wait();
         _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_stays_and_is_offered_once() {
+        let share = std::env::temp_dir().join(format!("haven-share-{:08x}", rand::random::<u32>()));
+        fs::create_dir(&share).unwrap();
+        let names = || {
+            let all = fs::read_dir(&share).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut all: Vec<String> = all.collect();
+            all.sort();
+            all
+        };
+        let first = Extension::in_folder(&share, "schema = a", "SELECT 1").unwrap().name;
+        assert_eq!(names(), [format!("{first}--1.sql"), format!("{first}.control")]);
+        assert_eq!(Extension::in_folder(&share, "schema = a", "SELECT 1").unwrap().name, first);
+        assert_ne!(Extension::in_folder(&share, "schema = b", "SELECT 1").unwrap().name, first);
+        assert_eq!(names().len(), 4);
+        fs::remove_dir_all(&share).unwrap();
     }
 }

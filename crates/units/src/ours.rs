@@ -24,6 +24,8 @@ pub struct Setup {
     pub keeper: bool,
     /// Whether this Haven can tell of failed units (`haven alert unit`).
     pub alerts: bool,
+    /// Where the keeper keeps what it must not forget, where that is not below /var/lib/haven.
+    pub state: Option<PathBuf>,
     /// Names of systemd credentials, and the files they come from.
     pub credentials: Vec<Credential>,
     /// A file of environment variables, where there is one.
@@ -76,7 +78,7 @@ const ALERT_SANDBOX: &str = "\
 NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_DAC_READ_SEARCH
 ProtectSystem=strict
-ProtectHome=yes
+ProtectHome=read-only
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
@@ -106,6 +108,7 @@ impl Setup {
             point: None,
             keeper,
             alerts,
+            state: None,
             credentials: Vec::new(),
             environment: Some("-/etc/haven/environment".into()),
             applications: Vec::new(),
@@ -166,7 +169,9 @@ impl Setup {
             out +=
                 "# A stop uploads what is not in the bucket yet, however long that takes.\nTimeoutStopSec=infinity\n";
         }
-        out += "KillMode=mixed\n\n";
+        out += "KillMode=mixed\n\
+                # What waits for the bucket is open, and much of the cache: a thousand files may be too few.\n\
+                LimitNOFILE=65536\n\n";
         out += "# Nothing here may give this service a mount namespace of its own (ProtectSystem= and its like do): nobody\n\
                 # else would see the mount.\n";
         let more = if self.keeper { format!(" {KEEPER_MAY}") } else { String::new() };
@@ -185,7 +190,14 @@ impl Setup {
         _ = writeln!(out, "ExecStart={} --config {} alert unit %i", quoted(&self.program), quoted(&self.config));
         self.environment_and_credentials(&mut out);
         out += "StateDirectory=haven\nStateDirectoryMode=0700\nKillMode=mixed\n\n";
+        // A home is not closed to it: the program itself may lie there, and what haven.toml names.
         out += ALERT_SANDBOX;
+        if let Some(state) = &self.state {
+            // Messages that can't be told yet wait there.
+            let path = specifiers(&state.display().to_string());
+            let mark = if path.contains(char::is_whitespace) { "\"" } else { "" };
+            _ = writeln!(out, "ReadWritePaths={mark}-{path}{mark}");
+        }
         out
     }
 
@@ -241,6 +253,7 @@ mod tests {
             point: Some("/mnt/photos".into()),
             keeper,
             alerts: true,
+            state: None,
             credentials: vec![Credential {
                 name: "haven-passphrase".into(),
                 file: "/etc/haven/passphrase".into(),
@@ -278,6 +291,14 @@ mod tests {
             .unwrap();
         let found = audit(&Tree::read(&[directory.path().to_owned()]).unwrap(), Scope::All);
         assert_eq!(found.iter().map(|finding| finding.rule).collect::<Vec<_>>(), ["not-bound-to-mount"]);
+    }
+
+    #[test]
+    fn an_alert_runs_a_program_below_a_home_and_writes_where_the_keeper_does() {
+        let text = setup(true).alert();
+        assert!(text.contains("\nProtectHome=read-only\n") && !text.contains("ReadWritePaths"), "{text}");
+        let text = Setup { state: Some("/srv/my keeper".into()), ..setup(true) }.alert();
+        assert!(text.ends_with("\nReadWritePaths=\"-/srv/my keeper\"\n"), "{text}");
     }
 
     #[test]

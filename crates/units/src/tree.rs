@@ -1,7 +1,7 @@
 //! All units of some directories, each with its drop-ins, as systemd would put them together.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -34,6 +34,8 @@ pub struct Unit {
 pub struct Tree {
     pub units: BTreeMap<String, Unit>,
     directories: Vec<PathBuf>,
+    /// What is to be started with something else: the links in `….wants` and `….requires`.
+    enabled: BTreeSet<String>,
 }
 
 /// A directory or file that can't be read.
@@ -52,7 +54,11 @@ impl Tree {
         for directory in directories {
             for path in entries(directory)? {
                 let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-                if let Some(unit) = name.strip_suffix(".d").filter(|_| path.is_dir()) {
+                if name.ends_with(".wants") || name.ends_with(".requires") {
+                    let links = entries(&path).unwrap_or_default();
+                    let names = links.iter().filter_map(|link| link.file_name()?.to_str());
+                    tree.enabled.extend(names.map(str::to_owned));
+                } else if let Some(unit) = name.strip_suffix(".d").filter(|_| path.is_dir()) {
                     let files =
                         entries(&path)?.into_iter().filter(|file| file.extension().is_some_and(|end| end == "conf"));
                     dropins.push((unit.to_owned(), files.collect()));
@@ -84,6 +90,37 @@ impl Tree {
         Ok(tree)
     }
 
+    /// The same without templates of which there is no instance: packages lay them down for whoever may want one. There is
+    /// one where a unit is so called, where it is enabled, or where a unit that is in use names one.
+    pub fn in_use(&self) -> Self {
+        let mut idle: BTreeSet<&str> = self.units.keys().map(String::as_str).filter(|name| is_template(name)).collect();
+        loop {
+            let named = |unit: &Unit, template: &str| {
+                unit.settings
+                    .iter()
+                    .flat_map(|(_, setting)| setting.value.split_whitespace())
+                    .any(|word| is_of(word, template))
+            };
+            let wanted = |template: &&str| {
+                let service = template.strip_suffix(".service").map(|name| format!("{name}.timer"));
+                // A timer starts the service of its name.
+                let timed =
+                    service.is_some_and(|timer| self.units.contains_key(&timer) && !idle.contains(timer.as_str()));
+                let there = self.units.keys().chain(&self.enabled).any(|name| is_of(name, template));
+                let mut users = self.units.values().filter(|unit| !idle.contains(unit.name.as_str()));
+                timed || there || users.any(|unit| named(unit, template))
+            };
+            let found: Vec<&str> = idle.iter().copied().filter(|template| wanted(template)).collect();
+            if found.is_empty() {
+                break;
+            }
+            idle.retain(|template| !found.contains(template));
+        }
+        let units = self.units.iter().filter(|(name, _)| !idle.contains(name.as_str()));
+        let units = units.map(|(name, unit)| (name.clone(), unit.clone())).collect();
+        Self { units, ..self.clone() }
+    }
+
     /// The unit that `name` means, a template's instance too.
     pub fn get(&self, name: &str) -> Option<&Unit> {
         self.units.get(name).or_else(|| self.units.get(&template(name)?))
@@ -101,6 +138,15 @@ impl Tree {
         // Programs that are no text are none of our business.
         fs::read_to_string(found).ok().filter(|text| text.starts_with("#!"))
     }
+}
+
+fn is_template(name: &str) -> bool {
+    name.split_once('@').is_some_and(|(_, after)| after.starts_with('.'))
+}
+
+/// Whether `name` is an instance of the template.
+fn is_of(name: &str, template: &str) -> bool {
+    name != template && self::template(name).is_some_and(|of| of == template)
 }
 
 /// `haven-alert@.service` of `haven-alert@x.service`.

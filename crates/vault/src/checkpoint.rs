@@ -11,14 +11,14 @@ use std::{
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use haven_format::{
-    Lsn, RootSeq, ShardId, TxSeq,
+    Lsn, RootSeq, ShardId, TxSeq, layout,
     record::{Key, Totals},
     root::{Root, Run, ShardRef},
     shard::{FinishedShard, ShardWriter, Value},
 };
 
 use crate::{
-    Result, Vault, VaultError,
+    Need, Result, Vault, VaultError,
     table::{Frozen, MergeRuns, Merged},
     vault::{Head, Sent},
 };
@@ -62,16 +62,37 @@ impl Vault {
     pub async fn checkpoint(self: &Arc<Self>) -> Result<()> {
         let _one_at_a_time = self.checkpointing.lock().await;
         self.writable()?;
-        self.find_lost_roots().await?;
+        self.without_damaged(self.find_lost_roots().await)?;
         let Some(end) = self.freeze() else { return Ok(()) };
-        while let Some(position) = self.when_settled(|| self.next_snapshot(end.seq)).await? {
+        loop {
+            let next = self.without_damaged(self.when_settled(|| self.next_snapshot(end.seq)).await)?;
+            // As long as it is not known to be gone, it is kept.
+            let Some(position) = next.unwrap_or_else(|| self.waiting_snapshot(end.seq)) else { break };
             let root = self.root_at(&position).await?;
-            self.when_settled(|| self.name_root(position.seq, &root)).await?;
+            self.without_damaged(self.when_settled(|| self.name_root(position.seq, &root)).await)?;
         }
         if self.root.lock().as_ref().is_none_or(|root| root.tx < end.seq.0) {
             self.root_at(&end).await?;
         }
         Ok(())
+    }
+
+    /// What is damaged is told and gone without: a checkpoint that fails for good stops everybody who writes.
+    fn without_damaged<T>(&self, outcome: Result<T>) -> Result<Option<T>> {
+        match outcome {
+            Err(error @ VaultError::Damaged { .. }) => {
+                self.goes_without(error);
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    fn goes_without(&self, error: VaultError) {
+        tracing::error!(%error, "a checkpoint goes without what it can't read");
+        if let VaultError::Damaged { object, detail } = error {
+            self.damage.lock().insert(object, detail);
+        }
     }
 
     async fn root_at(self: &Arc<Self>, position: &Position) -> Result<Arc<Root>> {
@@ -143,7 +164,8 @@ impl Vault {
         out.finish().await
     }
 
-    /// Keeps the runs few: small ones are merged with the next older as long as they are not much smaller.
+    /// Keeps the runs few: small ones are merged with the next older as long as they are not much smaller. A run that
+    /// can't be read stays as it is, with all that are older: a checkpoint can do without.
     async fn merge_where_due(self: &Arc<Self>, mut runs: Vec<Run>) -> Result<Vec<Run>> {
         let size = |run: &Run| run.shards.iter().map(|shard| shard.bytes).sum::<u64>();
         let mut count = 1;
@@ -152,13 +174,32 @@ impl Vault {
             sum += size(&runs[count]);
             count += 1;
         }
+        count = self.readable(&runs[..count]).await;
         if count < 2 {
             return Ok(runs);
         }
         let drop_removed = count == runs.len();
-        let merged = self.merge(&runs[..count], drop_removed).await?;
-        runs.splice(..count, (!merged.shards.is_empty()).then_some(merged));
+        match self.merge(&runs[..count], drop_removed).await {
+            Ok(merged) => drop(runs.splice(..count, (!merged.shards.is_empty()).then_some(merged))),
+            Err(error @ VaultError::ReadOnly { .. }) => return Err(error),
+            Err(error) => self.goes_without(error),
+        }
         Ok(runs)
+    }
+
+    /// How many of the runs, newest first, come before one with a shard that stopped a merge and still can't be had. To
+    /// begin such a merge again each time would leave its first part in the bucket each time.
+    async fn readable(self: &Arc<Self>, runs: &[Run]) -> usize {
+        for (number, run) in runs.iter().enumerate() {
+            for shard in &run.shards {
+                let Some(id) = shard.shard_id().ok().filter(|id| self.unmerged.lock().contains(id)) else { continue };
+                if self.when_settled(|| self.shards().load(shard)).await.is_err() {
+                    return number;
+                }
+                self.unmerged.lock().remove(&id);
+            }
+        }
+        runs.len()
     }
 
     async fn merge(self: &Arc<Self>, runs: &[Run], drop_removed: bool) -> Result<Run> {
@@ -169,7 +210,11 @@ impl Vault {
                 Ok(Merged::Record(key, value)) => out.push(&key, &value).await?,
                 Ok(Merged::Shard(shard)) => out.reuse(shard).await?,
                 Ok(Merged::End) => return out.finish().await,
-                Err(VaultError::Need(need)) => self.settle(&need).await?,
+                Err(VaultError::Need(need)) => self.settle(&need).await.inspect_err(|_| {
+                    if let Need::Fetch { object, .. } = &need {
+                        self.unmerged.lock().extend(layout::parse_shard(object));
+                    }
+                })?,
                 Err(error) => return Err(error),
             }
         }
@@ -248,9 +293,8 @@ impl<'a> RunWriter<'a> {
         }
         let vault = self.vault;
         self.puts.push(Box::pin(async move {
-            vault.put_patiently(&haven_format::layout::shard(shard.id), shard.object.clone()).await?;
-            // Without room it will be fetched when it is read.
-            vault.shards().keep_own(&shard)?;
+            vault.put_patiently(&layout::shard(shard.id), shard.object.clone()).await?;
+            vault.shards().keep_own(&shard);
             Ok(())
         }));
         // Long work on an async thread: let others have a turn.

@@ -47,7 +47,10 @@ async fn claims(store: &dyn Store) -> Result<Vec<(Epoch, Nonce)>, StoreError> {
 pub(crate) async fn take(world: &World, keys: &Keys, segment: &str) -> Result<Turn> {
     let mut rival = String::new();
     for attempt in 0..TRIES {
-        let newest = claims(&*world.store).await?.iter().map(|(epoch, _)| *epoch).max().unwrap_or_default();
+        // Claims may be lost: what is written next must not rank below what it builds on.
+        let built_on = layout::parse_segment(segment).map(|(_, epoch, _)| epoch);
+        let made = claims(&*world.store).await?;
+        let newest = made.iter().map(|(epoch, _)| *epoch).chain(built_on).max().unwrap_or_default();
         let turn = Turn { epoch: newest.next(), nonce: Nonce(world.dice.roll()) };
         let name = layout::claim(turn.epoch, turn.nonce);
         let claim = Claim {

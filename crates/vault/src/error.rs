@@ -29,12 +29,16 @@ pub enum VaultError {
     /// Another machine has gone on without the changes that wait on this one.
     #[error(
         "another machine has written to the library since: {changes} changes made here are not in it and can't be joined on. \
-         They are safe in this cache directory. Save them with `haven salvage`, or mount with another cache directory"
+         They are in this cache directory, and some of their bytes perhaps in the bucket alone, for some days. Save them now with \
+         `haven salvage`, or mount with another cache directory"
     )]
     Diverged { changes: usize },
     /// The library can't be opened so; the text says what was found and what can be done.
     #[error("{0}")]
     Refused(String),
+    /// A copy to mend from does not answer: whether it has what is missing is not known.
+    #[error("the copy {copy} can't be asked: {source}")]
+    Copy { copy: String, source: StoreError },
     #[error(transparent)]
     Store(#[from] StoreError),
 }

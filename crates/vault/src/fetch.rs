@@ -1,7 +1,7 @@
 //! Bringing bytes from the bucket: what a [`Need`] asks for, and what will be asked for soon.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     ops::Range,
     sync::{
         Arc,
@@ -57,6 +57,18 @@ enum Suspicion {
 }
 
 impl Fetches {
+    /// Enters a flight that nobody has begun, or gives what tells when the other's is over.
+    fn board(&self, flight: &Flight) -> Result<watch::Sender<bool>, watch::Receiver<bool>> {
+        match self.flights.lock().entry(flight.clone()) {
+            Entry::Occupied(begun) => Err(begun.get().clone()),
+            Entry::Vacant(place) => {
+                let (landing, landed) = watch::channel(false);
+                place.insert(landed);
+                Ok(landing)
+            }
+        }
+    }
+
     /// The part opened.
     pub(crate) fn sound(&self, pack: PackId, part: Part) {
         let mut suspects = self.suspects.lock();
@@ -152,12 +164,18 @@ impl Vault {
             // Open packs are only uploaded when the log wants them: make it want them now.
             self.hurried.fetch_max(self.head().0, Ordering::Relaxed);
             let (used, clean) = self.budget.used();
-            if used - clean + bytes + self.budget.reserved_for_metadata() <= self.budget.limit() {
+            if used - clean + bytes + self.budget.reserved_for_metadata() <= self.budget.allowed() {
                 return Ok(());
             }
             if self.uploading.lock().is_empty() && self.uploaded() >= self.head() {
                 // Everything is in the bucket and still there is no room: finish what is open, else it never ends.
-                self.offer_uploads(&mut self.head.lock(), true)?;
+                let offered = self.offer_uploads(&mut self.head.lock(), true);
+                match offered {
+                    Ok(()) | Err(VaultError::Need(_)) => {}
+                    // A full disk is waited for here, as anywhere.
+                    Err(error) if self.relieve(&error) => {}
+                    Err(error) => return Err(error),
+                }
             }
             self.hurry.notify_one();
             let _ = tokio::time::timeout(Duration::from_millis(200), done).await;
@@ -204,17 +222,18 @@ impl Vault {
         flight: Flight,
         work: impl Fn(Arc<Self>, Flight) -> F,
     ) -> Result<()> {
-        loop {
-            let other = self.fetches.flights.lock().get(&flight).cloned();
-            let Some(mut other) = other else { break };
-            // Failed or not, it is over: see for ourselves.
-            let _ = other.changed().await;
-            if self.fetches.flights.lock().get(&flight).is_none() {
-                return Ok(());
+        let _landing = loop {
+            match self.fetches.board(&flight) {
+                Ok(landing) => break landing,
+                Err(mut other) => {
+                    // Failed or not, it is over: see for ourselves.
+                    let _ = other.changed().await;
+                    if !self.fetches.flights.lock().contains_key(&flight) {
+                        return Ok(());
+                    }
+                }
             }
-        }
-        let (_landing, landed) = watch::channel(false);
-        self.fetches.flights.lock().insert(flight.clone(), landed);
+        };
         let _done = Landing { vault: self, flight: flight.clone() };
         work(self.clone(), flight).await
     }
@@ -223,11 +242,7 @@ impl Vault {
         let id = layout::parse_shard(&name).expect("the caller has parsed it");
         let object_name = object(&name);
         let body = self.patiently(|| self.world.store.get(&object_name)).await.map_err(|e| self.lost(&name, e))?;
-        if self.shards().keep(id, &body)? {
-            Ok(())
-        } else {
-            Err(VaultError::Local { detail: "the cache limit leaves no room for metadata".into(), full: true })
-        }
+        self.shards().keep(id, &body)
     }
 
     async fn fetch_pack(self: Arc<Self>, pack: PackId, range: Range<u64>) -> Result<()> {
@@ -283,6 +298,21 @@ impl Vault {
         match error {
             StoreError::NotFound { .. } => self.damaged(name.to_owned(), "it is not in the bucket any more"),
             other => VaultError::Store(other),
+        }
+    }
+
+    /// A reader's: brings it anew with each change of root.
+    pub(crate) async fn keep_warm_task(self: Arc<Self>) {
+        let root = || self.root.lock().as_ref().map(|root| root.seq);
+        let mut sent = self.sent.subscribe();
+        loop {
+            let warmed = root();
+            self.clone().warm_task().await;
+            while root() == warmed {
+                if sent.changed().await.is_err() {
+                    return;
+                }
+            }
         }
     }
 
@@ -369,6 +399,26 @@ mod tests {
 
     const PACK: PackId = PackId([1; 16]);
     const PART: Part = Part { offset: 100, len: 50 };
+
+    #[test]
+    fn of_many_who_want_the_same_one_goes_for_it() {
+        let crowd = 8;
+        for round in 0..500 {
+            let (fetches, start) = (Fetches::default(), std::sync::Barrier::new(crowd));
+            let flight = ("shards/01".to_owned(), 0..round);
+            let went = std::thread::scope(|scope| {
+                let one = || {
+                    start.wait();
+                    fetches.board(&flight)
+                };
+                let all: Vec<_> = (0..crowd).map(|_| scope.spawn(one)).collect();
+                // Kept until all have asked: who goes has not landed.
+                let all: Vec<_> = all.into_iter().map(|one| one.join().unwrap()).collect();
+                all.iter().filter(|one| one.is_ok()).count()
+            });
+            assert_eq!(went, 1);
+        }
+    }
 
     #[test]
     fn what_gave_way_before_it_was_read_is_not_damaged() {

@@ -18,6 +18,7 @@ pub mod collect;
 pub mod disk;
 mod error;
 mod fetch;
+mod files;
 mod follow;
 mod journal;
 mod load;
@@ -30,7 +31,9 @@ mod recover;
 mod shards;
 mod snapshots;
 mod status;
+mod sync;
 mod table;
+mod tail;
 mod vault;
 pub mod world;
 
@@ -55,4 +58,10 @@ pub struct Change {
 fn local(error: std::io::Error) -> VaultError {
     let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
     VaultError::Local { detail: error.to_string(), full }
+}
+
+/// A sync that failed: what the kernel could not write then it may have forgotten. For a want of room, too: the next sync
+/// may succeed without those bytes.
+fn unsynced(error: std::io::Error) -> VaultError {
+    VaultError::Local { detail: error.to_string(), full: false }
 }

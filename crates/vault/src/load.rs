@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use haven_format::{
-    Epoch, FormatError, Keys, Lsn, RootSeq, TxSeq, layout,
+    Epoch, FormatError, Keys, Lsn, RootSeq, TxSeq,
+    claim::Claim,
+    layout,
     record::{Totals, Tx},
     root::Root,
     segment::Segment,
@@ -72,7 +74,8 @@ pub(crate) async fn readable(store: &dyn Store, keys: &Keys) -> Result<Loaded> {
     let mut loaded = from_root(root, passed_over, next_root);
     let bodies = segments(store, loaded.head.lsn, None).await?;
     let (links, mut faults) = open_where_possible(keys, bodies)?;
-    let (segments, loose_ends) = link(&loaded.head, without_given_up(links, &faults))?;
+    let first = where_begun(store, keys, &links, &faults).await?;
+    let (segments, loose_ends) = link(&loaded.head, without_given_up(links, first))?;
     for (name, segment, hash) in segments {
         loaded.follow(name, segment, hash)?;
     }
@@ -187,13 +190,13 @@ type Fault = (String, String);
 /// Reads the segments that follow `base`, and names those that do not hang together with it.
 pub(crate) async fn chain(store: &dyn Store, keys: &Keys, base: &Sent) -> Result<(Vec<Link>, Vec<String>)> {
     let bodies = segments(store, base.lsn, None).await?;
-    link(base, without_given_up(open_all(keys, bodies)?, &[]))
+    link(base, without_given_up(open_all(keys, bodies)?, BTreeMap::new()))
 }
 
 /// The segments that follow `base`, as far as they hang together, up to number `until`.
 pub(crate) async fn chain_until(store: &dyn Store, keys: &Keys, base: &Sent, until: Option<Lsn>) -> Result<Vec<Link>> {
     let bodies = segments(store, base.lsn, until).await?;
-    Ok(link(base, without_given_up(open_all(keys, bodies)?, &[]))?.0)
+    Ok(link(base, without_given_up(open_all(keys, bodies)?, BTreeMap::new()))?.0)
 }
 
 /// Segments after `base`, up to number `until`.
@@ -239,20 +242,57 @@ fn open_where_possible(keys: &Keys, bodies: Vec<(String, Bytes)>) -> Result<(Vec
     Ok((links, faults))
 }
 
-/// Takes out what an older turn wrote where a newer one did too, be the newer one's segment damaged, or known only from
-/// the one that follows it: that branch was given up, and nobody was told that it was kept.
-fn without_given_up(mut links: Vec<Link>, faults: &[Fault]) -> Vec<Link> {
-    let named = links.iter().flat_map(|(name, segment, _)| [name, &segment.previous]);
-    let known: HashSet<_> = named
-        .chain(faults.iter().map(|(name, _)| name))
-        .filter_map(|name| layout::parse_segment(name).map(|(lsn, epoch, _)| (epoch, lsn)))
+/// Where the turns that damaged segments are of began to write: by their names, or by what their claims build on, as the
+/// first segment may be lost without a trace.
+async fn where_begun(store: &dyn Store, keys: &Keys, links: &[Link], faults: &[Fault]) -> Result<BTreeMap<Epoch, Lsn>> {
+    let mut first = BTreeMap::new();
+    let damaged = faults.iter().filter_map(|(name, _)| layout::parse_segment(name));
+    damaged.for_each(|(lsn, epoch, _)| earliest(&mut first, epoch, lsn));
+    let turn = |name: &str| layout::parse_segment(name).map_or(Epoch(0), |(_, epoch, _)| epoch);
+    // Of some a segment tells: the first of a turn follows one of an earlier turn.
+    let told: HashSet<Epoch> = links
+        .iter()
+        .map(|(name, segment, _)| (turn(name), turn(&segment.previous)))
+        .filter_map(|(own, before)| (before < own).then_some(own))
         .collect();
-    // Where each turn is first known to have written.
-    let mut first: BTreeMap<Epoch, Lsn> = BTreeMap::new();
-    for (epoch, lsn) in known {
-        let at = first.entry(epoch).or_insert(lsn);
-        *at = lsn.min(*at);
+    if first.keys().all(|epoch| told.contains(epoch)) {
+        return Ok(first);
     }
+    let mut claimed: BTreeMap<Epoch, Lsn> = BTreeMap::new();
+    for name in list_all(store, layout::CLAIMS, None).await? {
+        let Some((epoch, _)) = layout::parse_claim(&name) else { continue };
+        if !first.contains_key(&epoch) || told.contains(&epoch) {
+            continue;
+        }
+        // Of several that claimed at the same moment all but the last stepped back. One that does not open tells nothing.
+        match store.get(&object(&name)).await {
+            Ok(body) => {
+                if let Ok(claim) = Claim::open(keys, &name, &body) {
+                    let on = claimed.entry(epoch).or_default();
+                    *on = Lsn(claim.lsn).next().max(*on);
+                }
+            }
+            Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    claimed.into_iter().for_each(|(epoch, lsn)| earliest(&mut first, epoch, lsn));
+    Ok(first)
+}
+
+fn earliest(first: &mut BTreeMap<Epoch, Lsn>, epoch: Epoch, lsn: Lsn) {
+    let at = first.entry(epoch).or_insert(lsn);
+    *at = lsn.min(*at);
+}
+
+/// Takes out what an older turn wrote where a newer one did too, be the newer one's segment damaged, or known only from
+/// the one that follows it: that branch was given up, and nobody was told that it was kept. `first` is where turns are
+/// known to have written beside `links`.
+fn without_given_up(mut links: Vec<Link>, mut first: BTreeMap<Epoch, Lsn>) -> Vec<Link> {
+    let named = links.iter().flat_map(|(name, segment, _)| [name, &segment.previous]);
+    let known: HashSet<_> =
+        named.filter_map(|name| layout::parse_segment(name).map(|(lsn, epoch, _)| (epoch, lsn))).collect();
+    known.into_iter().for_each(|(epoch, lsn)| earliest(&mut first, epoch, lsn));
     links.retain(|(name, ..)| {
         layout::parse_segment(name)
             .is_none_or(|(lsn, epoch, _)| first.range(epoch.next()..).all(|(_, begun)| lsn < *begun))

@@ -73,7 +73,9 @@ impl Vault {
                     return;
                 }
                 // Local trouble (a full or failing disk): nothing is lost, but people must know.
-                self.counters.note(format!("the log can't be sent: {error}"));
+                if !self.relieve(&error) {
+                    self.counters.note(format!("the log can't be sent: {error}"));
+                }
                 tracing::error!(%error, "the log can't be sent; trying again");
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }
@@ -119,7 +121,28 @@ impl Vault {
         let name = segment.name().expect("the nonce has its length");
         self.put_patiently(&name, body).await?;
         self.check_turn().await?;
-        self.acknowledge(Sent { lsn: Lsn(segment.lsn), segment: name, hash, seq: last, behind_since: 0 }, &packs)
+        let mark = journal::Sent { segment: name.clone(), tx: last.0 };
+        self.acknowledge(Sent { lsn: Lsn(segment.lsn), segment: name, hash, seq: last, behind_since: 0 }, &packs);
+        // Trimming first: with the cache at its limit it is what makes room for the note.
+        self.trim_journal(last).await?;
+        self.journal(&mut self.head.lock(), &[What::Sent(mark).into()])
+    }
+
+    /// Removes journal files that are not needed any more. Nobody who commits waits for the disk meanwhile.
+    async fn trim_journal(self: &Arc<Self>, sent: TxSeq) -> Result<()> {
+        let mut done = self.head.lock().journal.take_done(sent);
+        if done.is_empty() {
+            return Ok(());
+        }
+        let vault = self.clone();
+        let work = move || {
+            // They may hold the only bytes that are on the disk of a pack which is still to be sent.
+            let outcome = vault.packs.secure_files().inspect_err(|error| vault.distrust(error));
+            let outcome = outcome.and_then(|()| done.remove(&vault.world, &vault.budget));
+            vault.head.lock().journal.put_back(done);
+            outcome
+        };
+        self.world.blocking(work).await
     }
 
     fn seal_segment(&self, txs: Vec<record::Tx>, packs: &[PackId]) -> (Segment, Bytes) {
@@ -167,6 +190,8 @@ impl Vault {
                     };
                     let why = format!("{who}; this machine held epoch {}", turn.epoch);
                     self.stop(why.clone(), true);
+                    // The other machine's collection does not know them: what is here may be all there is.
+                    self.packs.hold(&self.head.lock().packs_due);
                     return Err(VaultError::ReadOnly { why });
                 }
                 Err(error) => self.pause(&error).await,
@@ -198,7 +223,7 @@ impl Vault {
         }
     }
 
-    fn acknowledge(&self, mut sent: Sent, packs: &[PackId]) -> Result<()> {
+    fn acknowledge(&self, mut sent: Sent, packs: &[PackId]) {
         let mut head = self.head.lock();
         while head.unsent.front().is_some_and(|tx| tx.seq <= sent.seq.0) {
             let tx = head.unsent.pop_front().expect("just seen");
@@ -215,13 +240,8 @@ impl Vault {
         }
         head.packs_due.retain(|pack| !packs.contains(pack));
         sent.behind_since = head.unsent.front().map_or(0, |tx| nanos(tx.time));
-        let mark = journal::Sent { segment: sent.segment.clone(), tx: sent.seq.0 };
         // Waiters first: what is acknowledged is so whatever happens to our own notes.
-        let seq = sent.seq;
         self.sent.send_replace(sent);
-        // Trimming first: with the cache at its limit it is what makes room for the note.
-        head.journal.trim(seq)?;
-        self.journal(&mut head, &[What::Sent(mark).into()])
     }
 
     /// Uploads packs as they come, several at once.
@@ -260,6 +280,10 @@ impl Vault {
         };
         self.put_patiently(&haven_format::layout::pack(pack.id), body).await?;
         self.packs.uploaded(pack)?;
+        if self.stopped.read().is_some() {
+            // It was on its way when what is due was held.
+            self.packs.hold(&[pack.id]);
+        }
         self.counters.uploaded_bytes.fetch_add(pack.bytes, Ordering::Relaxed);
         Ok(())
     }
@@ -268,8 +292,9 @@ impl Vault {
     pub(crate) async fn sync_task(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.options.sync_after).await;
+            self.budget.ease();
             let vault = self.clone();
-            if let Err(error) = self.world.blocking(move || vault.sync(vault.head())).await {
+            if let Err(error) = self.world.blocking(move || vault.sync_with_notes()).await {
                 self.counters.note(format!("the cache directory can't be synced: {error}"));
                 tracing::error!(%error, "the cache directory can't be synced");
             }

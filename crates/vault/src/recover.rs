@@ -6,32 +6,27 @@
 //! The tail is taken as far as its chunks are whole: a prefix of what was committed, and at least all that was synced.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
-use futures::stream::{self, StreamExt, TryStreamExt};
-use haven_format::{
-    Keys, LibraryId, PackId, TxSeq,
-    pack::PackedChunk,
-    record::{self, ChunkPlace, Tx},
-};
-use haven_store::StoreError;
+use haven_format::{Keys, LibraryId, PackId, TxSeq, record};
 use prost::Message;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     Result, Vault, VaultError,
     budget::Budget,
-    claim::{self, object},
-    journal::{Journal, Record, Replay, Session, What},
+    claim,
+    journal::{self, Journal, Record, Replay, Session, What},
     load::{self, Loaded},
     local,
-    packs::{FinishedPack, Packs, Remembered},
+    packs::{FinishedPack, Packs},
     shards::Shards,
     snapshots,
     table::Table,
-    vault::{Head, Options, Parts, Sent},
+    tail::{Tail, recover_staging},
+    vault::{Head, Options, Parts, Sent, let_give_way},
     world::World,
 };
 
@@ -47,6 +42,7 @@ impl Vault {
         let budget = Arc::new(Budget::new(options.cache_limit));
         let packs = Arc::new(Packs::new(world.clone(), keys.clone(), budget.clone()));
         let shards = Arc::new(Shards::new(world.clone(), keys.clone(), budget.clone()));
+        let_give_way(&budget, &packs, &shards);
         let (journal, replay) = if options.read_only && !options.salvage {
             (Journal::empty(world.clone(), keys.clone(), budget.clone()), Replay::default())
         } else {
@@ -67,7 +63,13 @@ impl Vault {
         tail.txs.retain(|tx| tx.seq > loaded.head.seq.0);
         let (tail, unlisted) = recover_staging(&world, &packs, tail, &options).await?;
         shards.adopt()?;
-        packs.adopt_clean()?;
+        // What unsent changes name is not a reader's to give up; where that is not known, nothing is.
+        let held = match &options {
+            Options { salvage: true, .. } => None,
+            Options { read_only: true, .. } => unsent_packs(&world, &keys).ok(),
+            _ => Some(HashSet::new()),
+        };
+        packs.adopt_clean(|id| held.as_ref().is_none_or(|held| held.contains(&id)))?;
 
         let (turn, loaded) = if options.read_only || options.salvage {
             (None, loaded)
@@ -103,6 +105,7 @@ impl Vault {
                 nonce: turn.nonce.0.to_vec(),
                 segment: loaded.head.segment.clone(),
                 tx: loaded.head.seq.0,
+                retold: Some(head.unsent.len() as u64),
             };
             let mut records = vec![Record::from(What::Session(session))];
             records.extend(head.unsent.iter().cloned().map(|tx| Record::from(What::Tx(tx))));
@@ -116,7 +119,6 @@ impl Vault {
             keys,
             options,
             budget,
-            shards,
             packs,
             table,
             head,
@@ -180,6 +182,7 @@ impl Vault {
         let budget = Arc::new(Budget::new(options.cache_limit));
         let packs = Arc::new(Packs::new(world.clone(), keys.clone(), budget.clone()));
         let shards = Arc::new(Shards::new(world.clone(), keys.clone(), budget.clone()));
+        let_give_way(&budget, &packs, &shards);
         let head = Head {
             journal: Journal::empty(world.clone(), keys.clone(), budget.clone()),
             seq: TxSeq(0),
@@ -196,7 +199,6 @@ impl Vault {
             keys,
             options,
             budget,
-            shards,
             packs,
             head,
             next_ino: haven_format::Ino::FIRST.0,
@@ -213,11 +215,12 @@ impl Vault {
         if self.options.salvage {
             return;
         }
-        tasks.extend(self.spawn(self.clone().warm_task()));
         if self.options.read_only {
+            tasks.extend(self.spawn(self.clone().keep_warm_task()));
             tasks.extend(self.spawn(self.clone().follow_task()));
             return;
         }
+        tasks.extend(self.spawn(self.clone().warm_task()));
         tasks.extend(self.spawn(self.clone().upload_task(packs)));
         tasks.extend(self.spawn(self.clone().log_task(unlisted)));
         tasks.extend(self.spawn(self.clone().sync_task()));
@@ -246,7 +249,26 @@ impl Vault {
             task.abort();
             let _ = task.await;
         }
+        if let Err(error) = self.note_sent() {
+            tracing::warn!(%error, "the journal does not say what the bucket has");
+        }
         outcome
+    }
+
+    /// What the bucket has acknowledged must stand in the journal before another machine goes on: whether it has a change
+    /// without a note could not be told then.
+    fn note_sent(&self) -> Result<()> {
+        if self.turn.is_none() {
+            return Ok(());
+        }
+        let sent = self.sent.borrow().clone();
+        let mark = What::Sent(journal::Sent { segment: sent.segment, tx: sent.seq.0 });
+        let due = {
+            let mut head = self.head.lock();
+            self.journal(&mut head, &[mark.into()])?;
+            head.journal.to_sync()
+        };
+        due.sync(&self.world)
     }
 
     async fn drain(self: &Arc<Self>) -> Result<()> {
@@ -261,6 +283,13 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+/// Packs that changes name which this machine has not sent.
+fn unsent_packs(world: &World, keys: &Keys) -> Result<HashSet<PackId>> {
+    // They take no room of this mount's.
+    let (_, replay) = Journal::open(world.clone(), keys.clone(), Arc::new(Budget::new(u64::MAX)))?;
+    Ok(Tail::read(replay)?.unsent_packs())
 }
 
 /// A cache directory belongs to one library.
@@ -298,175 +327,6 @@ fn refuse_gaps(loaded: &Loaded, options: &Options) -> Result<()> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// What this machine has committed and the bucket does not have.
-#[derive(Debug, Default)]
-struct Tail {
-    txs: Vec<Tx>,
-    /// Staged packs by what the whole journal says of them.
-    packs: HashMap<PackId, Remembered>,
-    /// Which change put which chunk, in order: change, pack, index among the pack's chunks.
-    puts: Vec<(u64, PackId, usize)>,
-    /// The last session, and the last segment it knew to be in the bucket.
-    known: Session,
-    /// All sessions, by epoch and nonce.
-    sessions: HashSet<(u64, Vec<u8>)>,
-    /// The newest change this machine has seen acknowledged.
-    last_sent: u64,
-}
-
-impl Tail {
-    fn read(replay: Replay) -> Result<Self> {
-        let mut tail = Self::default();
-        for record in replay.records {
-            match record {
-                What::Session(session) => {
-                    tail.sessions.insert((session.epoch, session.nonce.clone()));
-                    tail.last_sent = tail.last_sent.max(session.tx);
-                    tail.known = session;
-                }
-                What::Sent(sent) => {
-                    tail.last_sent = tail.last_sent.max(sent.tx);
-                    tail.known.segment = sent.segment;
-                }
-                What::Tx(tx) => {
-                    // A machine that went on after a torn tail writes the same numbers anew: the later ones count.
-                    while tail.txs.last().is_some_and(|last| last.seq >= tx.seq) {
-                        tail.txs.pop();
-                    }
-                    tail.txs.push(tx);
-                }
-                What::Tail(bytes) => {
-                    if let Some(pack) = bytes.pack_id() {
-                        tail.packs.entry(pack).or_default().tails.push(bytes);
-                    }
-                }
-                What::Covered(covered) => {
-                    if let Some(pack) = covered.pack_id() {
-                        let known = &mut tail.packs.entry(pack).or_default().covered;
-                        *known = covered.until.max(*known);
-                    }
-                }
-            }
-        }
-        for tx in std::mem::take(&mut tail.txs) {
-            tail.remember_puts(&tx)?;
-            tail.txs.push(tx);
-        }
-        Ok(tail)
-    }
-
-    /// Whether what is unsent continues what the bucket has.
-    fn check_joins(&self, loaded: &Loaded, options: &Options) -> Result<()> {
-        let head = loaded.head.seq.0;
-        if self.last_sent > head && !options.accept_rollback {
-            return Err(VaultError::Refused(format!(
-                "the store has gone back in time: this machine has seen change {} acknowledged, and the bucket ends with \
-                 change {head}. Nothing was changed. Look for a restored or replaced bucket; to go on from the older state \
-                 all the same, mount with --accept-rollback",
-                self.last_sent
-            )));
-        }
-        let fresh: Vec<u64> = self.txs.iter().map(|tx| tx.seq).filter(|seq| *seq > head).collect();
-        let Some(first) = fresh.first() else { return Ok(()) };
-        let writer = haven_format::layout::parse_segment(&loaded.head.segment);
-        let ours = writer.is_some_and(|(_, epoch, nonce)| self.sessions.contains(&(epoch.0, nonce.0.to_vec())));
-        let continues = *first == head + 1 && fresh.windows(2).all(|pair| pair[1] == pair[0] + 1);
-        if (ours || self.known.segment == loaded.head.segment) && continues {
-            return Ok(());
-        }
-        Err(VaultError::Diverged { changes: fresh.len() })
-    }
-
-    fn remember_puts(&mut self, tx: &Tx) -> Result<()> {
-        for op in &tx.ops {
-            let Some((chunk, value)) = record::key_chunk(&op.key).zip(op.value.clone()) else { continue };
-            let place = ChunkPlace::decode(value).map_err(|error| load::damaged("the journal", error))?;
-            let pack = place.pack_id().map_err(|error| load::damaged("the journal", error))?;
-            let known = self.packs.entry(pack).or_default();
-            self.puts.push((tx.seq, pack, known.chunks.len()));
-            known.chunks.push(PackedChunk {
-                id: chunk.0.to_vec(),
-                offset: place.offset,
-                len: place.len,
-                plain_len: place.plain_len,
-            });
-        }
-        Ok(())
-    }
-}
-
-/// Makes the staged packs whole again, and cuts the tail before the first change whose chunks are not there.
-/// Also tells which packs of it the bucket has already: that they are on record may have been cut off.
-async fn recover_staging(
-    world: &World,
-    packs: &Packs,
-    mut tail: Tail,
-    options: &Options,
-) -> Result<(Tail, Vec<FinishedPack>)> {
-    if options.read_only && !options.salvage {
-        return Ok((tail, Vec::new()));
-    }
-    let staged: HashSet<PackId> = packs.staged()?.into_iter().collect();
-    let clean: HashSet<String> = world.disk.list("packs").map_err(local)?.into_iter().collect();
-    let first_unsent = tail.txs.first().map_or(u64::MAX, |tx| tx.seq);
-    let mut needed: HashMap<PackId, u64> = HashMap::new();
-    for (seq, pack, _) in tail.puts.iter().filter(|(seq, ..)| *seq >= first_unsent) {
-        needed.entry(*pack).or_insert(*seq);
-    }
-    // In a fixed order: a simulation must see the same requests each time.
-    let mut ids: Vec<PackId> = staged.iter().chain(needed.keys()).copied().collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids.retain(|id| staged.contains(id) || !clean.contains(&id.to_string()));
-    // A pack that the bucket has is never sent again: what is left of it here may be torn.
-    let in_bucket = found_in_bucket(world, &ids).await?;
-    let mut recovered = Vec::new();
-    let mut cut = u64::MAX;
-    for id in ids {
-        if in_bucket.contains_key(&id) {
-            packs.discard_staged(id)?;
-            continue;
-        }
-        let missing = packs.recover(id, tail.packs.entry(id).or_default())?;
-        recovered.push(id);
-        if let Some(missing) = missing {
-            let bad = tail.puts.iter().filter(|(_, pack, index)| *pack == id && *index >= missing).map(|put| put.0);
-            cut = cut.min(bad.min().unwrap_or(u64::MAX));
-        }
-    }
-    tail.txs.retain(|tx| tx.seq < cut);
-    let counts: HashSet<(PackId, usize)> =
-        tail.puts.iter().filter(|(seq, ..)| *seq < cut).map(|(_, pack, index)| (*pack, *index)).collect();
-    for id in recovered {
-        let known = &tail.packs[&id];
-        let whole = known.chunks.iter().enumerate().filter(|(index, _)| counts.contains(&(id, *index)));
-        let mut chunks: Vec<PackedChunk> = whole.map(|(_, chunk)| chunk.clone()).collect();
-        chunks.sort_by_key(|chunk| chunk.offset);
-        packs.finish_recovered(id, chunks)?;
-    }
-    world.disk.sync_folder("staging").map_err(local)?;
-    let chunks = |id: PackId| counts.iter().filter(|(pack, _)| *pack == id).count() as u32;
-    let mut landed: Vec<_> =
-        in_bucket.iter().map(|(id, bytes)| FinishedPack { id: *id, bytes: *bytes, chunks: chunks(*id) }).collect();
-    landed.retain(|pack| pack.chunks > 0);
-    landed.sort_by_key(|pack| pack.id);
-    Ok((tail, landed))
-}
-
-/// Those of the packs that the bucket has, and how long they are.
-async fn found_in_bucket(world: &World, ids: &[PackId]) -> Result<HashMap<PackId, u64>> {
-    let look = |id: PackId| async move {
-        match world.store.head(&object(&haven_format::layout::pack(id))).await {
-            Ok(meta) => Ok(Some((id, meta.bytes))),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(VaultError::from(error)),
-        }
-    };
-    let found: Vec<Option<(PackId, u64)>> =
-        stream::iter(ids.iter().copied().map(look)).buffered(16).try_collect().await?;
-    Ok(found.into_iter().flatten().collect())
 }
 
 /// After our claim the log is listed once more: what the one before us sent meanwhile is part of history.

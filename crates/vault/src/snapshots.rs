@@ -75,6 +75,10 @@ impl Vault {
     pub fn take_snapshot(&self, name: &[u8], note: &str, by: &str) -> Result<Snapshot> {
         check_name(name).map_err(|why| VaultError::Refused(format!("a snapshot can't be called so: {why}")))?;
         let key = record::snapshot_key(name);
+        // Twice: what has to come from the disk does so while nobody waits for the head.
+        if self.live().get(&key)?.is_some() {
+            return Err(taken(name));
+        }
         let mut head = self.head.lock();
         if self.live().get(&key)?.is_some() {
             return Err(taken(name));
@@ -197,13 +201,18 @@ impl Vault {
     /// The oldest snapshot up to `end` that waits for its root. Those removed meanwhile wait no more.
     pub(crate) fn next_snapshot(&self, end: TxSeq) -> Result<Option<Position>> {
         loop {
-            let first = self.past.lock().iter().find_map(|(_, past)| past.waits);
-            let Some(position) = first.filter(|position| position.seq <= end) else { return Ok(None) };
+            let Some(position) = self.waiting_snapshot(end) else { return Ok(None) };
             if self.record_of(position.seq)?.is_some() {
                 return Ok(Some(position));
             }
             self.past.lock().remove(&position.seq);
         }
+    }
+
+    /// The same, be it on record still or not.
+    pub(crate) fn waiting_snapshot(&self, end: TxSeq) -> Option<Position> {
+        let first = self.past.lock().iter().find_map(|(_, past)| past.waits);
+        first.filter(|position| position.seq <= end)
     }
 
     fn record_of(&self, seq: TxSeq) -> Result<Option<(Bytes, Snapshot)>> {
@@ -213,13 +222,23 @@ impl Vault {
     /// Notes in the record of the snapshot taken at `seq` which root holds it.
     pub(crate) fn name_root(&self, seq: TxSeq, root: &Root) -> Result<()> {
         let layers = Layers { frozen: Vec::new(), runs: Arc::new(root.runs.clone()) };
-        self.past.lock().insert(seq, Past { layers: Arc::new(layers), waits: None });
-        let mut head = self.head.lock();
-        let Some((name, snapshot)) = self.record_of(seq)? else { return Ok(()) };
-        let snapshot = Snapshot { root: root.name().expect("the nonce has its length"), ..snapshot };
-        let op = Op { key: record::snapshot_key(&name), value: Some(snapshot.encode_to_vec().into()) };
-        let totals = head.totals;
-        self.append(&mut head, vec![op], totals)
+        let before = self.past.lock().insert(seq, Past { layers: Arc::new(layers), waits: None });
+        // The last to hold what was in memory frees it, which takes its time: nobody may wait for that.
+        drop(before);
+        loop {
+            // Looked for without the head, or whoever commits would wait for the disk.
+            let Some((name, _)) = self.record_of(seq)? else { return Ok(()) };
+            let mut head = self.head.lock();
+            if let Some(snapshot) = self.snapshot(&name)?
+                && snapshot.seq == seq.0
+            {
+                let snapshot = Snapshot { root: root.name().expect("the nonce has its length"), ..snapshot };
+                let op = Op { key: record::snapshot_key(&name), value: Some(snapshot.encode_to_vec().into()) };
+                let totals = head.totals;
+                return self.append(&mut head, vec![op], totals);
+            }
+            // It was renamed or removed meanwhile.
+        }
     }
 
     /// A crash may have come between a snapshot's root and its mention: looks for such roots.

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use haven_format::{
-    ChunkId, Ino, Keys, Lsn, PackId, RootSeq, TxSeq, codec,
+    ChunkId, Ino, Keys, Lsn, PackId, RootSeq, ShardId, TxSeq, codec,
     record::{self, ChunkPlace, Op, Totals, Tx},
     root::Root,
 };
@@ -30,7 +30,6 @@ use crate::{
     collect::CollectOptions,
     fetch::Fetches,
     journal::{Journal, Record, What},
-    local,
     packs::{FinishedPack, Packs},
     shards::Shards,
     snapshots::Past,
@@ -157,7 +156,7 @@ pub struct Vault {
     pub(crate) sent: watch::Sender<Sent>,
     pub(crate) synced: Mutex<TxSeq>,
     /// Why no sync is believed any more.
-    sync_failed: Mutex<Option<String>>,
+    pub(crate) sync_failed: Mutex<Option<String>>,
     pub(crate) root: Mutex<Option<Arc<Root>>>,
     pub(crate) next_root: AtomicU64,
     /// Something was committed.
@@ -173,6 +172,8 @@ pub struct Vault {
     pub(crate) checkpoint_wanted: Notify,
     pub(crate) checkpoints: watch::Sender<u64>,
     pub(crate) checkpointing: tokio::sync::Mutex<()>,
+    /// Shards that a merge needed and could not have.
+    pub(crate) unmerged: Mutex<HashSet<ShardId>>,
     pub(crate) collecting: tokio::sync::Mutex<()>,
     pub(crate) counters: Counters,
     /// States of the past that are in use or wait for a root, by the transaction they end with.
@@ -193,7 +194,6 @@ pub(crate) struct Parts {
     pub(crate) keys: Keys,
     pub(crate) options: Options,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) shards: Arc<Shards>,
     pub(crate) packs: Arc<Packs>,
     pub(crate) table: Arc<Table>,
     pub(crate) head: Head,
@@ -204,24 +204,28 @@ pub(crate) struct Parts {
     pub(crate) next_root: RootSeq,
 }
 
+/// Says how what is clean gives way: before anything needs the room.
+pub(crate) fn let_give_way(budget: &Budget, packs: &Arc<Packs>, shards: &Arc<Shards>) {
+    let (packs, shards) = (Arc::downgrade(packs), Arc::downgrade(shards));
+    budget.evict_by(move |victim| match victim {
+        crate::budget::Clean::Pack(id) => {
+            if let Some(packs) = packs.upgrade() {
+                packs.drop_clean(id);
+            }
+        }
+        crate::budget::Clean::Shard(id) => {
+            if let Some(shards) = shards.upgrade() {
+                shards.drop_local(id);
+            }
+        }
+    });
+}
+
 impl Vault {
     pub(crate) fn assemble(parts: Parts, uploads: tokio::sync::mpsc::UnboundedSender<FinishedPack>) -> Arc<Self> {
         let seq = parts.head.seq;
         let reading = parts.options.read_only || parts.options.salvage;
         let stopped = reading.then(|| Stopped { why: "it is mounted read-only".into(), fenced: false });
-        let (packs, shards) = (Arc::downgrade(&parts.packs), Arc::downgrade(&parts.shards));
-        parts.budget.evict_by(move |victim| match victim {
-            crate::budget::Clean::Pack(id) => {
-                if let Some(packs) = packs.upgrade() {
-                    packs.drop_clean(id);
-                }
-            }
-            crate::budget::Clean::Shard(id) => {
-                if let Some(shards) = shards.upgrade() {
-                    shards.drop_local(id);
-                }
-            }
-        });
         Arc::new(Self {
             world: parts.world,
             keys: parts.keys,
@@ -250,6 +254,7 @@ impl Vault {
             checkpoint_wanted: Notify::new(),
             checkpoints: watch::Sender::new(0),
             checkpointing: tokio::sync::Mutex::new(()),
+            unmerged: Mutex::default(),
             collecting: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
             past: Mutex::default(),
@@ -384,7 +389,7 @@ impl Vault {
         };
         let bytes = tx.encoded_len() + 64;
         let record = Record::from(What::Tx(tx));
-        self.journal(head, std::slice::from_ref(&record))?;
+        self.journal(head, std::slice::from_ref(&record)).map_err(|error| self.relieved(error, Need::Log))?;
         let Some(What::Tx(tx)) = record.what else { unreachable!("just made") };
         self.table.apply(&tx.ops);
         head.seq = TxSeq(tx.seq);
@@ -408,14 +413,22 @@ impl Vault {
     }
 
     pub(crate) fn journal(&self, head: &mut Head, records: &[Record]) -> Result<()> {
-        let append = |head: &mut Head| {
-            if head.journal.is_full() {
-                // A new file may outlive the old one: no staged byte may be only there.
-                self.packs.secure_files()?;
-            }
-            head.journal.append(records)
-        };
-        append(head).inspect_err(|error| self.distrust(error))
+        head.journal.append(records).inspect_err(|error| self.distrust(error))
+    }
+
+    /// Of a full disk: makes room where something can give way, tells people, and says what to wait for. The bucket takes
+    /// what is here one day. Other errors stay as they are.
+    fn relieved(&self, error: VaultError, need: Need) -> VaultError {
+        if self.relieve(&error) { need.into() } else { error }
+    }
+
+    /// Whether it says that the disk is full; then something gives way.
+    pub(crate) fn relieve(&self, error: &VaultError) -> bool {
+        let VaultError::Local { detail, full: true } = error else { return false };
+        self.counters
+            .note(format!("the disk of the cache directory is full ({detail}); writers wait until there is room"));
+        self.budget.squeeze();
+        true
     }
 
     /// Stores a chunk (at most [`haven_format::chunk::CHUNK_MAX`] bytes) unless it is there already, and says where.
@@ -443,11 +456,13 @@ impl Vault {
             self.counters.dedup_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
             return Ok((id, place));
         }
-        let place = self.packs.append(id, plain.len(), &codec::prepare(plain))?;
+        let place = self.packs.append(id, plain.len(), &codec::prepare(plain));
+        let place = place.map_err(|error| self.relieved(error, Need::Space { bytes: plain.len() as u64 }))?;
         self.counters.put_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
         self.loose.lock().insert(id, place.clone());
         if self.packs.has_finished() {
-            self.offer_uploads(&mut self.head.lock(), false)?;
+            let offered = self.offer_uploads(&mut self.head.lock(), false);
+            offered.map_err(|error| self.relieved(error, Need::Log))?;
         }
         Ok((id, place))
     }
@@ -512,71 +527,5 @@ impl Vault {
     pub(crate) fn damaged(&self, object: String, detail: &str) -> VaultError {
         self.damage.lock().insert(object.clone(), detail.to_owned());
         VaultError::Damaged { object, detail: detail.to_owned() }
-    }
-
-    /// Returns when every commit up to `seq`, and the chunks put before it, survive a power cut.
-    /// Blocks on the local disk, never on the network. Many callers share one sync.
-    pub fn sync(&self, seq: TxSeq) -> Result<()> {
-        let mut synced = self.synced.lock();
-        if *synced >= seq {
-            return Ok(());
-        }
-        if let Some(detail) = &*self.sync_failed.lock() {
-            return Err(VaultError::Local { detail: detail.clone(), full: false });
-        }
-        let outcome = self.sync_now(&mut synced);
-        outcome.inspect_err(|error| self.distrust(error))
-    }
-
-    /// After a failed sync the kernel may forget what it could not write, and call the next one a success: none is
-    /// believed any more. What is committed still goes to the bucket. A full disk is no such failure.
-    fn distrust(&self, error: &VaultError) {
-        if let VaultError::Local { detail, full: false } = error {
-            let why = format!("an earlier sync failed ({detail}); mount again to go on");
-            self.sync_failed.lock().get_or_insert(why);
-        }
-    }
-
-    fn sync_now(&self, synced: &mut TxSeq) -> Result<()> {
-        // The order counts: what is committed after this line may name chunks that the next line has not seen.
-        let until = self.head();
-        let tails = self.packs.secure()?;
-        let file = {
-            let mut head = self.head.lock();
-            if !tails.is_empty()
-                && let Err(error) = self.journal(&mut head, &tails)
-            {
-                // The packs count these bytes as safe already: make it so, or the next sync would believe it.
-                drop(head);
-                self.packs.secure_files()?;
-                return Err(error);
-            }
-            head.journal.file_to_sync()
-        };
-        if let Some(file) = file {
-            file.sync().map_err(local)?;
-        }
-        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        *synced = until.max(*synced);
-        Ok(())
-    }
-
-    /// Returns when every commit up to `seq` is in the bucket and acknowledged there.
-    pub async fn sync_bucket(&self, seq: TxSeq) -> Result<()> {
-        let mut sent = self.sent.subscribe();
-        if sent.borrow_and_update().seq >= seq {
-            return Ok(());
-        }
-        self.hurried.fetch_max(seq.0, Ordering::Relaxed);
-        self.hurry.notify_one();
-        loop {
-            if sent.borrow_and_update().seq >= seq {
-                return Ok(());
-            }
-            self.writable()?;
-            if sent.changed().await.is_err() {
-                return Err(VaultError::ReadOnly { why: "the library is being closed".into() });
-            }
-        }
     }
 }

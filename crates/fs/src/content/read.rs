@@ -105,16 +105,17 @@ impl Fs {
     /// The same, remembering the chunk for the next read through this handle.
     fn load_for(&self, open: &Open, extent: &Extent) -> Result<Bytes> {
         let id = extent.chunk_id().ok_or_else(|| FsError::Broken("an extent's chunk id has another length".into()))?;
-        if let Some((last, bytes)) = &open.reading.lock().chunk
-            && *last == id
-        {
-            return part(bytes, extent);
+        if let Some(bytes) = self.kept.get(open.handle, id) {
+            return part(&bytes, extent);
         }
         let bytes = self.vault.chunk(id, extent.place.as_ref())?;
         let wanted = part(&bytes, extent)?;
-        let mut reading = open.reading.lock();
-        // A chunk read to its end won't be asked for again.
-        reading.chunk = (extent.skip as usize + (extent.len as usize) < bytes.len()).then_some((id, bytes));
+        if extent.skip as usize + (extent.len as usize) < bytes.len() {
+            self.kept.keep(open.handle, id, bytes);
+        } else {
+            // A chunk read to its end won't be asked for again.
+            self.kept.forget(open.handle);
+        }
         Ok(wanted)
     }
 

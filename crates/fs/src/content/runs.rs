@@ -48,6 +48,12 @@ impl Runs {
         self.map.values().map(|run| (run.data.len() - run.clean) as u64).sum()
     }
 
+    /// Where they are, in order.
+    pub fn unsaved_ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        let ranges = self.map.iter().map(|(start, run)| start + run.clean as u64..start + run.data.len() as u64);
+        ranges.filter(|range| !range.is_empty())
+    }
+
     /// The run that begins at `start`.
     pub fn get(&self, start: u64) -> Option<&Run> {
         self.map.get(&start)

@@ -128,6 +128,7 @@ impl Model {
         }
         self.entries(parent).insert(name.to_vec(), id);
         self.node(id).nlink += 1;
+        self.saved(id);
         Ok(())
     }
 
@@ -198,9 +199,10 @@ impl Model {
         Ok(())
     }
 
-    /// Gives `id`, which was in directory `was`, its place at `to`.
+    /// Gives `id`, which was in directory `was`, its place at `to`. What moves is stored first.
     fn put(&mut self, to: (Id, &[u8]), id: Id, was: Id) {
         self.entries(to.0).insert(to.1.to_vec(), id);
+        self.saved(id);
         if let Kind::Directory { parent, .. } = &mut self.node(id).kind {
             *parent = to.0;
             self.node(was).nlink -= 1;

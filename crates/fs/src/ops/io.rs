@@ -82,6 +82,7 @@ impl Fs {
         }
         self.drop_privileges(node, flags.kill_privileges)?;
         self.relieve()?;
+        self.store_overdue(node)?;
         let backlog = {
             let state = node.state.read();
             state.runs.bytes() >= 2 * self.options.write_out || state.runs.count() >= RUNS_MAX
@@ -144,16 +145,12 @@ impl Fs {
     /// The last close. The handle is gone whatever the result.
     pub fn release(&self, ino: Ino, handle: Handle) -> Result<()> {
         let (open, last) = self.handles.close(handle)?;
+        self.kept.forget(handle);
         let node = self.nodes.of(&open);
         drop(open);
-        let stored = if !node.state.read().listed {
-            Ok(())
-        } else if self.orphans.lock().contains(&node.ino) {
-            if last {
-                self.discard(&node);
-            }
-            Ok(())
-        } else if last {
+        // Of a file without a name the bytes stay in memory until the kernel forgets it: it may be opened again, by a
+        // descriptor of another kind.
+        let stored = if last && node.state.read().listed && !self.orphans.lock().contains(&node.ino) {
             self.store(&node, How::Drop)
         } else {
             Ok(())

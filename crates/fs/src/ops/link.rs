@@ -4,6 +4,7 @@ use haven_format::{Ino, record};
 
 use crate::{
     Attr, Fs, FsError, Result,
+    content::How,
     meta::{Slot, check_name, is_dir, slot},
 };
 
@@ -11,7 +12,8 @@ use crate::{
 pub const LINK_MAX: u32 = 1 << 31;
 
 impl Fs {
-    /// Gives `ino` the name `name` in `parent` as well. Counts a lookup of it.
+    /// Gives `ino` the name `name` in `parent` as well. Counts a lookup of it. What was written to it is stored first:
+    /// under that name it is there whole, or not there.
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {
         self.writable_at(ino)?;
         self.writable_at(parent)?;
@@ -22,6 +24,7 @@ impl Fs {
             b"." | b".." => return Err(FsError::Exists),
             _ => check_name(name)?,
         }
+        self.store_if_there(ino, How::Keep)?;
         let change = self.change.lock();
         let mut stage = self.stage();
         let now = stage.now;

@@ -1,6 +1,6 @@
 //! Calls that only look.
 
-use std::sync::atomic::Ordering;
+use std::{ops::Range, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use haven_format::{Ino, record::Inode};
@@ -8,6 +8,7 @@ use haven_vault::View;
 
 use crate::{
     Atime, Attr, Fs, FsError, Handle, Result, StatFs,
+    content::{Runs, clip, extents_in},
     history::{folder, is_past},
     meta::{NAME_MAX, file_type, find_entry, inode, is_dir},
 };
@@ -82,7 +83,8 @@ impl Fs {
             return Ok(self.with_atime(Attr::new(ino, &inode(view, own)?)));
         };
         let state = node.state.read();
-        let mut attr = Attr::new(ino, &inode(view, own)?);
+        let inode = inode(view, own)?;
+        let mut attr = Attr::new(ino, &inode);
         if let Some(size) = state.size {
             attr.size = size;
         }
@@ -92,7 +94,9 @@ impl Fs {
         if let Some(ctime) = state.ctime {
             attr.ctime = attr.ctime.max(ctime);
         }
-        attr.blocks += state.runs.unsaved().div_ceil(512);
+        if state.runs.unsaved() > 0 {
+            attr.blocks = allocated(view, own, &inode, &state.runs).div_ceil(512);
+        }
         Ok(self.with_atime(attr))
     }
 
@@ -140,4 +144,17 @@ impl Fs {
             name_max: NAME_MAX as u32,
         })
     }
+}
+
+/// Bytes that a file will have allocated when what is in memory is stored. The kernel remembers it, so it must not be
+/// another number then: bytes over stored ones add nothing.
+fn allocated(view: &View, ino: Ino, inode: &Inode, runs: &Runs) -> u64 {
+    let over = |range: Range<u64>| -> Result<u64> {
+        let extents = extents_in(view, ino, range.clone(), usize::MAX)?;
+        Ok(extents.iter().map(|(offset, extent)| clip(*offset, extent, &range).1.len).sum())
+    };
+    let fresh = runs.unsaved_ranges().map(|range| Ok(range.end - range.start - over(range)?)).sum::<Result<u64>>();
+    // Where the records are elsewhere: what it is if nothing of the file is a hole.
+    let guess = |_| runs.unsaved().min(inode.size.saturating_sub(inode.allocated));
+    inode.allocated + fresh.unwrap_or_else(guess)
 }

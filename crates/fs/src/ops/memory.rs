@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use haven_format::{Ino, TxSeq, record};
+use haven_vault::Need;
 use prost::Message;
 
 use crate::{
     Fs, FsError, Result,
     content::How,
+    errno::Tried,
     handle::{Node, State},
     meta::find_inode,
 };
@@ -16,6 +18,8 @@ use crate::{
 const AGE: u64 = 2;
 /// Access times recorded in one commit.
 const ATIMES_AT_ONCE: usize = 1024;
+/// Files for which there may be no room before a write waits for some: each of them was cut and compressed in vain.
+const WITHOUT_ROOM: usize = 8;
 
 impl Fs {
     /// Brings the sums up to date after `state`, which is `node`'s, changed.
@@ -41,17 +45,23 @@ impl Fs {
 
     /// Makes room for what is about to be written. The caller holds no node's state.
     pub(crate) fn relieve(&self) -> Result<()> {
+        let mut tried = Tried::default();
         let mut ino = 0;
+        let mut without_room = 0;
         while self.in_memory.load(Ordering::Relaxed) as u64 > self.options.dirty_limit
+            && without_room < WITHOUT_ROOM
             && let Some(next) = self.nodes.next_holding(ino)
         {
             ino = next;
-            self.store_if_there(Ino(ino), How::Drop)?;
+            let stored = self.store_if_there(Ino(ino), How::Drop);
+            without_room += usize::from(matches!(stored, Err(FsError::Need(Need::Space { .. }))));
+            tried.note(stored);
         }
-        Ok(())
+        if self.in_memory.load(Ordering::Relaxed) as u64 > self.options.dirty_limit { tried.outcome() } else { Ok(()) }
     }
 
-    fn store_if_there(&self, ino: Ino, how: How) -> Result<()> {
+    /// Stores what is in memory of `ino`, if anything is.
+    pub(crate) fn store_if_there(&self, ino: Ino, how: How) -> Result<()> {
         let Some(node) = self.nodes.find(ino) else { return Ok(()) };
         match self.store(&node, how) {
             // The inode is gone with its last name and lookup; its bytes are nobody's.
@@ -63,29 +73,32 @@ impl Fs {
         }
     }
 
-    /// Hands all that was written, of all files, to the vault.
+    /// Hands all that was written, of all files, to the vault. What can't be is told when all others have been.
     pub fn flush_all(&self) -> Result<()> {
         self.flush_within(|| false).map(drop)
     }
 
     /// As [`Fs::flush_all`], until `over` says that there is no more time for it. Whether it was all.
     pub(crate) fn flush_within(&self, over: impl Fn() -> bool) -> Result<bool> {
+        let mut tried = Tried::default();
         let mut ino = 0;
         while let Some(next) = self.nodes.next_holding(ino) {
             if over() {
-                return Ok(false);
+                return tried.outcome().map(|()| false);
             }
             ino = next;
-            self.store_if_there(Ino(ino), How::Keep)?;
+            tried.note(self.store_if_there(Ino(ino), How::Keep));
         }
-        self.record_atimes()?;
-        Ok(true)
+        tried.note(self.record_atimes());
+        tried.outcome().map(|()| true)
     }
 
-    /// Afterwards everything that was written survives a power cut. Blocks on the local disk.
+    /// Afterwards everything that was written survives a power cut; on an error, everything that could be stored. Blocks
+    /// on the local disk.
     pub fn sync(&self) -> Result<TxSeq> {
-        self.flush_all()?;
-        self.sync_head()
+        let flushed = self.flush_all();
+        let seq = self.sync_head()?;
+        flushed.map(|()| seq)
     }
 
     pub(crate) fn sync_head(&self) -> Result<TxSeq> {
@@ -95,11 +108,18 @@ impl Fs {
     }
 
     /// To be called about once a second: hands over what was written more than two seconds ago, and removes some of
-    /// what nobody can reach any more. Bounded work; nothing is lost when it fails, the next one tries again.
+    /// what nobody can reach any more. Bounded work; nothing is lost when it fails, the next one tries again. What it
+    /// needs, and cannot wait for, is for the caller to settle: then [`Fs::catch_up`].
     pub fn tick(&self) -> Result<()> {
-        let now = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
+        self.ticks.fetch_add(1, Ordering::Relaxed);
         self.progress.see(self.vault.uploaded(), self.clock.now());
-        let mut result = Ok(());
+        self.catch_up()
+    }
+
+    /// What the last [`Fs::tick`] left.
+    pub fn catch_up(&self) -> Result<()> {
+        let now = self.ticks.load(Ordering::Relaxed);
+        let mut tried = Tried::default();
         let mut ino = 0;
         while let Some(next) = self.nodes.next_holding(ino) {
             ino = next;
@@ -108,10 +128,22 @@ impl Fs {
                 state.changed && state.since + AGE <= now
             });
             if due {
-                result = result.and(self.store_if_there(Ino(ino), How::Keep));
+                tried.note(self.store_if_there(Ino(ino), How::Keep));
             }
         }
-        result.and(self.record_atimes()).and(self.reap_some())
+        tried.note(self.record_atimes());
+        tried.note(self.reap_some());
+        tried.outcome()
+    }
+
+    /// Stores what a tick should have handed over and could not, so that a writer waits with it instead of being told
+    /// that all is well. The caller holds no node's state.
+    pub(crate) fn store_overdue(&self, node: &Node) -> Result<()> {
+        let overdue = {
+            let state = node.state.read();
+            state.changed && state.since + AGE + 1 < self.ticks.load(Ordering::Relaxed)
+        };
+        if overdue { self.store(node, How::Keep) } else { Ok(()) }
     }
 
     fn record_atimes(&self) -> Result<()> {
@@ -120,20 +152,30 @@ impl Fs {
         }
         let _change = self.change.lock();
         let mut stage = self.stage();
-        let due: Vec<_> = self.atimes.lock().iter().take(ATIMES_AT_ONCE).map(|(ino, time)| (*ino, *time)).collect();
-        for (ino, time) in &due {
-            if let Some(mut inode) = find_inode(&stage.view, *ino)? {
-                inode.atime = *time;
-                stage.set(record::inode_key(*ino), inode.encode_to_vec().into());
+        let mut due: Vec<_> = self.atimes.lock().iter().take(ATIMES_AT_ONCE).map(|(ino, time)| (*ino, *time)).collect();
+        let mut tried = Tried::default();
+        due.retain(|(ino, time)| match find_inode(&stage.view, *ino) {
+            Ok(found) => {
+                if let Some(mut inode) = found {
+                    inode.atime = *time;
+                    stage.set(record::inode_key(*ino), inode.encode_to_vec().into());
+                }
+                true
             }
+            Err(error) => {
+                tried.note(Err(error));
+                false
+            }
+        });
+        if !due.is_empty() {
+            self.commit(stage)?;
         }
-        self.commit(stage)?;
         let mut left = self.atimes.lock();
         due.iter().for_each(|(ino, time)| {
             if left.get(ino) == Some(time) {
                 left.remove(ino);
             }
         });
-        Ok(())
+        tried.outcome()
     }
 }

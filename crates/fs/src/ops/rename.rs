@@ -1,17 +1,20 @@
 //! rename, in all its kinds.
 
 use haven_format::{Ino, record::Entry};
+use parking_lot::MutexGuard;
 
 use crate::{
     Fs, FsError, Result,
-    meta::{Slot, Stage, check_name, inode, is_dir, slot},
+    content::How,
+    meta::{Slot, Stage, check_name, find_entry, inode, is_dir, slot},
 };
 
 const NOREPLACE: u32 = libc::RENAME_NOREPLACE;
 const EXCHANGE: u32 = libc::RENAME_EXCHANGE;
 
 impl Fs {
-    /// `flags` are those of renameat2(2): `RENAME_NOREPLACE` and `RENAME_EXCHANGE`; others are `EINVAL`.
+    /// `flags` are those of renameat2(2): `RENAME_NOREPLACE` and `RENAME_EXCHANGE`; others are `EINVAL`. What was
+    /// written to what moves is stored first: under its new name it is there whole, or not there.
     pub fn rename(&self, parent: Ino, name: &[u8], new_parent: Ino, new_name: &[u8], flags: u32) -> Result<()> {
         self.writable_at(parent)?;
         self.writable_at(new_parent)?;
@@ -23,7 +26,10 @@ impl Fs {
         }
         check_name(name)?;
         check_name(new_name)?;
-        let change = self.change.lock();
+        let change = match flags {
+            EXCHANGE => self.change_whole([Some((parent, name)), Some((new_parent, new_name))])?,
+            _ => self.change_whole([Some((parent, name)), None])?,
+        };
         let mut stage = self.stage();
         stage.directory(parent)?;
         stage.directory(new_parent)?;
@@ -72,6 +78,33 @@ impl Fs {
         drop(change);
         self.reap_if_unused(orphan);
         Ok(())
+    }
+}
+
+/// A name in a directory.
+type Named<'a> = Option<(Ino, &'a [u8])>;
+
+impl Fs {
+    /// The change lock, taken when nothing that was written before to what these names stand for is in memory alone.
+    fn change_whole(&self, names: [Named<'_>; 2]) -> Result<MutexGuard<'_, ()>> {
+        loop {
+            let moved = self.named(names)?;
+            // A file's state is locked before the change lock, so this can't wait until that is held.
+            moved.into_iter().flatten().try_for_each(|ino| self.store_if_there(ino, How::Keep))?;
+            let change = self.change.lock();
+            if self.named(names)? == moved {
+                return Ok(change);
+            }
+        }
+    }
+
+    fn named(&self, names: [Named<'_>; 2]) -> Result<[Option<Ino>; 2]> {
+        let view = self.vault.live();
+        let mut found = [None; 2];
+        for (at, (parent, name)) in names.into_iter().enumerate().filter_map(|(at, name)| Some((at, name?))) {
+            found[at] = find_entry(&self.keys, &view, parent, name)?.map(|(_, entry)| Ino(entry.ino));
+        }
+        Ok(found)
     }
 }
 

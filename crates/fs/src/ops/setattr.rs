@@ -127,14 +127,21 @@ impl Fs {
         let view = self.vault.live();
         let inode = crate::meta::inode(&view, node.ino)?;
         if inode.mode & MARKS != 0 || inode.xattrs > 0 {
-            let _change = self.change.lock();
+            let change = self.change.lock();
             let mut stage = self.stage();
+            let was = stage.inode(node.ino)?.mode;
             let stripped = strip(&mut stage, node.ino, kill)?;
-            let marked = stage.inode(node.ino)?.mode & MARKS != 0;
+            let mode = stage.inode(node.ino)?.mode;
             if stripped {
                 self.commit(stage)?;
             }
-            if marked {
+            drop(change);
+            if mode != was
+                && let Some(tell) = self.unmarked.get()
+            {
+                tell(node.ino);
+            }
+            if mode & MARKS != 0 {
                 return Ok(());
             }
         }

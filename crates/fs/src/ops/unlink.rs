@@ -10,6 +10,7 @@ use haven_format::{
 
 use crate::{
     Fs, FsError, Result,
+    errno::Tried,
     meta::{Slot, Stage, check_name, decode, is_dir, slot},
 };
 
@@ -116,10 +117,20 @@ impl Fs {
         }
     }
 
+    /// An inode without a name that nobody has open, and the kernel does not know any more.
+    fn is_unreachable(&self, ino: Ino) -> bool {
+        !self.lookups.any(ino) && !self.nodes.is_open(ino) && self.orphans.lock().contains(&ino)
+    }
+
     fn reap(&self, ino: Ino) -> Result<()> {
+        if self.is_unreachable(ino)
+            && let Some(node) = self.nodes.find(ino)
+        {
+            self.discard(&node);
+        }
         loop {
             let _change = self.change.lock();
-            if self.lookups.any(ino) || self.nodes.is_open(ino) || !self.orphans.lock().contains(&ino) {
+            if !self.is_unreachable(ino) {
                 return Ok(());
             }
             let mut stage = self.stage();
@@ -158,7 +169,9 @@ impl Fs {
         }
         let orphans: Vec<_> = self.orphans.lock().iter().copied().collect();
         let unused = orphans.into_iter().filter(|ino| !self.lookups.any(*ino) && !self.nodes.is_open(*ino));
-        unused.take(REAPED_AT_ONCE).try_for_each(|ino| self.reap(ino))
+        let mut tried = Tried::default();
+        unused.take(REAPED_AT_ONCE).for_each(|ino| tried.note(self.reap(ino)));
+        tried.outcome()
     }
 
     /// Drops what is in memory of an inode that nobody can reach any more.

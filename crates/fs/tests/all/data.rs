@@ -241,3 +241,39 @@ fn reading_and_writing_behind_the_end() {
     assert_eq!(t.attr(file.ino).size, 16 << 40);
     t.sound();
 }
+
+#[test]
+fn bytes_in_memory_take_space_only_where_the_file_had_none() {
+    let t = start();
+    let ino = t.file(ROOT, "a", &noise(1, 1_000_000));
+    let stored = t.attr(ino).blocks;
+    let handle = t.fs.open(ino, libc::O_RDWR).unwrap();
+    t.write(ino, handle, 100_000, &noise(2, 300_000));
+    assert_eq!(t.attr(ino).blocks, stored, "these were there");
+    t.write(ino, handle, 900_000, &noise(3, 200_000));
+    assert_eq!(t.attr(ino).blocks, 1_100_000u64.div_ceil(512));
+    t.fs.setattr(&ME, ino, &size(9_000_000), None).unwrap();
+    t.write(ino, handle, 5_000_000, &noise(4, 50_000));
+    t.fs.fsync(ino, handle, false).unwrap();
+    t.write(ino, handle, 4_990_000, &noise(5, 20_000));
+    let told = t.attr(ino).blocks;
+    assert_eq!(told, 1_160_000u64.div_ceil(512), "half of it lies over a hole");
+    t.close(ino, handle);
+    assert_eq!(t.attr(ino).blocks, told, "the kernel may remember it");
+    t.sound();
+}
+
+#[test]
+fn an_unlinked_file_is_whole_until_the_kernel_forgets_it() {
+    let t = start();
+    let (a, handle) = t.create(ROOT, "a");
+    t.write(a.ino, handle, 0, b"light");
+    t.fs.unlink(ROOT, b"a").unwrap();
+    t.close(a.ino, handle);
+    assert_eq!(t.content(a.ino), b"light", "by a descriptor that is no handle");
+    t.fs.forget(a.ino, 1);
+    assert_eq!(errno(t.fs.getattr(a.ino, None)), libc::ENOENT);
+    assert_eq!(errno(t.fs.file_state(a.ino)), libc::ENOENT);
+    t.fs.tick().unwrap();
+    t.sound();
+}

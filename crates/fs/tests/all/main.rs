@@ -9,4 +9,5 @@ mod names;
 mod past;
 mod rights;
 mod threads;
+mod waiting;
 mod worlds;

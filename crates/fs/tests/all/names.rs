@@ -226,3 +226,42 @@ fn inode_numbers_are_not_used_again() {
     }
     assert_eq!(t.vault.totals().inodes, 1);
 }
+
+#[test]
+fn a_file_moved_into_place_while_open_is_there_whole_after_a_kill() {
+    let mut t = start();
+    let old = t.file(ROOT, "photo.xmp", b"what was there");
+    let (new, handle) = t.create(ROOT, "photo.xmp_tmp");
+    t.write(new.ino, handle, 0, b"rating: 5");
+    t.fs.rename(ROOT, b"photo.xmp_tmp", ROOT, b"photo.xmp", 0).unwrap();
+    t.killed();
+    assert_eq!(t.ino(ROOT, "photo.xmp").unwrap(), new.ino);
+    assert_eq!(t.content(new.ino), b"rating: 5");
+    assert_ne!(old, new.ino);
+    t.sound();
+}
+
+#[test]
+fn files_that_change_places_while_open_are_both_there_whole_after_a_kill() {
+    let mut t = start();
+    let ((a, one), (b, two)) = (t.create(ROOT, "a"), t.create(ROOT, "b"));
+    t.write(a.ino, one, 0, b"first a");
+    t.write(b.ino, two, 0, b"first b");
+    t.fs.rename(ROOT, b"a", ROOT, b"b", libc::RENAME_EXCHANGE).unwrap();
+    t.killed();
+    assert_eq!(t.content(t.ino(ROOT, "a").unwrap()), b"first b");
+    assert_eq!(t.content(t.ino(ROOT, "b").unwrap()), b"first a");
+}
+
+#[test]
+fn a_file_that_gets_a_name_while_open_is_there_whole_after_a_kill() {
+    let mut t = start();
+    let (a, handle) = t.create(ROOT, "a");
+    t.write(a.ino, handle, 0, b"light");
+    // As a file made without a name gets its first one.
+    t.fs.unlink(ROOT, b"a").unwrap();
+    t.fs.link(a.ino, ROOT, b"photo").unwrap();
+    t.killed();
+    assert_eq!(t.content(t.ino(ROOT, "photo").unwrap()), b"light");
+    t.sound();
+}

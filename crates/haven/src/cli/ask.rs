@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::{
+    library::copy_trouble,
     report::{Code, Trouble, UNTOUCHED},
     served::{remaining_words, unfinished},
 };
@@ -76,6 +77,7 @@ pub fn refused(refusal: &Refusal) -> Trouble {
             .meaning("it is still mounted")
             .next("close what is open there, and try again")
             .next("haven umount --detach    takes it out of sight now, and ends when the last file is closed"),
+        "copy" => copy_trouble(&refusal.message),
         "store" => Trouble::new(Code::Store, &refusal.message),
         "refused" => Trouble::new(Code::Usage, &refusal.message).meaning(UNTOUCHED),
         "damaged" => Trouble::new(Code::Damaged, &refusal.message).next("haven check"),

@@ -50,9 +50,9 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
     let size = usize::try_from(args.size).unwrap_or(usize::MAX).clamp(8 << 20, 4 << 30);
     let mut figures = pipeline("like photos", &noise(size));
     figures.extend(pipeline("like text", &text(size)));
-    if let Ok(url) = args.url.get(&context.config) {
+    if let Ok(place) = args.url.place(&context.config) {
         figures.extend(wait(async {
-            let store = library::open_store(&url, &context.config.store)?.store;
+            let store = library::open_place(&place)?.store;
             transfers(&store)
                 .await
                 .map_err(|error| store_trouble(format!("{} can't be measured", store.describe()), &error))

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Context;
 use crate::{
+    library::copy_trouble,
     past::Hit,
     reach::Which,
     report::{Code, Trouble, UNTOUCHED},
@@ -16,9 +17,10 @@ use crate::{
 /// Look whether everything the library needs is in the bucket, and is right
 ///
 /// Quick, names and lengths of all objects are compared with what the library's records say. With --read-data every
-/// byte is read from the bucket and every chunk compared with its id. Damage is told file by file. With --repair what
-/// this machine's cache or a copy has is put back; what nobody has is put on record, and heals by itself when the same
-/// photo is stored again. Nothing that can still be read is ever given up.
+/// byte is read from the bucket and every chunk compared with its id. What is known to be damaged is read again by each
+/// check. Damage is told file by file. With --repair what this machine's cache or a copy has is put back; what nobody has
+/// is put on record, and heals by itself when the same photo is stored again. Nothing that can still be read is ever given
+/// up.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haven check                                     a request for every thousand objects\n  haven check --read-data --sample 5%              a twentieth of all content, another each time\n  haven check --read-data --resume --limit 20MB    all of it; goes on where it was interrupted\n  haven check --repair --copy s3://photos-copy/haven\n\nExit codes: 0 everything is right, or was put right; 6 something is damaged"
@@ -41,8 +43,8 @@ pub struct Args {
     /// Put back what the cache or a copy has
     #[arg(long)]
     repair: bool,
-    /// The URL of a copy of the library to repair from; may be given more than once
-    #[arg(long, value_name = "URL", requires = "repair")]
+    /// The URL of a copy of the library to repair from, or a replica's name; may be given more than once
+    #[arg(long, value_name = "URL|NAME", requires = "repair")]
     copy: Vec<String>,
 }
 
@@ -61,8 +63,10 @@ struct Fault {
 
 pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
     let mut copies = Vec::new();
-    for url in &args.copy {
-        copies.push(super::absolute(url));
+    for named in &args.copy {
+        // A name stays one: the same URL may lead to several places, by each one's settings.
+        let is_name = context.config.replicas.contains_key(named);
+        copies.push(if is_name { named.clone() } else { super::absolute(named) });
     }
     let mut request = Request::new("check")
         .with("read_data", args.read_data)
@@ -80,10 +84,21 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
         |error| Trouble::new(Code::Bug, "the mount's process answered something else").caused_by(&error);
     let faults = Vec::<Fault>::deserialize(&answer["faults"]).map_err(misunderstood)?;
     let files = Vec::<Hit>::deserialize(&answer["files"]).map_err(misunderstood)?;
-    context.answer(&answer, &told(&answer, &faults, &files))?;
-    let left = faults.iter().filter(|fault| fault.repaired_from.is_none()).count();
+    let open = match &answer["open"] {
+        // A mount of an older version.
+        Value::Null => {
+            let left = faults.iter().filter(|fault| fault.repaired_from.is_none());
+            left.map(|fault| (fault.object.clone(), fault.what.clone())).collect()
+        }
+        open => Vec::<(String, String)>::deserialize(open).map_err(misunderstood)?,
+    };
+    context.answer(&answer, &told(&answer, &faults, &files, &open))?;
+    let left = open.len();
     if left == 0 {
         return Ok(());
+    }
+    if let Some(why) = answer["unasked"].as_str() {
+        return Err(copy_trouble(why));
     }
     let unread = files.iter().filter(|file| !file.mended && file.snapshot.is_none()).count();
     let trouble = Trouble::new(
@@ -101,26 +116,39 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
     Err(if args.repair {
         trouble.next("store the same photos again (from a phone, a backup): that heals every file that had them")
     } else {
-        trouble.meaning(UNTOUCHED).next("haven check --repair --copy URL    puts back what a copy has")
+        let next = match args.which.replica(&context.config) {
+            Some(name) => format!("haven replica verify {name} --read-data --repair    puts back what the library has"),
+            None => "haven check --repair --copy URL    puts back what a copy has".to_owned(),
+        };
+        trouble.meaning(UNTOUCHED).next(next)
     })
 }
 
-fn told(answer: &Value, faults: &[Fault], files: &[Hit]) -> String {
+fn told(answer: &Value, faults: &[Fault], files: &[Hit], open: &[(String, String)]) -> String {
     let mut out = String::new();
     for fault in faults {
         let mended = fault.repaired_from.as_ref().map(|from| format!("; put back from {from}")).unwrap_or_default();
         out += &format!("damaged  {}: {}{mended}\n", fault.object, fault.what);
     }
+    for (object, what) in open.iter().filter(|(object, _)| !faults.iter().any(|fault| fault.object == *object)) {
+        out += &format!("damaged  {object}: {what}; known from before, and not judged by this check\n");
+    }
     for file in files {
         let place = file.snapshot.as_ref().map(|name| format!(".snapshots/{name}/")).unwrap_or_default();
-        out += &format!("{}  {place}{}\n", if file.mended { "mended " } else { "lost   " }, file.path);
+        let fate = match file.mended {
+            true => "mended ",
+            // A copy that could not be asked may have it.
+            false if !answer["unasked"].is_null() => "damaged",
+            false => "lost   ",
+        };
+        out += &format!("{fate}  {place}{}\n", file.path);
     }
     let number = |name: &str| answer[name].as_u64().unwrap_or_default();
     out += &format!(
         "{} looked at, {} read; {} damaged\n",
         words::count(number("objects") as usize, "object"),
         words::bytes(number("read_bytes")),
-        faults.len()
+        faults.iter().filter(|fault| fault.repaired_from.is_some()).count() + open.len()
     );
     out
 }

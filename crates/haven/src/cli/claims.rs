@@ -33,7 +33,7 @@ struct Shown {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Trouble> {
-    let store = library::open_store(&args.url.get(&context.config)?, &context.config.store)?.store;
+    let store = library::open_place(&args.url.place(&context.config)?)?.store;
     let found = library::find(&store).await?;
     let open = found.unlock(&args.key.source(&context.config.key).read()?)?;
     let unreadable = |name: &str, error| store_trouble(format!("{name} can't be read"), &error).meaning(UNTOUCHED);

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{Context, UrlArg, wait};
 use crate::{
     library, remembered,
+    replicas::Place,
     report::{self, Code, Trouble},
     words,
 };
@@ -100,12 +101,15 @@ pub fn run(context: Result<Context, Trouble>, json: bool, args: Args) -> Result<
     if let Some(cache) = args.cache.as_deref().or(config.cache.directory.as_deref()) {
         findings.push(cache_directory(cache, config.cache.size));
     }
-    if let Ok(url) = args.url.get(config) {
-        findings.extend(wait(async { Ok(store(&url, config).await) })?);
+    if let Ok(place) = args.url.place(config) {
+        findings.extend(wait(async { Ok(store(&place).await) })?);
     }
     findings.extend(config.copies.iter().map(|(name, copy)| third_copy(name, copy)));
     for (name, replica) in &config.replicas {
-        findings.push(wait(async { Ok(copy(name, &replica.own).await) })?);
+        findings.push(match super::replica::ensure_own(config, name, &replica.own.url, replica.own.from.as_deref()) {
+            Ok(()) => wait(async { Ok(copy(name, &replica.own).await) })?,
+            Err(trouble) => Finding::of("replica", &Trouble { what: format!("{name}: {}", trouble.what), ..trouble }),
+        });
     }
     let text: String = findings.iter().map(line).collect();
     context.answer(&serde_json::json!({ "findings": findings }), &text)?;
@@ -225,15 +229,15 @@ fn cache_directory(path: &Path, size: u64) -> Finding {
     Finding::ok(CHECK, format!("{shown}: {} are free, its limit is {}", words::bytes(free), words::bytes(size)))
 }
 
-async fn store(url: &str, config: &crate::config::Config) -> Vec<Finding> {
-    let store = match library::open_store(url, &config.store) {
+async fn store(place: &Place) -> Vec<Finding> {
+    let store = match library::open_place(place) {
         Ok(stack) => stack.store,
         Err(trouble) => return vec![Finding::of("store", &trouble)],
     };
-    let mut findings = match probe::probe_url(url, &config.store).await {
+    let mut findings = match probe::probe_url(&place.url, &place.store).await {
         Ok(report) => {
             let mut findings = probed(&report);
-            findings.extend(unlocked(url, config, &report));
+            findings.extend(unlocked(place, &report));
             if let Some(before) = remembered::recall(&report.store) {
                 findings.extend(before.lost(&report).into_iter().map(|lost| {
                     let says = format!("not so any more: {} (on {} it was)", lost.title(), before.day);
@@ -291,8 +295,8 @@ async fn copy(name: &str, replica: &crate::replicas::Own) -> Finding {
 }
 
 /// A lock that was asked for and does not hold is worse than none: somebody relies on it.
-fn unlocked(url: &str, config: &crate::config::Config, report: &Report) -> Option<Finding> {
-    config.store.s3.lock.filter(|_| url.starts_with("s3://"))?;
+fn unlocked(place: &Place, report: &Report) -> Option<Finding> {
+    place.store.s3.lock.filter(|_| place.url.starts_with("s3://"))?;
     let holds = report.findings.get(&probe::Trait::LockHolds) == Some(&probe::Finding::Honoured);
     let says = "store.s3.lock is set, and this store's locks do not hold: what is written there can be deleted";
     let next = "take a bucket that was made with Object Lock, or remove the setting";
@@ -316,7 +320,7 @@ fn probed(report: &Report) -> Vec<Finding> {
     if !report.conditional_create() {
         findings.push(Finding::ok(
             "fencing",
-            "by claims alone; this store ignores conditional writes, and Haven does not need them",
+            "by claims alone; conditional writes are not to be relied on here, and Haven does not need them",
         ));
     }
     if let (Some(put), Some(get)) = (report.put_p50_micros, report.get_p50_micros) {

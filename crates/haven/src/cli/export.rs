@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haven_format::{Ino, layout};
+use haven_format::{Ino, LibraryId, layout};
 use haven_fs::Fs;
 use haven_vault::Vault;
 
 use super::{Context, UrlArg, mount::past_view};
 use crate::{
-    export::{Archive, ExportError, Failure, Folder, Summary, Target, export, list_names, settled},
+    export::{Archive, ExportError, Failure, Folder, Summary, Target, export, is_export, list_names, settled},
     library,
     report::{self, Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
@@ -46,7 +46,7 @@ pub struct Args {
     /// Not the newest state, but as it was: a snapshot's name, or a time such as "2026-11-23 04:46"
     #[arg(long, value_name = "SNAPSHOT|TIME")]
     at: Option<String>,
-    /// Go on with an export to that directory: what it has listed and is still right is not fetched again
+    /// Go on with an export of this library to that directory: what it has listed and is still right is not fetched again
     #[arg(long)]
     resume: bool,
     /// Keep what is fetched in this directory for a while, not in the system's for temporary files
@@ -91,9 +91,9 @@ impl To {
         }
     }
 
-    fn open(&self, list: &str) -> Result<Target, ExportError> {
+    fn open(&self, list: &str, library: LibraryId) -> Result<Target, ExportError> {
         Ok(match self {
-            Self::Folder(to) => Target::Folder(Folder::open(to, list)?),
+            Self::Folder(to) => Target::Folder(Folder::open(to, list, &library.to_string())?),
             Self::Tar(to) => Target::Archive(Archive::create(to, list)?),
             Self::Stream => Target::Archive(Archive::stream(Box::new(std::io::stdout()), list)?),
         })
@@ -109,13 +109,16 @@ fn prepare(to: &Path, resume: bool) -> Result<(), Trouble> {
     };
     fs::create_dir_all(to).map_err(|error| failed(&error))?;
     let mut entries = fs::read_dir(to).map_err(|error| failed(&error))?;
-    if entries.next().is_some() && !resume {
-        return Err(Trouble::new(Code::Occupied, format!("{} is not empty", to.display()))
-            .meaning("nothing was written: files there might be replaced")
-            .next("name an empty directory, or one that does not exist")
-            .next("haven export … --resume    goes on with an export that was interrupted"));
+    if entries.next().is_none() || (resume && is_export(to)) {
+        return Ok(());
     }
-    Ok(())
+    let trouble = Trouble::new(Code::Occupied, format!("{} is not empty", to.display()))
+        .meaning("nothing was written: files there might be replaced")
+        .next("name an empty directory, or one that does not exist");
+    Err(match resume {
+        true => trouble.because("no export has left it: it has no SHA256SUMS and no SHA256SUMS.part"),
+        false => trouble.next("haven export … --resume    goes on with an export that was interrupted"),
+    })
 }
 
 pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
@@ -151,8 +154,7 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
 
 async fn work(context: &Context, args: &Args, to: &To) -> Result<Summary, Trouble> {
     let started = Instant::now();
-    let url = args.url.get(&context.config)?;
-    let stack = library::open_store(&url, &context.config.store)?;
+    let stack = library::open_place(&args.url.place(&context.config)?)?;
     let open = library::find(&stack.store).await?.unlock(&args.key.source(&context.config.key).read()?)?;
     let temporary = tempfile::Builder::new().prefix("haven-export").tempdir();
     let temporary = temporary.map_err(|error| {
@@ -180,7 +182,7 @@ async fn work(context: &Context, args: &Args, to: &To) -> Result<Summary, Troubl
         let fs = wire::file_system_at(&vault, open.keys(), &config, at).await;
         let fs = fs.map_err(|error| wire::fs_trouble(&error))?;
         let list = free_name(&fs).await;
-        let target = to.open(&list).map_err(|error| failed(&error))?;
+        let target = to.open(&list, open.library()).map_err(|error| failed(&error))?;
         let bar = super::ask::progress_bar("exporting");
         let all = vault.status().sums.file_bytes;
         let summary = export(&fs, target, |so_far| bar.set_message(progress(so_far, all, &vault))).await;
@@ -250,6 +252,13 @@ fn told(summary: &Summary, to: &Path) -> String {
 }
 
 fn failed(error: &ExportError) -> Trouble {
+    if let ExportError::OtherLibrary { path, .. } = error {
+        let directory = path.parent().unwrap_or(path);
+        return Trouble::new(Code::Occupied, format!("{} holds another library", directory.display()))
+            .because(error.to_string())
+            .meaning("nothing was written: files there might be replaced")
+            .next("name an empty directory, or one that does not exist");
+    }
     Trouble::new(Code::Local, "not everything could be exported")
         .because(error.to_string())
         .meaning("what was written until then is whole, and the library is as it was")

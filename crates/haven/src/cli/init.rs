@@ -73,6 +73,28 @@ pub async fn make(
     source: &Source,
     kit_file: Option<&Path>,
 ) -> Result<(Made, Option<String>), Trouble> {
+    let new = new_directories(url);
+    let made = make_at(url, options, source, kit_file).await;
+    if made.is_err() {
+        // Only where nothing is in them: what was made for it goes again.
+        _ = new.iter().try_for_each(std::fs::remove_dir);
+    }
+    made
+}
+
+/// The directories that would be made for `url`, the deepest first.
+fn new_directories(url: &str) -> Vec<PathBuf> {
+    let path = Path::new(url.strip_prefix("file://").unwrap_or(url));
+    let below = path.is_absolute().then(|| path.ancestors().take_while(|part| !part.exists()));
+    below.into_iter().flatten().map(Path::to_owned).collect()
+}
+
+async fn make_at(
+    url: &str,
+    options: &StoreOptions,
+    source: &Source,
+    kit_file: Option<&Path>,
+) -> Result<(Made, Option<String>), Trouble> {
     let options = StoreOptions { create: true, ..options.clone() };
     let store = library::open_store(url, &options)?.store;
     library::ensure_empty(&store, url).await?;

@@ -9,7 +9,7 @@ use haven_format::{
 use haven_store::DynStore;
 use serde::Serialize;
 
-use super::{Context, UrlArg, init::write_kit};
+use super::{Context, UrlArg, init::write_kit, replica::source_of};
 use crate::{
     library::{self, Found, dice},
     report::{self, Code, Trouble, UNTOUCHED},
@@ -80,6 +80,9 @@ struct RemoveArgs {
     /// Its number in `haven key list`
     #[arg(long, value_name = "NUMBER")]
     id: u32,
+    /// Even if it is what this machine opens the library with, by the environment, haven.toml or haven.service
+    #[arg(long)]
+    although_in_use: bool,
     #[command(flatten)]
     key: KeyArgs,
 }
@@ -129,20 +132,23 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Trouble> {
 
 /// A library that was found, and unlocked to change its keys.
 struct Unlocked {
+    url: String,
     store: DynStore,
     found: Found,
     open: OpenConfig,
 }
 
 async fn unlock(context: &Context, url: &UrlArg, key: &KeyArgs) -> Result<Unlocked, Trouble> {
-    let store = library::open_store(&url.get(&context.config)?, &context.config.store)?.store;
+    let place = url.place(&context.config)?;
+    let store = library::open_place(&place)?.store;
+    let url = place.url;
     let found = library::find(&store).await?;
     let open = found.unlock(&key.source(&context.config.key).read()?)?;
-    Ok(Unlocked { store, found, open })
+    Ok(Unlocked { url, store, found, open })
 }
 
 async fn list(context: &Context, args: ListArgs) -> Result<(), Trouble> {
-    let store = library::open_store(&args.url.get(&context.config)?, &context.config.store)?.store;
+    let store = library::open_place(&args.url.place(&context.config)?)?.store;
     let found = library::find(&store).await?;
     let locked = found.locked();
     let keys: Vec<Shown> = locked.content().slots.iter().map(shown).collect();
@@ -195,13 +201,17 @@ async fn change(context: &Context, args: ChangeArgs) -> Result<(), Trouble> {
         .map_err(|error| refused(&error))?;
     library::write(&library.store, &library.open).await?;
     library::delete_older(&library.store, &library.found, &library.open).await;
-    let text = format!("key {id}, a {}, is in the place of key {old}\n", secret.kind().word());
-    context.answer(&serde_json::json!({ "added": id, "removed": old }), &text)
+    let replicas = replicas_of(context, &library.url);
+    let text = format!("key {id}, a {}, is in the place of key {old}\n", secret.kind().word()) + &still_open(&replicas);
+    context.answer(&serde_json::json!({ "added": id, "removed": old, "replicas": replicas }), &text)
 }
 
 async fn remove(context: &Context, args: RemoveArgs) -> Result<(), Trouble> {
     let mut library = unlock(context, &args.url, &args.key).await?;
     let slot = library.open.remove(args.id).map_err(|error| refused(&error))?;
+    if !args.although_in_use {
+        ensure_unneeded(context, &library.found, args.id)?;
+    }
     if slot.kind() == SlotKind::Recovery && !has_kind(&library.open, SlotKind::Recovery) {
         report::warn(
             "that was the recovery key: if the other keys are lost, nothing opens the library (haven key recovery makes a new one)",
@@ -209,8 +219,28 @@ async fn remove(context: &Context, args: RemoveArgs) -> Result<(), Trouble> {
     }
     library::write(&library.store, &library.open).await?;
     library::delete_older(&library.store, &library.found, &library.open).await;
-    let text = format!("key {} opens nothing any more\n", slot.id);
-    context.answer(&serde_json::json!({ "removed": slot.id }), &text)
+    let replicas = replicas_of(context, &library.url);
+    let text = match replicas.is_empty() {
+        true => format!("key {} opens nothing any more\n", slot.id),
+        false => format!("key {} opens the library no more\n", slot.id) + &still_open(&replicas),
+    };
+    context.answer(&serde_json::json!({ "removed": slot.id, "replicas": replicas }), &text)
+}
+
+/// The next start of this machine must not stand before a closed door.
+fn ensure_unneeded(context: &Context, found: &Found, id: u32) -> Result<(), Trouble> {
+    for source in KeyArgs::standing(&context.config.key) {
+        // What can't be read opens nothing.
+        let Ok(secret) = source.read() else { continue };
+        if found.unlock(&secret).is_ok_and(|open| open.slot() == id) {
+            return Err(Trouble::new(Code::Key, format!("key {id} is what this machine opens the library with"))
+                .because(format!("it is in {}", source.words()))
+                .meaning("the keys are as they were; without it the next mount here would fail")
+                .next("haven key change    puts another one in its place")
+                .next("or name another source in haven.toml first; --although-in-use takes it away all the same"));
+        }
+    }
+    Ok(())
 }
 
 async fn recovery(context: &Context, args: RecoveryArgs) -> Result<(), Trouble> {
@@ -253,8 +283,30 @@ async fn recovery(context: &Context, args: RecoveryArgs) -> Result<(), Trouble> 
         ),
         None => kit.text(),
     };
-    let value = serde_json::json!({ "added": id, "removed": removed, "recovery_key_file": args.recovery_key_file, "recovery_words": words });
+    let replicas = if removed.is_empty() { Vec::new() } else { replicas_of(context, &library.url) };
+    let text = text + &still_open(&replicas);
+    let value = serde_json::json!({ "added": id, "removed": removed, "replicas": replicas, "recovery_key_file": args.recovery_key_file, "recovery_words": words });
     context.answer(&value, &text)
+}
+
+/// The replicas in haven.toml, if they are of the library at `url`: directly, or by way of another replica.
+fn replicas_of(context: &Context, url: &str) -> Vec<String> {
+    let source = |from: Option<&str>| source_of(&context.config, from).ok().map(|(url, _)| url);
+    let all = &context.config.replicas;
+    let ours = all.values().any(|one| source(one.own.from.as_deref()).is_some_and(|source| source == url));
+    if ours { all.keys().cloned().collect() } else { Vec::new() }
+}
+
+/// What is still to be done after a key was taken away.
+fn still_open(replicas: &[String]) -> String {
+    let mut out = String::new();
+    if !replicas.is_empty() {
+        out += "\nUntil they have been brought up to date, what was taken away still opens the replicas:\n";
+    }
+    for name in replicas {
+        out += &format!("    haven replica sync {name}\n");
+    }
+    out
 }
 
 fn slot_kind(open: &OpenConfig, id: u32) -> Option<SlotKind> {

@@ -1,6 +1,6 @@
 //! `haven completions` and `haven man`: made from the same definitions as the command line itself.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use crate::report::{Code, Trouble};
 
@@ -20,8 +20,10 @@ pub struct ManArgs {
 }
 
 pub fn completions(args: CompletionsArgs, mut command: clap::Command) -> Result<(), Trouble> {
-    clap_complete::generate(args.shell, &mut command, "haven", &mut io::stdout());
-    Ok(())
+    // Not straight to standard output: there it panics when nobody listens any more.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "haven", &mut script);
+    super::write_out(&String::from_utf8_lossy(&script))
 }
 
 pub fn man(args: ManArgs, command: clap::Command) -> Result<(), Trouble> {

@@ -37,13 +37,14 @@ mod up;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use haven_mount::background::Background;
 use serde::Serialize;
 
 use crate::{
     config::Config,
-    report::{Code, EXIT_CODES, Trouble, UNTOUCHED},
+    replicas::Place,
+    report::{self, Code, EXIT_CODES, Trouble, UNTOUCHED},
 };
 
 /// A photo library's safe haven: a folder whose every byte lives in an S3 bucket, deduplicated, compressed, encrypted.
@@ -121,7 +122,9 @@ fn after_help() -> String {
          haven mount s3://photos/haven /mnt/photos                   as a folder\n  \
          haven status /mnt/photos                                    what is not in the bucket yet?\n  \
          haven umount /mnt/photos                                    when all is uploaded\n\n\
-         Exit codes:\n{codes}"
+         Exit codes:\n{codes}\n\
+         With --json an answer is one JSON value on standard output; a command that works on several things gives one a line.\n\
+         On standard error each line is one of {{\"error\": …, \"exit\": N}}, {{\"warning\": TEXT}} and {{\"note\": TEXT}}.\n"
     )
 }
 
@@ -139,6 +142,12 @@ impl UrlArg {
         self.url.as_deref()
     }
 
+    /// A replica may go by its name.
+    pub fn place(&self, config: &Config) -> Result<Place, Trouble> {
+        self.get(config).map(|named| config.place(&named))
+    }
+
+    /// A URL alone: for what makes a library.
     pub fn get(&self, config: &Config) -> Result<String, Trouble> {
         self.url.clone().or_else(|| config.library.url.clone()).map(|url| absolute(&url)).ok_or_else(|| {
             Trouble::new(Code::Usage, "no library was named")
@@ -197,11 +206,18 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         // Help and version are answers, everything else is trouble; clap's own text has the nearest name in it.
         Err(error) => {
-            _ = error.print();
+            if error.use_stderr() && json_was_asked_for() {
+                mistyped(&error).tell(true);
+            } else {
+                _ = error.print();
+            }
             return ExitCode::from(if error.use_stderr() { Code::Usage.exit() } else { 0 });
         }
     };
     let json = args.global.json;
+    if json {
+        report::speak_json();
+    }
     // A mount goes to the background by starting this program again: that second one is told apart here.
     let background = match Background::take_over() {
         Ok(background) => background,
@@ -219,6 +235,23 @@ pub fn main() -> ExitCode {
             background.map_or(ExitCode::from(exit), |background| background.failed(exit))
         }
     }
+}
+
+/// Whether `--json` stands on a command line that nobody could read to its end.
+fn json_was_asked_for() -> bool {
+    std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// A mistake on the command line, in clap's words.
+fn mistyped(error: &clap::Error) -> Trouble {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Trouble::new(Code::Usage, "a command is missing").meaning(UNTOUCHED).next("haven --help");
+    }
+    let text = error.render().to_string();
+    let mut parts = text.split("\n\n").map(str::trim).filter(|part| !part.starts_with("For more information"));
+    let what = parts.next().unwrap_or_default();
+    let trouble = Trouble::new(Code::Usage, what.strip_prefix("error: ").unwrap_or(what)).meaning(UNTOUCHED);
+    parts.fold(trouble, |trouble, part| trouble.next(part))
 }
 
 fn run(args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {

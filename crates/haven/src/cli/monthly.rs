@@ -108,6 +108,7 @@ fn send(config: &Config, written: &Written) -> Result<Vec<String>, Trouble> {
     let outbox = Outbox::open(&rooms.outbox()).map_err(|error| cannot(rooms.root(), &error))?;
     outbox.put(&letter).map_err(|error| cannot(rooms.root(), &error))?;
     // Where no keeper is at work, it is sent now.
-    wire::runtime()?.block_on(crate::keeper::deliver_here(config, &rooms, std::time::Duration::from_secs(60)))?;
+    let patience = std::time::Duration::from_secs(60);
+    wire::runtime()?.block_on(crate::keeper::deliver_here(config, &rooms, &letter.message.id, patience))?;
     Ok(to)
 }

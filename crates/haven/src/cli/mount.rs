@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use haven_format::{keys::Secret, record::Time};
+use haven_format::{LibraryId, keys::Secret, record::Time};
 use haven_mount::{
     MountError,
     background::{self, Background, Started},
     control::{Found, find},
 };
+use haven_store::Stack;
 use haven_vault::{Vault, VaultError, View};
 use zeroize::Zeroizing;
 
@@ -19,10 +20,13 @@ use super::Context;
 use crate::{
     config::{self, Config, Fsync},
     library,
+    replicas::Place,
     report::{self, Code, Trouble, UNTOUCHED},
     secret::{KeyArgs, Source},
     served::{Companion, Mounting},
-    standing, wire, words,
+    standing,
+    whose::{self, Wanted},
+    wire, words,
 };
 
 /// Show a library as a folder
@@ -99,7 +103,7 @@ impl How {
 /// What is to be mounted where, decided.
 #[derive(Clone)]
 pub struct Plan {
-    pub url: String,
+    pub place: Place,
     pub point: PathBuf,
     pub how: How,
     pub source: Source,
@@ -107,14 +111,14 @@ pub struct Plan {
 
 pub fn run(context: &Context, args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
     let source = args.key.source(&context.config.key);
-    let (url, point) = places(&context.config, args.first, args.second)?;
-    let plan = Plan { url, point, how: args.how, source };
+    let (place, point) = places(&context.config, args.first, args.second)?;
+    let plan = Plan { place, point, how: args.how, source };
     let Some(pid) = start(&context.config, plan, background)? else { return Ok(()) };
     context.answer(&serde_json::json!({ "pid": pid }), "")
 }
 
 /// One argument alone is the folder, if the library is named elsewhere.
-pub fn places(config: &Config, first: Option<String>, second: Option<PathBuf>) -> Result<(String, PathBuf), Trouble> {
+pub fn places(config: &Config, first: Option<String>, second: Option<PathBuf>) -> Result<(Place, PathBuf), Trouble> {
     let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let configured =
         env("HAVEN_LIBRARY").map(|url| url.to_string_lossy().into_owned()).or_else(|| config.library.url.clone());
@@ -124,7 +128,7 @@ pub fn places(config: &Config, first: Option<String>, second: Option<PathBuf>) -
     };
     let point = point.or_else(|| env("HAVEN_MOUNTPOINT").map(PathBuf::from)).or_else(|| config.mount.point.clone());
     match (url, point) {
-        (Some(url), Some(point)) => Ok((super::absolute(&url), point)),
+        (Some(url), Some(point)) => Ok((config.place(&url), point)),
         (None, _) => Err(Trouble::new(Code::Usage, "no library was named")
             .meaning(UNTOUCHED)
             .next("haven mount URL MOUNTPOINT, or set library.url in haven.toml")),
@@ -181,15 +185,16 @@ pub async fn serve(
 ) -> Result<(), Trouble> {
     // Before anything is claimed: a mount that can't be must not take the library from another machine.
     check_point(&plan)?;
-    let stack = library::open_store(&plan.url, &config.store)?;
+    let stack = library::open_place(&plan.place)?;
     let found = library::find(&stack.store).await?;
     let keys = found.unlock(secret)?.keys().clone();
-    let cache = wire::cache_directory(&config, plan.how.cache.as_deref(), keys.library())?;
+    let held = standing::held(&stack, &keys).await?;
+    let store = standing::opened(&stack, held.as_ref(), &config, !config.mount.read_only)?;
+    let cache = cache_for(&config, &plan, &stack, keys.library(), standing::is_copy(held.as_ref()))?;
     refuse_cache_inside(&cache, &plan.point)?;
     let disk = wire::local_disk(&cache)?;
-    remember(&cache, &plan)?;
+    whose::remember(&cache, &plan.place.url, &stack.store, Some(&plan.point))?;
     let options = haven_vault::Options { accept_rollback: plan.how.accept_rollback, ..wire::vault_options(&config) };
-    let store = standing::store_for(&stack, &keys, &config, !config.mount.read_only).await?;
     let world = haven_vault::World { store, ..wire::world(&stack, disk) };
     let vault = wire::vault(world, &keys, options).await?;
     let at = match &plan.how.at {
@@ -199,7 +204,7 @@ pub async fn serve(
     let log = background.is_some().then(|| log_file(keys.library().to_string().as_str())).flatten();
     let mounting = Mounting {
         config,
-        url: plan.url,
+        url: plan.place.url,
         point: plan.point,
         cache,
         stack,
@@ -283,15 +288,14 @@ fn refuse_cache_inside(cache: &Path, point: &Path) -> Result<(), Trouble> {
         .next("name another: --cache DIR"))
 }
 
-/// Leaves a word beside the cache on whose it is: for `haven salvage`, and for whoever finds it.
-fn remember(cache: &Path, plan: &Plan) -> Result<(), Trouble> {
-    let text = serde_json::json!({ "url": plan.url, "point": plan.point }).to_string() + "\n";
-    fs::write(cache.join("mount.json"), text).map_err(|error| {
-        Trouble::new(Code::Local, format!("the cache directory {} can't be written", cache.display()))
-            .caused_by(&error)
-            .meaning(UNTOUCHED)
-            .next("make room there, or name another: --cache DIR")
-    })
+/// For writing the usual one, whatever it was used for: what it holds and was not sent goes on from where the library is
+/// now, or the vault says that it can't.
+fn cache_for(config: &Config, plan: &Plan, stack: &Stack, library: LibraryId, copy: bool) -> Result<PathBuf, Trouble> {
+    let flag = plan.how.cache.as_deref();
+    if !config.mount.read_only {
+        return wire::cache_directory(config, flag, library);
+    }
+    Wanted { url: &plan.place.url, store: &stack.store, library, copy, write: false }.cache(config, flag)
 }
 
 /// Where the process in the background writes its log.

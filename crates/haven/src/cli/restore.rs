@@ -1,6 +1,7 @@
 //! `haven restore`: a new library from a copy.
 
-use haven_replica::{RestoreOptions, Restored, Restorer};
+use haven_format::layout;
+use haven_replica::{Oddity, ReplicaError, RestoreOptions, Restored, Restorer};
 use haven_store::{StoreOptions, human};
 use serde_json::json;
 
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     library,
-    report::{self, Trouble},
+    report::{self, Code, Trouble},
     secret::KeyArgs,
     wire, words,
 };
@@ -22,7 +23,7 @@ use crate::{
 /// meanwhile.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven restore --from sftp://backup@nas/haven --to s3://photos-new/haven\n  haven restore --from file:///mnt/usb/haven --to file:///srv/haven --limit 50MB\n\nExit codes: 0 the new library is complete; 6 the replica lacks something"
+    after_help = "Examples:\n  haven restore --from sftp://backup@nas/haven --to s3://photos-new/haven\n  haven restore --from file:///mnt/usb/haven --to file:///srv/haven --limit 50MB\n\nExit codes: 0 the new library is complete; 6 the replica lacks something, or has it\ndamaged: files, or the newest changes"
 )]
 pub struct Args {
     /// The URL of the replica, or its name in haven.toml
@@ -69,12 +70,12 @@ async fn restore(context: &Context, args: Args) -> Result<(), Trouble> {
     };
     let (bar, progress) = bar("restoring");
     let mut restorer = Restorer::new(from.store.clone(), to.store.clone(), &keys, world(), options, Some(progress));
-    let trouble = |error| replica_trouble("", &error);
     let begun = restorer.begin().await.map_err(trouble)?;
     bar.suspend(|| report::note(usable(&begun, &to_url)));
     if args.begin_only {
         bar.finish_and_clear();
-        return context.answer(&json!({ "begun": begun, "url": to_url }), "");
+        context.answer(&json!({ "begun": begun, "url": to_url }), &damage_lines(&begun.damaged))?;
+        return told(&begun);
     }
     let done = restorer.complete().await;
     bar.finish_and_clear();
@@ -88,20 +89,55 @@ async fn restore(context: &Context, args: Args) -> Result<(), Trouble> {
         begun.seconds + done.seconds,
         done.position
     );
-    if done.complete {
-        text += &format!("the library at {to_url} is complete\n");
-    }
+    text += &match (done.complete, done.damaged.is_empty()) {
+        (true, true) => format!("the library at {to_url} is complete\n"),
+        (true, false) => format!("the library at {to_url} is taken for complete: it lacks what is named above\n"),
+        (false, _) => String::new(),
+    };
     context.answer(&json!({ "begun": begun, "done": done, "url": to_url }), &text)?;
-    if done.damaged.is_empty() {
+    told(&done)
+}
+
+/// What is missing or damaged, as trouble.
+fn told(done: &Restored) -> Result<(), Trouble> {
+    let damaged = &done.damaged;
+    if damaged.is_empty() {
         return Ok(());
     }
-    let next = "bring the missing objects into the replica from another copy, and run this again; or: --accept-damage";
-    let meaning = if done.complete {
-        "the new library is taken for complete, as you said; files with missing content can't be read"
-    } else {
-        "the new library can be used, and reads what it lacks from the replica; it is not complete"
+    // What says which files there are: the log, and the roots that stand for it.
+    let state =
+        damaged.iter().any(|one| one.object.starts_with(layout::SEGMENTS) || one.object.starts_with(layout::ROOTS));
+    let mut meaning = match done.complete {
+        true => {
+            "the new library is taken for complete, as you said; files with missing content can't be read".to_owned()
+        }
+        false => "the new library can be used, and reads what it lacks from the replica; it is not complete".to_owned(),
     };
-    Err(damaged_trouble(&done.damaged, meaning, next))
+    if state {
+        let position = &done.position;
+        meaning +=
+            &format!(". It stands at {position}: later changes, or snapshots, that the replica has lost are not in it");
+    }
+    let next = match state {
+        true => {
+            "mend the replica from another copy (haven replica verify NAME --repair --copy URL) and restore into another \
+                 empty place; or take it as it is: --accept-damage"
+        }
+        false => {
+            "bring the missing objects into the replica from another copy, and run this again; or: --accept-damage"
+        }
+    };
+    Err(damaged_trouble(damaged, &meaning, next))
+}
+
+fn trouble(error: ReplicaError) -> Trouble {
+    let ReplicaError::Odd(oddity) = &error else { return replica_trouble("", &error) };
+    let Oddity::Garbage { damaged } = &**oddity else { return replica_trouble("", &error) };
+    let trouble = Trouble::new(Code::Damaged, "the copy holds no state that could be restored")
+        .meaning("nothing was copied; the photos in it may be whole all the same")
+        .next("restore from another copy; or mend this one from it: haven replica verify NAME --repair --copy URL")
+        .next("haven-rescue    reads from this one what can still be read");
+    damaged.iter().take(3).fold(trouble, |trouble, one| trouble.because(one.to_string()))
 }
 
 fn usable(begun: &Restored, url: &str) -> String {

@@ -42,14 +42,14 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
     let mut config = context.config.clone();
     let source = args.key.source(&config.key);
-    let (url, point) = mount::places(&config, None, None)?;
-    config.library.url = Some(url.clone());
+    let (place, point) = mount::places(&config, None, None)?;
+    config.library.url = Some(place.url.clone());
     config.mount.point = Some(point.clone());
     let secret = source.read()?;
     mount::begin_log(&config);
     keeper::give(for_children(&source));
     let how = How { foreground: true, ..How::default() };
-    let plan = Plan { url, point, how, source };
+    let plan = Plan { place, point, how, source };
     let runtime = wire::runtime()?;
     let outcome = runtime.block_on(keep(config, plan, &secret));
     runtime.shutdown_timeout(Duration::from_secs(2));

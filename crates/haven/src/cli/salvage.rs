@@ -66,7 +66,7 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
 async fn save(context: &Context, args: &Args) -> Result<Saved, Trouble> {
     let url = url(args)?;
     prepare(&args.to)?;
-    let stack = library::open_store(&url, &context.config.store)?;
+    let stack = library::open_place(&context.config.place(&url))?;
     let open = library::find(&stack.store).await?.unlock(&args.key.source(&context.config.key).read()?)?;
     let world = wire::world(&stack, wire::local_disk(&args.cache)?);
     let mut config = context.config.clone();

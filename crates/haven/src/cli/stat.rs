@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Context, ask::ask, wait};
 use crate::{
     library::{self, store_trouble},
+    replicas::Place,
     report::{Code, Trouble},
     secret::KeyArgs,
     wire, words,
@@ -129,22 +130,22 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
                 Trouble::new(Code::Bug, "the mount's process answered something else").caused_by(&error)
             })?
         }
-        _ => wait_for_url(context, &super::absolute(&what), &args.key)?,
+        _ => wait_for_store(context, &context.config.place(&what), &args.key)?,
     };
     context.answer(&gathered, &told(&gathered))
 }
 
 /// Opens the library for reading only, with nothing on this machine's disk.
-fn wait_for_url(context: &Context, url: &str, key: &KeyArgs) -> Result<Gathered, Trouble> {
+fn wait_for_store(context: &Context, place: &Place, key: &KeyArgs) -> Result<Gathered, Trouble> {
     wait(async {
-        let stack = library::open_store(url, &context.config.store)?;
+        let stack = library::open_place(place)?;
         let found = library::find(&stack.store).await?;
         let open = found.unlock(&key.source(&context.config.key).read()?)?;
         let options =
             haven_vault::Options { read_only: true, cache_limit: 1 << 30, ..wire::vault_options(&context.config) };
         let vault = wire::vault(wire::world(&stack, MemoryDisk::new()), open.keys(), options).await?;
         let sums = vault.status().sums;
-        let gathered = gather(&stack.store, url, sums).await;
+        let gathered = gather(&stack.store, &place.url, sums).await;
         _ = vault.close(false).await;
         gathered.map_err(|error| store_trouble("the store's objects can't be counted", &error))
     })

@@ -119,7 +119,7 @@ pub fn run(context: &Context, args: Args, background: &mut Option<Background>) -
                 .next("name another: haven up MOUNTPOINT")
         })?;
     }
-    let plan = mount::Plan { url: url.clone(), point: point.clone(), how: args.how, source };
+    let plan = mount::Plan { place: config.place(&url), point: point.clone(), how: args.how, source };
     match mount::start(config, plan, background)? {
         Some(_) => tell(context, &point, &url, places.filter(|_| new).as_ref()),
         None => Ok(()),

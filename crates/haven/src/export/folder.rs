@@ -84,11 +84,43 @@ fn unfinished(list: &Path) -> PathBuf {
     name.into()
 }
 
+/// Extended attribute of the list: the id of the library that was exported. Not every disk has attributes.
+const LIBRARY: &str = "user.haven.library";
+/// More names for the list than any library takes.
+const NAMES_MAX: usize = 16;
+
+/// Whether an export has written to this directory: it leaves its list, whole or not.
+pub fn is_export(top: &Path) -> bool {
+    let is_file = |path: PathBuf| fs::symlink_metadata(path).is_ok_and(|about| about.is_file());
+    let mut lists = sums::list_names().take(NAMES_MAX).map(|name| top.join(name));
+    lists.any(|list| is_file(unfinished(&list)) || is_file(list))
+}
+
+/// Says in a list of which library it is; where the disk can't keep that, nothing is said.
+fn mark(list: &File, library: &str) {
+    _ = rustix::fs::fsetxattr(list, LIBRARY, library.as_bytes(), XattrFlags::empty());
+}
+
+/// Refuses a list that says it is of another library.
+fn refuse_other(list: &Path, library: &str) -> Result<(), ExportError> {
+    let mut value = [0; 64];
+    let length = rustix::fs::getxattr(list, LIBRARY, &mut value[..]).unwrap_or(0);
+    let marked = String::from_utf8_lossy(&value[..length]);
+    if marked.is_empty() || marked == library {
+        return Ok(());
+    }
+    Err(ExportError::OtherLibrary { path: list.to_owned(), library: marked.into_owned() })
+}
+
 impl Folder {
-    /// `top` is there; it is empty, or left by an export to be resumed. `list` is the name of the list of checksums.
-    pub fn open(top: &Path, list: &str) -> Result<Self, ExportError> {
+    /// `top` is there; it is empty, or left by an export to be resumed. `list` is the name of the list of checksums, and
+    /// `library` the id of what is exported.
+    pub fn open(top: &Path, list: &str, library: &str) -> Result<Self, ExportError> {
         let list_path = top.join(list);
         let part = unfinished(&list_path);
+        for list in [&list_path, &part] {
+            refuse_other(list, library)?;
+        }
         let work = || {
             let mut sums = HashMap::new();
             for path in [&list_path, &part] {
@@ -102,10 +134,14 @@ impl Folder {
                 // Both as one, or another interruption would lose what this list said.
                 let joined: Vec<u8> = sums.iter().flat_map(|(path, sum)| sums::line(*sum, path)).collect();
                 let new = top.join(format!("{list}.new"));
-                fs::write(&new, joined)?;
+                let mut file = File::create(&new)?;
+                file.write_all(&joined)?;
+                mark(&file, library);
                 fs::rename(&new, &list_path)?;
             }
-            Ok((sums, BufWriter::new(File::create(&part)?)))
+            let file = File::create(&part)?;
+            mark(&file, library);
+            Ok((sums, BufWriter::new(file)))
         };
         let (sums, list) = work().map_err(|source| ExportError::Write { path: list_path.clone(), source })?;
         let known = Known { top: top.to_owned(), sums: Arc::new(sums) };

@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 pub use archive::Archive;
-pub use folder::Folder;
+pub use folder::{Folder, is_export};
 pub use source::settled;
 pub use sums::{Sum, line, list_names};
 
@@ -38,6 +38,8 @@ const AT_ONCE: usize = 16;
 pub enum ExportError {
     #[error("{} can't be written: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error("{} was written by an export of another library, {library}", path.display())]
+    OtherLibrary { path: PathBuf, library: String },
 }
 
 /// What was exported. Bytes are those of files' contents.

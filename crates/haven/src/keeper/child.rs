@@ -144,13 +144,17 @@ impl Papers {
         let mut troubles = Vec::new();
         let mut log = String::new();
         for line in text(&self.log).lines() {
-            let trouble = line.starts_with("{\"error\"").then(|| serde_json::from_str::<Value>(line).ok()).flatten();
-            match trouble.and_then(|value| serde_json::from_value::<Trouble>(value["error"].clone()).ok()) {
-                Some(trouble) => {
+            let said = line.starts_with("{\"").then(|| serde_json::from_str::<Value>(line).ok()).flatten();
+            let word = |what: &str| said.as_ref().and_then(|said| said[what].as_str());
+            let trouble = said.as_ref().and_then(|said| serde_json::from_value::<Trouble>(said["error"].clone()).ok());
+            match (trouble, word("warning"), word("note")) {
+                (Some(trouble), ..) => {
                     log += &trouble.render(false);
                     troubles.push(trouble);
                 }
-                None => log = log + line + "\n",
+                (None, Some(warning), _) => log += &format!("haven: warning: {warning}\n"),
+                (None, None, Some(note)) => log += &format!("haven: {note}\n"),
+                _ => log = log + line + "\n",
             }
         }
         let values: Vec<Value> =
@@ -211,14 +215,19 @@ mod tests {
         let papers = Papers::new(folder.path(), 7, "replica near").unwrap();
         assert!(papers.log.ends_with("7-replica-near.log"));
         let trouble = Trouble::new(crate::report::Code::Held, "held back").because("30 %");
-        fs::write(&papers.log, format!("haven: trying\n{}\n", serde_json::json!({ "error": trouble, "exit": 10 })))
-            .unwrap();
+        let lines = [
+            serde_json::json!({ "note": "trying" }),
+            serde_json::json!({ "error": trouble, "exit": 10 }),
+            serde_json::json!({ "warning": "it is late" }),
+        ];
+        fs::write(&papers.log, lines.map(|line| format!("{line}\n")).concat() + "{\"odd\n").unwrap();
         fs::write(&papers.out, "{\"a\": 1}\n{\n \"b\": 2\n}\n{\"torn").unwrap();
         let said = papers.finish();
         assert_eq!(said.values.len(), 2);
         assert_eq!(said.troubles[0].what, "held back");
         let log = fs::read_to_string(&papers.log).unwrap();
         assert!(log.contains("haven: held back\n  because  30 %") && log.contains("answer {\"b\":2}"), "{log}");
+        assert!(log.starts_with("haven: trying\n") && log.contains("haven: warning: it is late\n{\"odd\n"), "{log}");
         assert!(!papers.out.exists());
     }
 

@@ -1,7 +1,10 @@
 //! What there is to know without looking back, as a [`State`]: from settings, ledger, the mount's numbers and what lies in
 //! the library. What can't be had stands in [`State::unseen`], and nothing is concluded from the default in its place.
 
+use std::collections::BTreeMap;
+
 use haven_keeper::{
+    findings::{AHEAD, is_ahead},
     ledger::{Filter, Ledger, LedgerError, Run, Verdict},
     plan::Job,
     state::{
@@ -94,7 +97,7 @@ pub fn collect(
             stuck_since: None,
         },
         cache: cache(s, &mut sought),
-        store: Store { trouble: text("trouble"), damage: damage(s, &mut sought), ..Store::default() },
+        store: Store { trouble: text("trouble"), damage: damage(s, ledger, &mut sought), ..Store::default() },
         scrub: sought.noted::<Option<Scrub>>(Sight::Scrub, facts::read(ledger, facts::SCRUB)),
         sums: Sums { files: number("inodes"), file_bytes: number("file_bytes"), stored_bytes: number("pack_bytes") },
         ..State::default()
@@ -108,14 +111,22 @@ pub fn collect(
     state.brakes.extend(brake);
     for job in jobs(config) {
         let known = sought.told(since(ledger, &job, now).map(Some));
-        let wanted =
-            Filter { kind: Some(job.kind.clone()), name: Some(job.name.clone()), limit: 50, ..Filter::default() };
-        let runs = sought.told(ledger.runs(&wanted));
-        state.jobs.push(job_state(&runs, config, &job, known, now));
+        let of = Filter { kind: Some(job.kind.clone()), name: Some(job.name.clone()), ..Filter::default() };
+        // The clock was set back since: what was before that counts, however much there is of the other time.
+        let turn = Some((now + AHEAD + 1) * 1000);
+        let runs = sought.told(ledger.runs(&Filter { before: turn, limit: 50, ..of.clone() }));
+        let ahead = sought.told(ledger.runs(&Filter { since: turn, limit: 1, ..of }));
+        let (ahead, ahead_run) = ahead.first().map(|run| (run.started / 1000, run.id)).unzip();
+        state.jobs.push(JobState { ahead, ahead_run, ..job_state(&runs, config, &job, known, now) });
     }
     let scheduled = |state: &State, kind: &str, name: &str| {
         let job = state.jobs.iter().find(|job| job.kind == kind && job.name == name);
         (job.and_then(|job| job.interval), job.and_then(|job| job.scheduled_since))
+    };
+    let (rules, all) = (config.schedule.rules(), jobs(config));
+    // When the next is to be, after the last or since there are to be any.
+    let expected = |kind: &str, name: &str, last: Option<i64>| {
+        rules.expected(all.iter().find(|job| job.kind == kind && job.name == name)?, last?)
     };
     // Where that is not known, nothing is called broken that may be in the making.
     let running = sought.told(ledger.running().map(Some));
@@ -138,6 +149,8 @@ pub fn collect(
             count: seen.count,
             interval,
             scheduled_since,
+            // What is of a time to come says nothing of when the next is due.
+            expected: expected("backup", &app.name, seen.newest.filter(|at| !is_ahead(*at, now)).or(scheduled_since)),
             broken: if at_work { 0 } else { seen.broken },
         });
     }
@@ -154,6 +167,7 @@ pub fn collect(
             up_to_date: known.up_to_date,
             interval,
             scheduled_since,
+            expected: expected("replica", name, known.up_to_date.or(scheduled_since)),
             lag_max: config.health.replica_lag.and_then(|lag| i64::try_from(lag.as_secs()).ok()),
             verified: known.read_back.and_then(|read| read.verified),
             round_began: known.read_back.and_then(|read| read.round_began),
@@ -177,17 +191,19 @@ pub fn collect(
             last_good: archives.last_good,
             interval,
             scheduled_since,
+            expected: expected("copy", name, archives.last_good.or(scheduled_since)),
             vanished: known.vanished,
         });
     }
     let mut drills: DrillFacts = sought.noted(Sight::Drills, facts::read(ledger, facts::DRILLS));
     for (key, drill) in folders.iter().flat_map(|folders| &folders.drills.0) {
-        if drills.0.get(key).is_none_or(|known| known.at < drill.at) {
-            drills.0.insert(key.clone(), drill.clone());
-        }
+        drills.take_one(key.clone(), drill.clone(), now);
     }
-    let copies = |drill: &Drill| drill.copy == "library" || config.replicas.contains_key(&drill.copy);
-    state.drills = drills.0.into_values().filter(copies).collect();
+    // Of what haven.toml names: not of a folder that a copy was brought back to once.
+    let named = |drill: &Drill| {
+        drill.copy == "library" || config.replicas.contains_key(&drill.copy) || config.copies.contains_key(&drill.copy)
+    };
+    state.drills = drills.of_all(&config.apps).into_iter().filter(named).collect();
     let thorough = state.drills.iter().filter(|drill| drill.level >= 1).map(|drill| drill.at).max();
     match folders {
         None if thorough.is_none() && !config.apps.is_empty() => sought.miss(Sight::Drills, AWAY),
@@ -211,14 +227,21 @@ pub fn collect(
 /// Why nothing in the library was looked at.
 const AWAY: &str = "the library is not mounted, or does not answer";
 
-/// What the mount has found damaged.
-fn damage(status: &Value, sought: &mut Sought) -> Vec<(String, String)> {
-    let told = &status["damage"];
-    serde_json::from_value::<Option<_>>(told.clone()).map(Option::unwrap_or_default).unwrap_or_else(|error| {
+/// What the mount has found damaged, and what is known from before it was mounted.
+fn damage(status: &Value, ledger: &Ledger, sought: &mut Sought) -> Vec<(String, String)> {
+    let mut all: BTreeMap<String, String> = sought.noted(Sight::Scrub, facts::read(ledger, facts::DAMAGE));
+    all.extend(mounts_damage(status).unwrap_or_else(|error| {
         sought
             .miss(Sight::Mount, format!("its process says something else than this version of Haven expects: {error}"));
-        Vec::new()
-    })
+        BTreeMap::new()
+    }));
+    all.into_iter().collect()
+}
+
+/// What a mount that is asked says of damage.
+pub fn mounts_damage(status: &Value) -> Result<BTreeMap<String, String>, serde_json::Error> {
+    let told = Option::<Vec<(String, String)>>::deserialize(&status["damage"])?;
+    Ok(told.into_iter().flatten().collect())
 }
 
 fn cache(status: &Value, sought: &mut Sought) -> Cache {
@@ -258,7 +281,7 @@ fn since(ledger: &Ledger, job: &Job, now: i64) -> Result<i64, LedgerError> {
         // It is written anew: nothing is late before its time.
         Err(Unread::Torn(_)) => Scheduled::default(),
     };
-    if known.schedule == job.schedule.to_string() {
+    if known.schedule == job.schedule.to_string() && !is_ahead(known.since, now) {
         return Ok(known.since);
     }
     let fresh = Scheduled { schedule: job.schedule.to_string(), since: now };
@@ -268,11 +291,14 @@ fn since(ledger: &Ledger, job: &Job, now: i64) -> Result<i64, LedgerError> {
     Ok(now)
 }
 
-/// `runs`: newest first.
+/// `runs`: newest first, none of a time to come.
 fn job_state(runs: &[Run], config: &Config, job: &Job, since: Option<i64>, now: i64) -> JobState {
-    let ended: Vec<_> = runs.iter().filter(|run| !matches!(run.verdict, Verdict::Running | Verdict::Missed)).collect();
+    let over = |run: &&Run| !matches!(run.verdict, Verdict::Running | Verdict::Missed);
+    let ended: Vec<_> = runs.iter().filter(over).collect();
     let failures = ended.iter().take_while(|run| !run.verdict.is_done()).count();
     let zone = config.schedule.zone();
+    let last_done = ended.iter().find(|run| run.verdict.is_done()).map(|run| run.started / 1000);
+    let begun = ended.first().map(|run| run.started / 1000).max(since);
     let stamp = jiff::Timestamp::from_second(now).unwrap_or_default();
     JobState {
         kind: job.kind.clone(),
@@ -288,10 +314,13 @@ fn job_state(runs: &[Run], config: &Config, job: &Job, since: Option<i64>, now: 
             said: run.said.clone(),
             tail: run.tail.clone(),
         }),
-        last_done: ended.iter().find(|run| run.verdict.is_done()).map(|run| run.started / 1000),
+        last_done,
         failures: u32::try_from(failures).unwrap_or(u32::MAX),
         missed: runs.iter().find(|run| run.verdict == Verdict::Missed).and_then(|run| run.planned).map(|at| at / 1000),
         scheduled_since: since,
+        expected: begun.and_then(|begun| config.schedule.rules().expected(job, begun)),
+        ahead: None,
+        ahead_run: None,
     }
 }
 
@@ -376,22 +405,65 @@ mod tests {
             state.unseen
         );
         // The ledger knows of a run that ended well: a point was there then, and is not called old now.
-        let id = ledger
-            .begin(&Begin { kind: "backup", name: "immich", started: (NOW - 9 * DAY) * 1000, ..Begin::default() })
-            .unwrap();
+        ended(&ledger, "backup", "immich", NOW - 9 * DAY, Verdict::Ok);
+        let state = look(&config, &ledger, Some(&away));
+        assert_eq!(state.points[0].newest, Some(NOW - 9 * DAY));
+        assert!(!told(&config, &state).contains(&"point-old:immich".to_owned()));
+        drop(folder);
+    }
+
+    fn ended(ledger: &Ledger, kind: &'static str, name: &'static str, started: i64, verdict: Verdict) {
+        let id = ledger.begin(&Begin { kind, name, started: started * 1000, ..Begin::default() }).unwrap();
         let end = haven_keeper::ledger::End {
-            ended: (NOW - 9 * DAY) * 1000,
-            verdict: Verdict::Ok,
+            ended: started * 1000,
+            verdict,
             exit: Some(0),
             bytes: None,
             said: "",
             tail: "",
         };
         ledger.end(id, &end).unwrap();
-        let state = look(&config, &ledger, Some(&away));
-        assert_eq!(state.points[0].newest, Some(NOW - 9 * DAY));
-        assert!(!told(&config, &state).contains(&"point-old:immich".to_owned()));
-        drop(folder);
+    }
+
+    #[test]
+    fn what_is_of_a_time_to_come_hides_nothing_that_is_of_now() {
+        let (_folder, config, ledger) = place();
+        let mut folders = empty();
+        folders.points.insert("immich".into(), Seen { newest: Some(NOW + 1000 * DAY), count: 1, ..Seen::default() });
+        let state = look(&config, &ledger, Some(&folders));
+        assert!(told(&config, &state).contains(&"point-old:immich".to_owned()), "none is known that was ever taken");
+        // The clock was wrong for sixty runs of an hourly job, and two have failed since.
+        (0..60).for_each(|hour| ended(&ledger, "replica", "far", NOW + 100 * DAY + hour * 3600, Verdict::Ok));
+        (0..2).for_each(|hour| ended(&ledger, "replica", "far", NOW - (hour + 1) * 3600, Verdict::Failed));
+        let state = look(&config, &ledger, Some(&folders));
+        let job = state.jobs.iter().find(|job| job.kind == "replica").unwrap();
+        assert_eq!((job.failures, job.ahead), (2, Some(NOW + 100 * DAY + 59 * 3600)));
+        assert!(told(&config, &state).contains(&"job-failed:replica far".to_owned()));
+    }
+
+    #[test]
+    fn what_is_not_planned_by_night_is_not_late_by_night() {
+        let text = "[schedule]\nreplica = '*-*-* 08..22:00:00 UTC'\n[replica.far]\nurl = '/srv/far'\n";
+        let config = Config::from_text(text, "").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&folder.path().join("ledger")).unwrap();
+        // NOW is 08:00 of a day.
+        let midnight = NOW - 8 * 3600;
+        let last = midnight - 2 * 3600;
+        let schedule = config.schedule.replica.to_string();
+        facts::write(&ledger, "job replica far", &Scheduled { schedule, since: last - 60 * DAY }).unwrap();
+        let known = ReplicaFacts { up_to_date: Some(last + 5), ..ReplicaFacts::default() };
+        facts::write(&ledger, &facts::replica_key("far"), &known).unwrap();
+        ended(&ledger, "replica", "far", last, Verdict::Ok);
+        let late = |now: i64| {
+            let state = collect(&config, &ledger, None, None, Sought::default(), now);
+            let all = findings(&state, &config.health.limits()).into_iter().map(|finding| finding.id());
+            all.filter(|id| id.contains("far")).collect::<Vec<_>>()
+        };
+        for minutes in [-15, 60, 8 * 60 - 1, 8 * 60 + 1, 8 * 60 + 29] {
+            assert!(late(midnight + minutes * 60).is_empty(), "{minutes} minutes after midnight");
+        }
+        assert_eq!(late(midnight + (9 * 60 + 5) * 60), ["replica-lag:far", "job-missed:replica far"]);
     }
 
     #[test]
@@ -423,5 +495,20 @@ mod tests {
         folders.unsigned = Some(NOW - 50 * DAY);
         let state = look(&config, &ledger, Some(&folders));
         assert!(told(&config, &state).contains(&"drill-old".to_owned()), "{:?}", state.unseen);
+    }
+
+    #[test]
+    fn drills_of_everything_that_is_set_up_count_and_of_nothing_else() {
+        let (_folder, config, ledger) = place();
+        let mut facts = DrillFacts::default();
+        for copy in ["library", "far", "home", "/mnt/brought-back"] {
+            let drill = Drill { copy: copy.into(), level: 1, at: NOW - DAY, ok: copy != "home", why: "gone".into() };
+            facts.0.insert(format!("1 {copy}"), drill);
+        }
+        facts::write(&ledger, facts::DRILLS, &facts).unwrap();
+        let state = look(&config, &ledger, Some(&empty()));
+        let copies: Vec<&str> = state.drills.iter().map(|drill| drill.copy.as_str()).collect();
+        assert_eq!(copies, ["far", "home", "library"]);
+        assert!(told(&config, &state).contains(&"drill-failed:home".to_owned()));
     }
 }

@@ -3,7 +3,14 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use haven_keeper::state::Expiry;
-use rustls::pki_types::ServerName;
+use rustls::{
+    CertificateError, DigitallySignedStruct, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -51,28 +58,82 @@ fn servers(config: &Config) -> Vec<Server> {
     all
 }
 
-/// When the certificates of all servers run out. One that can't be asked is left out: that it does not answer is told
-/// otherwise.
-pub async fn look(config: &Config) -> Vec<Expiry> {
+/// When the certificates of all servers run out. Of one that can't be asked it is what was `known` before: that it does not
+/// answer is told otherwise.
+pub async fn look(config: &Config, known: &[Expiry]) -> Vec<Expiry> {
+    look_at(servers(config), known).await
+}
+
+async fn look_at(servers: Vec<Server>, known: &[Expiry]) -> Vec<Expiry> {
     let mut all = Vec::new();
-    for server in servers(config) {
+    for server in servers {
         match tokio::time::timeout(PATIENCE, ask(&server)).await {
-            Ok(Ok(at)) => all.push(Expiry {
-                what: format!("the certificate of {}", server.host),
-                subject: server.host.clone(),
-                at,
-            }),
+            Ok(Ok(at)) => {
+                let what = format!("the certificate of {}", server.host);
+                all.push(Expiry { what, subject: server.host, at });
+                continue;
+            }
             Ok(Err(why)) => tracing::debug!(host = server.host, why, "its certificate can't be looked at"),
             Err(_) => tracing::debug!(host = server.host, "its certificate can't be looked at in time"),
         }
+        all.extend(known.iter().find(|one| one.subject == server.host).cloned());
     }
     all
+}
+
+/// Judges servers as all of Haven does, but accepts what has run out, to tell of it. Nothing but the handshake goes over such
+/// a connection.
+#[derive(Debug)]
+struct WhateverTheTime(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for WhateverTheTime {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.0.verify_server_cert(shown, others, name, ocsp, now) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, shown, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, shown, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// Seconds since the epoch.
 async fn ask(server: &Server) -> Result<i64, String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
-    let tls = haven_store::tls(true, server.ca_file.as_deref())?;
+    let mut tls = haven_store::tls(true, server.ca_file.as_deref())?;
+    let roots = haven_store::roots(server.ca_file.as_deref())?;
+    let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), tls.crypto_provider().clone());
+    let usual = usual.build().map_err(|error| words(&error))?;
+    tls.dangerous().set_certificate_verifier(Arc::new(WhateverTheTime(usual)));
     let name = ServerName::try_from(server.host.clone()).map_err(|error| words(&error))?;
     let stream = TcpStream::connect((server.host.as_str(), server.port)).await.map_err(|error| words(&error))?;
     let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.map_err(|error| words(&error))?;
@@ -132,19 +193,16 @@ mod tests {
         assert_eq!((of("http://s3.example.org"), of("/srv/x")), (None, None));
     }
 
-    #[tokio::test]
-    async fn the_end_of_a_servers_certificate_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-        let ca = folder.path().join("ca.pem");
-        std::fs::write(&ca, made.cert.pem()).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    /// A server that shows this certificate to one who asks, and trusts it.
+    async fn serving(cert: &rcgen::Certificate, key: &rcgen::KeyPair, ca: PathBuf) -> Server {
+        std::fs::write(&ca, cert.pem()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
+            .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
         let listener = tokio::net::TcpListener::bind("localhost:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -152,8 +210,35 @@ mod tests {
             let (stream, _) = listener.accept().await.unwrap();
             _ = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await;
         });
-        let server = Server { host: "localhost".into(), port, ca_file: Some(ca) };
+        Server { host: "localhost".into(), port, ca_file: Some(ca) }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_servers_certificate_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let server = serving(&made.cert, &made.signing_key, folder.path().join("ca.pem")).await;
         // rcgen's certificates last until the beginning of the year 4096.
         assert_eq!(ask(&server).await, Ok(67_090_118_400));
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_has_run_out_is_read_and_one_that_cannot_be_is_not_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut wanted = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+        wanted.not_after = rcgen::date_time_ymd(2001, 9, 9);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = wanted.self_signed(&key).unwrap();
+        let server = serving(&made, &key, folder.path().join("ca.pem")).await;
+        let told = look_at(vec![server.clone()], &[]).await;
+        assert_eq!(told.iter().map(|one| one.at).collect::<Vec<_>>(), [999_993_600]);
+        // The listener has answered once, and is gone.
+        let known = look_at(vec![server.clone()], &told).await;
+        assert_eq!(known, told);
+        let other = Server { host: "127.0.0.1".into(), ..server };
+        assert!(look_at(vec![other], &told).await.is_empty(), "of another nothing is known");
+        let wrong = rcgen::generate_simple_self_signed(vec!["elsewhere".into()]).unwrap();
+        let server = serving(&wrong.cert, &wrong.signing_key, folder.path().join("other.pem")).await;
+        assert!(ask(&server).await.is_err(), "another name is another server");
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use haven_keeper::{
-    ledger::{Ledger, LedgerError, Verdict},
+    findings::is_ahead,
+    ledger::{Filter, Ledger, LedgerError, Verdict},
     state::{Brake, Drill, Scrub},
 };
 use haven_recover::proof::Report;
@@ -12,9 +13,14 @@ use serde_json::Value;
 
 use super::child::Said;
 use crate::{
+    cli::copy::Remembered,
+    config::Config,
+    points::config::App,
     report::{Code, Trouble},
     words,
 };
+
+const FIRST_POINT: &str = "first point";
 
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +59,7 @@ pub struct CopyFacts {
     pub vanished: usize,
 }
 
-/// The newest drill of each copy at each level.
+/// The newest drill of each copy at each level, of each application: by `LEVEL COPY of APPLICATION`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrillFacts(pub BTreeMap<String, Drill>);
 
@@ -66,10 +72,49 @@ impl DrillFacts {
             ok: report.ok,
             why: fault(report),
         };
-        let key = format!("{} {}", drill.level, drill.copy);
-        if self.0.get(&key).is_none_or(|known| known.at <= drill.at) {
+        let all = format!("{} {}", drill.level, drill.copy);
+        let key = match report.application() {
+            Some(of) => {
+                // Noted when applications were not told apart.
+                self.0.remove(&all);
+                format!("{all} of {of}")
+            }
+            None => all,
+        };
+        self.take_one(key, drill, super::seconds());
+    }
+
+    /// A newer one takes the place of what is known, and any that has happened that of one that is to come: the clock was set
+    /// back since.
+    pub fn take_one(&mut self, key: String, drill: Drill, now: i64) {
+        let rank = |drill: &Drill| (!is_ahead(drill.at, now), drill.at);
+        if self.0.get(&key).is_none_or(|known| rank(known) <= rank(&drill)) {
             self.0.insert(key, drill);
         }
+    }
+}
+
+impl DrillFacts {
+    /// One for each copy and level: what fails for one application is not mended by another's. Those that are not among
+    /// `applications` any more count for nothing.
+    pub fn of_all(self, applications: &[App]) -> Vec<Drill> {
+        let mut all: BTreeMap<String, Drill> = BTreeMap::new();
+        for (key, mut drill) in self.0 {
+            let of = key.rsplit_once(" of ").map(|(_, of)| of.to_owned());
+            if of.as_ref().is_some_and(|of| !applications.iter().any(|app| app.name == *of)) {
+                continue;
+            }
+            if let Some(of) = of.filter(|_| !drill.ok && applications.len() > 1) {
+                drill.why = format!("{of}: {}", drill.why);
+            }
+            // Proven is as much as the one that was proven longest ago.
+            let worse = |known: &Drill| (drill.ok, drill.at) < (known.ok, known.at);
+            let one = format!("{} {}", drill.level, drill.copy);
+            if all.get(&one).is_none_or(worse) {
+                all.insert(one, drill);
+            }
+        }
+        all.into_values().collect()
     }
 }
 
@@ -79,6 +124,42 @@ fn fault(report: &Report) -> String {
     // Paths of photos are not told: alerts go through other people's servers.
     let broken = (!report.broken.is_empty()).then(|| words::count(report.broken.len(), "broken photo"));
     step.or(broken).unwrap_or_default()
+}
+
+/// Whether a recovery point of `app` can be in a replica or a copy in a foreign format: it was complete at some time, and
+/// not only before the first point was. Where that can't be told it is taken for so: it is looked at rather than not.
+pub fn begun(config: &Config, ledger: &Ledger, name: &str, app: &str) -> bool {
+    let reaches = |newest: Option<i64>| {
+        newest.is_some_and(|newest| first_point(ledger, app).ok().flatten().is_none_or(|first| newest >= first))
+    };
+    if let Some(copy) = config.copies.get(name) {
+        // Where archives say whose they are, another's are no sign of this one's.
+        let whose = |name: &String| haven_offsite::series(name, &copy.prefix).to_owned();
+        let newest = |known: &Remembered| {
+            let told = known.archives.keys().any(|name| !whose(name).is_empty());
+            let mine = known.archives.iter().filter(|(name, _)| !told || whose(name) == app);
+            mine.map(|(_, taken)| *taken).max().or(known.last_good.filter(|_| !told))
+        };
+        return Remembered::at(&copy.directory(name)).map_or(true, |known| reaches(newest(&known)));
+    }
+    read::<ReplicaFacts>(ledger, &replica_key(name)).map_or(true, |known| reaches(known.up_to_date))
+}
+
+/// When the first recovery point of `app` that the ledger knows of was complete, in seconds since the epoch. Noted, for its
+/// run is forgotten one day.
+fn first_point(ledger: &Ledger, app: &str) -> Result<Option<i64>, Unread> {
+    let key = format!("{FIRST_POINT} {app}");
+    if let Some(noted) = read(ledger, &key)? {
+        return Ok(Some(noted));
+    }
+    let wanted = Filter { kind: Some("backup".into()), name: Some(app.to_owned()), ..Filter::default() };
+    let runs = ledger.runs(&wanted)?;
+    let first = runs.iter().filter(|run| run.verdict.is_done()).filter_map(|run| run.ended).min();
+    let first = first.map(|millis| millis.div_euclid(1000));
+    if first.is_some() {
+        write(ledger, &key, &first)?;
+    }
+    Ok(first)
 }
 
 /// Why a note can't be had.
@@ -118,13 +199,31 @@ pub fn replica_key(name: &str) -> String {
     format!("replica {name}")
 }
 
+/// The run of a job that failed, and that is to be tried again.
+pub fn again_key(job: &str) -> String {
+    format!("again {job}")
+}
+
 pub fn copy_key(name: &str) -> String {
     format!("copy {name}")
 }
 
 pub const DRILLS: &str = "drills";
 pub const SCRUB: &str = "scrub";
+/// What is damaged in the library, and how, by the names of objects: as the mount knew it last.
+pub const DAMAGE: &str = "damage";
 pub const GC: &str = "gc";
+/// When certificates run out.
+pub const EXPIRIES: &str = "expiries";
+
+/// Keeps what the mount knows to be damaged, for the next one: what is mended or was found right it knows no more. A note
+/// that is damaged is left to the next scrub.
+pub fn keep_damage(ledger: &Ledger, now: &BTreeMap<String, String>) -> Result<(), Unread> {
+    if read::<BTreeMap<String, String>>(ledger, DAMAGE)? != *now {
+        write(ledger, DAMAGE, now)?;
+    }
+    Ok(())
+}
 
 /// Judges a run that ended with `exit` (none: by a signal), and keeps what it told.
 pub fn judge(ledger: &Ledger, kind: &str, name: &str, exit: Option<i32>, said: &Said, began: i64, now: i64) -> Outcome {
@@ -156,18 +255,21 @@ pub fn judge(ledger: &Ledger, kind: &str, name: &str, exit: Option<i32>, said: &
         (_, Some(Code::Unfinished)) if kind == "gc" => Verdict::Warned,
         _ => Verdict::Failed,
     };
-    let again = !matches!(
-        trouble.map(|trouble| trouble.code),
+    let again = match trouble.map(|trouble| trouble.code) {
         Some(
             Code::Usage
-                | Code::NoSecret
-                | Code::WrongSecret
-                | Code::BadSecret
-                | Code::Newer
-                | Code::NoCopy
-                | Code::Damaged
-        )
-    );
+            | Code::NoSecret
+            | Code::WrongSecret
+            | Code::BadSecret
+            | Code::Newer
+            | Code::NoCopy
+            | Code::NoPoint
+            // A server that lacks an extension lacks it in an hour, too, and every try fetches all photos again.
+            | Code::Unfit
+            | Code::Damaged,
+        ) => false,
+        _ => true,
+    };
     Outcome { verdict, said: sentence(kind, verdict, exit, &first, &last, said, trouble), bytes, again }
 }
 
@@ -268,6 +370,12 @@ fn keep(
             write(ledger, &copy_key(name), &facts)
         }
         "scrub" if last["whole"].is_boolean() => {
+            // What this adds is known to the mount too, and what is over is taken out when that was asked.
+            let (mut damage, _): (BTreeMap<String, String>, _) = known(ledger, DAMAGE)?;
+            let open = Vec::<(String, String)>::deserialize(&last["open"]);
+            let named = open.is_ok();
+            damage.extend(open.into_iter().flatten());
+            write(ledger, DAMAGE, &damage)?;
             let left = |list: &Value, open: fn(&Value) -> bool| {
                 list.as_array().map_or(0, |all| all.iter().filter(|one| open(one)).count() as u64)
             };
@@ -276,6 +384,7 @@ fn keep(
                 whole: last["whole"].as_bool().unwrap_or_default(),
                 faults: left(&last["faults"], |fault| fault["repaired_from"].is_null()),
                 files: left(&last["files"], |file| file["snapshot"].is_null() && file["mended"] != true),
+                named,
             };
             write(ledger, SCRUB, &Some(facts))
         }
@@ -297,6 +406,7 @@ fn keep(
 
 #[cfg(test)]
 mod tests {
+    use haven_keeper::ledger::{Begin, End};
     use serde_json::json;
 
     use super::*;
@@ -309,6 +419,62 @@ mod tests {
 
     fn said(values: &[Value], trouble: Option<Trouble>) -> Said {
         Said { values: values.to_vec(), troubles: trouble.into_iter().collect(), log: String::new() }
+    }
+
+    #[test]
+    fn what_is_older_than_the_first_recovery_point_holds_none() {
+        let (folder, ledger) = ledger();
+        let text = format!(
+            "[replica.near]\nurl = '/srv/near'\n[copy.home]\nrepository = '/srv/borg'\ndirectory = '{}'\n",
+            folder.path().display()
+        );
+        let config = Config::from_text(&text, "").unwrap();
+        let remembered = config.copies["home"].directory("home").join("archives.json");
+        std::fs::create_dir_all(remembered.parent().unwrap()).unwrap();
+        let archive = |taken: i64| {
+            let text = json!({ "archives": { "a": 50, "b": taken }, "last_good": taken + 500 }).to_string();
+            std::fs::write(&remembered, text).unwrap();
+        };
+        let replica = |at: i64| {
+            write(&ledger, &replica_key("near"), &ReplicaFacts { up_to_date: Some(at), ..Default::default() }).unwrap();
+        };
+        let all = || (begun(&config, &ledger, "near", "immich"), begun(&config, &ledger, "home", "immich"));
+        assert_eq!(all(), (false, false), "never made");
+        archive(99);
+        replica(99);
+        assert_eq!(all(), (true, true), "points that this ledger does not know of may be in them");
+        let begin = Begin { kind: "backup", name: "immich", planned: None, started: 90_000, tries: 0, token: "" };
+        let id = ledger.begin(&begin).unwrap();
+        let end = End { ended: 100_900, verdict: Verdict::Ok, exit: Some(0), bytes: None, said: "", tail: "" };
+        ledger.end(id, &end).unwrap();
+        assert_eq!(all(), (false, false));
+        archive(100);
+        replica(100);
+        assert_eq!(all(), (true, true));
+        let key = format!("{FIRST_POINT} immich");
+        assert_eq!(read::<Option<i64>>(&ledger, &key).unwrap(), Some(100), "also when the run is forgotten");
+        let text = json!({ "archives": { "haven-papers-2026-11-26T21:28:25Z": 200 }, "last_good": 200 }).to_string();
+        std::fs::write(&remembered, text).unwrap();
+        assert!(begun(&config, &ledger, "home", "papers") && !begun(&config, &ledger, "home", "immich"));
+        std::fs::write(&remembered, "{torn").unwrap();
+        assert!(begun(&config, &ledger, "home", "immich"), "looked at rather than not");
+    }
+
+    #[test]
+    fn a_drill_that_failed_for_one_application_is_not_mended_by_anothers() {
+        let text = "[backup.immich]\nkind = 'folder'\n[backup.papers]\nkind = 'folder'\n";
+        let config = Config::from_text(text, "").unwrap();
+        let mut facts = DrillFacts::default();
+        let drill = |copy: &str, at, ok| Drill { copy: copy.into(), level: 1, at, ok, why: "gone".into() };
+        facts.0.insert("1 home of immich".into(), drill("home", 10, false));
+        facts.0.insert("1 home of papers".into(), drill("home", 20, true));
+        facts.0.insert("1 home of forgotten".into(), drill("home", 5, false));
+        facts.0.insert("1 library of immich".into(), drill("library", 30, true));
+        facts.0.insert("1 library of papers".into(), drill("library", 40, true));
+        let all = facts.of_all(&config.apps);
+        let told: Vec<_> = all.iter().map(|one| (one.copy.as_str(), one.at, one.ok)).collect();
+        assert_eq!(told, [("home", 10, false), ("library", 30, true)]);
+        assert_eq!(all[0].why, "immich: gone");
     }
 
     #[test]
@@ -365,13 +531,28 @@ mod tests {
         assert_eq!(verdict("copy", Some(10), Code::Incomplete).verdict, Verdict::Failed);
         assert_eq!(verdict("copy", Some(7), Code::Occupied).verdict, Verdict::Ok, "nothing new");
         assert!(!verdict("backup", Some(2), Code::Usage).again);
+        assert!(!verdict("drill-2", Some(8), Code::Unfit).again && verdict("drill-2", Some(8), Code::Local).again);
+        assert!(verdict("copy", Some(8), Code::Local).again);
         assert_eq!(judge(&ledger, "gc", "", None, &said(&[], None), 0, 0).verdict, Verdict::Killed);
+    }
+
+    #[test]
+    fn a_drill_from_before_the_clock_was_set_back_hides_no_later_one() {
+        let drill = |at, ok| Drill { copy: "library".into(), level: 1, at, ok, why: String::new() };
+        let mut facts = DrillFacts::default();
+        let mut take = |at, ok| {
+            facts.take_one("1 library".into(), drill(at, ok), 1000);
+            facts.0["1 library"].clone()
+        };
+        assert_eq!((take(9000, false).at, take(900, true).at, take(9000, false).at), (9000, 900, 900));
+        assert_eq!((take(800, false).at, take(1050, false).at), (900, 1050));
     }
 
     #[test]
     fn scrubs_and_brakes_are_remembered_until_they_are_over() {
         let (_folder, ledger) = ledger();
         let bad = json!({ "objects": 3, "read_bytes": 9, "whole": false, "faults": [{ "object": "p/1", "repaired_from": null }],
+                          "open": [["p/1", "cut"], ["p/2", "gone"]],
                           "files": [{ "path": "a", "snapshot": null, "mended": false }] });
         judge(
             &ledger,
@@ -383,10 +564,15 @@ mod tests {
             50,
         );
         let scrub: Option<Scrub> = read(&ledger, SCRUB).unwrap();
-        assert_eq!(scrub, Some(Scrub { at: 50, whole: false, faults: 1, files: 1 }));
-        let good = json!({ "objects": 3, "read_bytes": 9, "whole": true, "faults": [], "files": [] });
+        assert_eq!(scrub, Some(Scrub { at: 50, whole: false, faults: 1, files: 1, named: true }));
+        let damage = || read::<BTreeMap<String, String>>(&ledger, DAMAGE).unwrap().into_keys().collect::<Vec<_>>();
+        assert_eq!(damage(), ["p/1", "p/2"]);
+        let good = json!({ "objects": 3, "read_bytes": 9, "whole": true, "faults": [], "files": [], "open": [] });
         assert!(judge(&ledger, "scrub", "", Some(0), &said(&[good], None), 0, 60).said.contains("nothing damaged"));
         assert!(read::<Option<Scrub>>(&ledger, SCRUB).unwrap().unwrap().whole);
+        assert_eq!(damage(), ["p/1", "p/2"], "another scrub that did not meet them ends nothing: the mount knows");
+        keep_damage(&ledger, &BTreeMap::from([("p/2".to_owned(), "gone".to_owned())])).unwrap();
+        assert_eq!(damage(), ["p/2"], "the mount has judged the other");
         judge(
             &ledger,
             "gc",

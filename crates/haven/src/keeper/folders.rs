@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, path::Path};
 
 use haven_format::Keys;
-use haven_keeper::state::{Sight, Unseen};
+use haven_keeper::{
+    findings::is_ahead,
+    state::{Sight, Unseen},
+};
 use haven_point::Found;
 use haven_recover::proof::{self, Read};
 
@@ -67,16 +70,22 @@ impl Folders {
     fn take_points(&mut self, application: &str, all: &[Found]) {
         let mut seen = Seen::default();
         let mut blind = Vec::new();
+        // Taken later than now, by a clock that was set back since: it counts where there is no other.
+        let mut ahead: Option<i64> = None;
+        let now = super::seconds();
         for found in all.iter().filter(|found| haven_point::application(&found.name) == Some(application)) {
             match &found.point {
                 Ok(point) => {
                     seen.count += 1;
-                    seen.newest = seen.newest.max(Some(point.manifest.taken.as_second()));
+                    let taken = point.manifest.taken.as_second();
+                    let newest = if is_ahead(taken, now) { &mut ahead } else { &mut seen.newest };
+                    *newest = (*newest).max(Some(taken));
                 }
                 Err(error) if error.is_blind() => blind.push((found.name.as_str(), causes(error))),
                 Err(_) => seen.broken += 1,
             }
         }
+        seen.newest = seen.newest.or(ahead);
         let newest = blind.iter().filter_map(|(name, _)| Some(haven_point::stamp(name)?.as_second())).max();
         self.points.insert(application.to_owned(), seen);
         self.unseen.extend(some(Sight::Points(application.to_owned()), newest, blind.iter().map(|(_, why)| why)));

@@ -2,11 +2,16 @@
 
 use haven_keeper::{calendar::Schedule, plan::Job};
 
-use crate::{config::Config, words};
+use crate::{config::Config, points::config::App, words};
 
 /// What the names of snapshots begin with that the keeper takes: it prunes these alone.
 const AUTO: &str = "auto-";
 const DRILLS: [&str; 3] = ["drill-0", "drill-1", "drill-2"];
+
+/// Whether each of a job's commands is run whatever became of those before it.
+pub fn goes_on(kind: &str) -> bool {
+    DRILLS.contains(&kind)
+}
 
 fn job(kind: &str, name: &str, schedule: &Schedule) -> Job {
     let heavy = ["copy", "scrub", "gc"].contains(&kind) || DRILLS.contains(&kind);
@@ -38,8 +43,9 @@ pub fn jobs(config: &Config) -> Vec<Job> {
     all
 }
 
-/// The commands of a job, one after the other: arguments of this program.
-pub fn steps(config: &Config, job: &Job) -> Vec<Vec<String>> {
+/// The commands of a job, one after the other: arguments of this program. `begun` tells of a replica or copy, by its name,
+/// whether a recovery point of an application can be in it yet.
+pub fn steps(config: &Config, job: &Job, begun: impl Fn(&str, &str) -> bool) -> Vec<Vec<String>> {
     let s = &config.schedule;
     let name = job.name.as_str();
     let line = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
@@ -68,12 +74,25 @@ pub fn steps(config: &Config, job: &Job) -> Vec<Vec<String>> {
         }
         "gc" => vec![line(&["gc"])],
         "scrub" => vec![limited(line(&["check", "--read-data", "--sample", &s.scrub_share]))],
-        "drill-2" => {
-            let mut words = line(&["drill", "--level", "2"]);
-            words.extend(s.drill_scratch.iter().flat_map(|path| ["--scratch".to_owned(), path.display().to_string()]));
-            vec![words]
+        kind if DRILLS.contains(&kind) => {
+            // Each application's newest: the newest of all is only one's.
+            let drill = |app: &App| {
+                let mut words = line(&["drill", "--level", &kind["drill-".len()..], "--of", &app.name]);
+                if kind == "drill-2" {
+                    let scratch = s.drill_scratch.iter();
+                    words.extend(scratch.flat_map(|path| ["--scratch".to_owned(), path.display().to_string()]));
+                }
+                // Of a copy that was not made since there are points nothing comes back; that it is late is told elsewhere.
+                let (there, missing): (Vec<_>, Vec<_>) =
+                    config.replicas.keys().chain(config.copies.keys()).partition(|name| begun(name, &app.name));
+                if !missing.is_empty() {
+                    let names = std::iter::once("library").chain(there.into_iter().map(String::as_str));
+                    words.extend(names.flat_map(|name| ["--copy".to_owned(), name.to_owned()]));
+                }
+                words
+            };
+            config.apps.iter().map(drill).collect()
         }
-        kind if DRILLS.contains(&kind) => vec![line(&["drill", "--level", &kind["drill-".len()..]])],
         "report" => vec![line(&["report", "--send"])],
         _ => Vec::new(),
     }
@@ -106,13 +125,36 @@ mod tests {
         use clap::CommandFactory;
         let config = Config::from_text(TEXT, "").unwrap();
         for job in jobs(&config) {
-            for step in steps(&config, &job) {
+            for step in steps(&config, &job, |_, _| true) {
                 let words = std::iter::once("haven".to_owned()).chain(step.clone());
                 let parsed = crate::cli::Args::command().try_get_matches_from(words);
                 assert!(parsed.is_ok(), "{step:?}: {:?}", parsed.err());
             }
         }
         let near = jobs(&config).into_iter().find(|job| job.kind == "replica").unwrap();
-        assert_eq!(steps(&config, &near)[0], ["replica", "sync", "near", "--limit=2000000"]);
+        assert_eq!(steps(&config, &near, |_, _| true)[0], ["replica", "sync", "near", "--limit=2000000"]);
+    }
+
+    #[test]
+    fn a_copy_that_was_never_made_is_not_drilled() {
+        let config = Config::from_text(TEXT, "").unwrap();
+        let drill = jobs(&config).into_iter().find(|job| job.kind == "drill-0").unwrap();
+        let all = ["drill", "--level", "0", "--of", "immich"];
+        assert_eq!(steps(&config, &drill, |_, _| true), [all], "all there are");
+        let some = steps(&config, &drill, |name, _| name == "near");
+        assert_eq!(some, [[&all[..], &["--copy", "library", "--copy", "near"]].concat()]);
+        let none = steps(&config, &drill, |_, _| false);
+        assert_eq!(none, [[&all[..], &["--copy", "library"]].concat()]);
+    }
+
+    #[test]
+    fn each_application_is_drilled() {
+        let config = Config::from_text(&format!("{TEXT}[backup.papers]\nkind = 'folder'\n"), "").unwrap();
+        let drill = jobs(&config).into_iter().find(|job| job.kind == "drill-1").unwrap();
+        // A copy that was last made before there were papers.
+        let steps = steps(&config, &drill, |name, app| app == "immich" || name == "near");
+        let papers = ["--of", "papers", "--copy", "library", "--copy", "near"];
+        let papers = [&["drill", "--level", "1"][..], &papers].concat();
+        assert_eq!(steps, [vec!["drill", "--level", "1", "--of", "immich"], papers]);
     }
 }

@@ -33,7 +33,7 @@ use std::{
 };
 
 use haven_keeper::{
-    findings::Finding,
+    findings::{Finding, is_judged},
     ledger::{Ledger, Verdict},
     plan::{Job, Plan},
     score::Score,
@@ -159,6 +159,8 @@ impl Keeper {
         let teller = Teller::new(&rooms, config)?;
         let (plan, missed) =
             Plan::new(config.schedule.rules(), jobs(config), seconds(), |job| last_begun(&ledger, job));
+        // What an earlier keeper has read: a server may not answer now.
+        let expiries = facts::read(&ledger, facts::EXPIRIES).unwrap_or_default();
         let keeper = Arc::new_cyclic(|own| Self {
             rooms,
             ledger,
@@ -168,7 +170,7 @@ impl Keeper {
             working: Mutex::default(),
             inside: OnceLock::new(),
             seen: channel::Sender::new(Arc::default()),
-            expiries: Mutex::default(),
+            expiries: Mutex::new(expiries),
             events: broadcast::Sender::new(64),
             due: Notify::new(),
             look: Notify::new(),
@@ -185,12 +187,12 @@ impl Keeper {
     fn note_missed(&self, missed: &[haven_keeper::plan::Missed]) {
         for one in missed {
             let (kind, name) = (&one.job.kind, &one.job.name);
-            let killed = self.ledger.last(kind, name, &[Verdict::Killed]).unwrap_or_else(|error| {
+            let begun = self.ledger.last(kind, name, &[Verdict::Killed, Verdict::Failed]).unwrap_or_else(|error| {
                 tracing::error!(%error, "the ledger can't be read");
                 None
             });
-            if killed.is_some_and(|run| run.planned == Some(one.due * 1000)) {
-                // Begun, and cut off: it is tried again.
+            if begun.is_some_and(|run| run.planned == Some(one.due * 1000)) {
+                // Begun, and cut off or failed: it is tried again.
                 continue;
             }
             let times =
@@ -256,7 +258,13 @@ impl Keeper {
     /// Certificates change rarely.
     async fn keep_asking(self: Arc<Self>) {
         loop {
-            let found = expiry::look(&self.config()).await;
+            let known = locked(&self.expiries).clone();
+            let found = expiry::look(&self.config(), &known).await;
+            if found != known
+                && let Err(error) = facts::write(&self.ledger, facts::EXPIRIES, &found)
+            {
+                tracing::warn!(%error, "what runs out can't be noted");
+            }
             *locked(&self.expiries) = found;
             tokio::time::sleep(EXPIRIES_EVERY).await;
         }
@@ -303,7 +311,9 @@ impl Keeper {
         // A keeper that has just begun may be about to mount.
         let patient = self.begun.elapsed() < config.health.store_patience && !self.was_mounted();
         if !self.is_stopping() && !patient {
-            self.teller.tell_findings(&config, &self.ledger, &seen.findings);
+            let limits = config.health.limits();
+            let judged = |id: &str| is_judged(&seen.state, &limits, id);
+            self.teller.tell_findings(&config, &self.ledger, &seen.findings, judged);
         }
         if self.was_mounted() && !self.is_stopping() {
             manager::status(&seen.sentence);
@@ -374,25 +384,32 @@ impl Keeper {
 
 /// When a job was last begun so that it need not be made up for, seconds since the epoch.
 fn last_begun(ledger: &Ledger, job: &Job) -> Option<i64> {
-    let last = |verdicts: &[Verdict]| {
-        ledger.last(&job.kind, &job.name, verdicts).unwrap_or_else(|error| {
-            // It waits for its next time then; that the ledger can't be read is a finding of its own.
-            tracing::error!(%error, job = job.key(), "the ledger can't be read");
-            None
-        })
+    let over = [Verdict::Ok, Verdict::Warned, Verdict::Failed, Verdict::Killed];
+    let newest = ledger.last(&job.kind, &job.name, &over).unwrap_or_else(|error| {
+        // It waits for its next time then; that the ledger can't be read is a finding of its own.
+        tracing::error!(%error, job = job.key(), "the ledger can't be read");
+        None
+    })?;
+    let owed = match newest.verdict {
+        Verdict::Killed => true,
+        Verdict::Failed => facts::read::<Option<i64>>(ledger, &facts::again_key(&job.key()))
+            .inspect_err(
+                |error| tracing::warn!(%error, job = job.key(), "whether it is to be tried again can't be read"),
+            )
+            .is_ok_and(|again| again == Some(newest.id)),
+        _ => false,
     };
-    let ended = last(&[Verdict::Ok, Verdict::Warned, Verdict::Failed]).map(|run| run.started / 1000);
-    let killed = last(&[Verdict::Killed]).map(|run| run.planned.unwrap_or(run.started) / 1000 - 1);
-    match (ended, killed) {
-        // What was cut off after that is still to be done.
-        (Some(ended), _) => Some(ended),
-        (None, killed) => killed,
-    }
+    // What was cut off, or failed and would have been tried again, is still to be done.
+    Some(if owed { newest.planned.unwrap_or(newest.started) / 1000 - 1 } else { newest.started / 1000 })
 }
 
 #[async_trait::async_trait]
 impl Companion for Keeper {
     fn mounted(&self, inside: Inside) {
+        match facts::read::<BTreeMap<String, String>>(&self.ledger, facts::DAMAGE) {
+            Ok(known) => inside.remember_damage(known.into_iter().collect()),
+            Err(error) => tracing::error!(%error, "what was known to be damaged can't be read"),
+        }
         if self.inside.set(inside).is_err() {
             return;
         }
@@ -457,5 +474,57 @@ pub fn ledger(config: &Config) -> Result<Option<Ledger>, Trouble> {
             Err(Trouble::new(Code::Newer, error.to_string()).meaning(UNTOUCHED).next("install the newer Haven here"))
         }
         Err(error) => Err(cannot(&path, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use haven_keeper::ledger::{Begin, End};
+
+    use super::*;
+
+    #[test]
+    fn what_failed_and_would_have_been_tried_again_is_still_to_be_done_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&folder.path().join("l")).unwrap();
+        let job = Job {
+            kind: "backup".into(),
+            name: "immich".into(),
+            schedule: "daily 00:00".parse().unwrap(),
+            heavy: false,
+            after: Vec::new(),
+        };
+        let run = |planned: i64, verdict, again| {
+            let begin = Begin {
+                kind: "backup",
+                name: "immich",
+                planned: Some(planned * 1000),
+                started: (planned + 30) * 1000,
+                ..Begin::default()
+            };
+            let id = ledger.begin(&begin).unwrap();
+            if again {
+                facts::write(&ledger, &facts::again_key(&job.key()), &Some(id)).unwrap();
+            }
+            let ended = (planned + 60) * 1000;
+            ledger.end(id, &End { ended, verdict, exit: None, bytes: None, said: "", tail: "" }).unwrap();
+            last_begun(&ledger, &job)
+        };
+        assert_eq!(run(1000, Verdict::Ok, false), Some(1030));
+        assert_eq!(run(2000, Verdict::Failed, true), Some(1999));
+        assert_eq!(run(3000, Verdict::Failed, false), Some(3030), "another try would end no better");
+        assert_eq!(run(4000, Verdict::Killed, false), Some(3999), "although one has failed before");
+        assert_eq!(run(5000, Verdict::Warned, false), Some(5030));
+        // And so does the plan.
+        run(86_400, Verdict::Failed, true);
+        let rules = haven_keeper::plan::Rules {
+            zone: jiff::tz::TimeZone::UTC,
+            machine: String::new(),
+            jitter: 0,
+            quiet: Vec::new(),
+            retry: 60,
+        };
+        let (mut plan, missed) = Plan::new(rules, vec![job.clone()], 90_000, |job| last_begun(&ledger, job));
+        assert_eq!((missed.len(), plan.due(90_000).len()), (1, 1));
     }
 }

@@ -108,6 +108,13 @@ impl Teller {
         }
     }
 
+    /// Forgets what was told long ago.
+    pub fn forget(&self) {
+        if let Err(error) = self.postman.outbox().forget(millis()) {
+            tracing::warn!(%error, "messages of long ago can't be forgotten");
+        }
+    }
+
     /// Puts a message into the outbox.
     pub fn put(&self, config: &Config, message: Message) -> Result<(), haven_notify::OutboxError> {
         self.postman.outbox().put(&config.route().letter(message, millis()))?;
@@ -115,8 +122,9 @@ impl Teller {
         Ok(())
     }
 
-    /// Tells what is new, worse, still so, or well again.
-    pub fn tell_findings(&self, config: &Config, ledger: &Ledger, findings: &[Finding]) {
+    /// Tells what is new, worse, still so, or well again. `judged` tells of an id whether its finding would be here, were it
+    /// so.
+    pub fn tell_findings(&self, config: &Config, ledger: &Ledger, findings: &[Finding], judged: impl Fn(&str) -> bool) {
         let now = millis();
         let wanted = findings.iter().filter(|finding| finding.severity >= Severity::Warning);
         let conditions: Vec<Condition> = wanted
@@ -131,7 +139,7 @@ impl Teller {
             .collect();
         let mut book = locked(&self.book);
         let before = book.clone();
-        let messages = book.look(now, &conditions, &config.alert.manner(), &wire::host());
+        let messages = book.look(now, &conditions, judged, &config.alert.manner(), &wire::host());
         let kept = messages.into_iter().try_for_each(|message| {
             tracing::warn!(message = message.id, "{}", message.title);
             self.put(config, message)
@@ -197,29 +205,30 @@ pub fn hush(ledger: &Ledger, id: &str, until: i64) -> Result<(), haven_keeper::l
     ledger.set_note(&format!("{HUSH}{id}"), &until.to_string())
 }
 
-/// Delivers what is in the outbox from a process that is not the keeper; leaves it to the keeper that is at work. True: told
-/// to everybody.
-pub async fn deliver_here(config: &Config, rooms: &Rooms, patience: Duration) -> Result<bool, Trouble> {
+/// Delivers what is in the outbox from a process that is not the keeper; leaves it to the keeper that is at work. True:
+/// somebody was told of `id`. Who could not be is told later, by the keeper or at the next alert: one channel that is dead
+/// holds nobody up.
+pub async fn deliver_here(config: &Config, rooms: &Rooms, id: &str, patience: Duration) -> Result<bool, Trouble> {
     let outbox = Outbox::open(&rooms.outbox()).map_err(|error| super::cannot(rooms.root(), &error))?;
     let until = tokio::time::Instant::now() + patience;
     let held = outbox.lock().map_err(|error| super::cannot(rooms.root(), &error))?;
     let postman = Postman::new(outbox.clone(), config.channels(), http()?, Arc::new(millis));
     loop {
-        let next = match &held {
-            Some(_) => postman.pump().await,
-            // The keeper has it in hand.
-            None => outbox.waiting().map(|waiting| (!waiting.is_empty()).then(|| millis() + 500)),
-        };
-        match next.map_err(|error| super::cannot(rooms.root(), &error))? {
-            None => return Ok(true),
-            Some(at) => {
-                let pause = Duration::from_millis((at - millis()).clamp(100, 60_000).unsigned_abs());
-                if tokio::time::Instant::now() + pause > until {
-                    return Ok(false);
-                }
-                tokio::time::sleep(pause).await;
-            }
+        // Where it is not held the keeper has it in hand.
+        if held.is_some() {
+            postman.pump().await.map_err(|error| super::cannot(rooms.root(), &error))?;
         }
+        let Some(letter) = outbox.find(id) else { return Ok(false) };
+        if letter.is_told() || !letter.is_open() {
+            return Ok(!letter.given_up);
+        }
+        let next = letter.deliveries.iter().filter(|one| one.is_open()).map(|one| one.next).min();
+        let at = next.filter(|_| held.is_some()).unwrap_or_else(|| millis() + 500);
+        let pause = Duration::from_millis((at - millis()).clamp(100, 60_000).unsigned_abs());
+        if tokio::time::Instant::now() + pause > until {
+            return Ok(false);
+        }
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -250,21 +259,26 @@ mod tests {
         let waiting = || Outbox::open(&rooms.outbox()).unwrap().waiting().unwrap();
         for _ in 0..3 {
             // A keeper that is started anew each time.
-            Teller::new(&rooms, &config).unwrap().tell_findings(&config, &ledger, std::slice::from_ref(&finding));
+            Teller::new(&rooms, &config).unwrap().tell_findings(
+                &config,
+                &ledger,
+                std::slice::from_ref(&finding),
+                |_| true,
+            );
         }
         assert_eq!(waiting().len(), 1);
         assert_eq!(waiting()[0].message.body, "so\n→ do");
         let teller = Teller::new(&rooms, &config).unwrap();
-        teller.tell_findings(&config, &ledger, &[]);
+        teller.tell_findings(&config, &ledger, &[], |_| true);
         tokio::time::sleep(Duration::from_millis(5)).await;
-        teller.tell_findings(&config, &ledger, &[]);
-        teller.tell_findings(&config, &ledger, &[]);
+        teller.tell_findings(&config, &ledger, &[], |_| true);
+        teller.tell_findings(&config, &ledger, &[], |_| true);
         let all = waiting();
         assert_eq!(all.len(), 2);
         assert!(all[1].message.title.starts_with("Recovered: far"), "{all:?}");
         assert_eq!(all[1].deliveries.len(), 1, "who heard of it hears that it is well again");
         hush(&ledger, "replica-lag:far", super::super::seconds() + 60).unwrap();
-        teller.tell_findings(&config, &ledger, &[finding]);
+        teller.tell_findings(&config, &ledger, &[finding], |_| true);
         assert_eq!(waiting().len(), 2, "nobody wants to hear of it");
     }
 
@@ -292,7 +306,7 @@ mod tests {
         let told = |findings: &[Finding]| {
             let before = Outbox::open(&rooms.outbox()).unwrap().waiting().unwrap().len();
             std::thread::sleep(Duration::from_millis(5));
-            teller.tell_findings(&config, &ledger, findings);
+            teller.tell_findings(&config, &ledger, findings, |_| true);
             Outbox::open(&rooms.outbox()).unwrap().waiting().unwrap().len() - before
         };
         assert_eq!(told(&[finding("far", "the replica is 2 hours behind")]), 1);

@@ -8,10 +8,10 @@ use std::{
 
 use haven_keeper::{
     findings::findings,
-    ledger::{Filter, Growth, Ledger, LedgerError},
+    ledger::{Growth, Ledger, LedgerError},
     plan::Plan,
     score::{score, sentence},
-    state::{Sight, State, Sums},
+    state::{Blind, Sight, State, Sums},
 };
 use haven_mount::control::{ClientError, Found, Request, find};
 use haven_store::retry::RetryConfig;
@@ -20,7 +20,8 @@ use tokio::task::JoinHandle;
 
 use super::{
     Keeper, Seen,
-    collect::{Sought, collect},
+    collect::{Sought, collect, mounts_damage},
+    facts,
     folders::{self, Folders},
     jobs, last_begun, locked, newest_look, seconds,
     settings::Rooms,
@@ -31,10 +32,10 @@ use crate::{cli::ask, config::Config, served::Inside, words::causes};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a look at the folders in the mount may take.
 const FOLDERS_PATIENCE: Duration = Duration::from_secs(20);
-/// Seconds: how often the folders of points and drills are listed, at least.
-const FOLDERS_EVERY: i64 = 600;
+/// How often the folders of points and drills are listed, at least.
+const FOLDERS_EVERY: Duration = Duration::from_secs(600);
 /// The same where not all of it could be looked at.
-const FOLDERS_AGAIN: i64 = 30;
+const FOLDERS_AGAIN: Duration = Duration::from_secs(30);
 /// Seconds that the disk and the requests are looked back at.
 const DISK_BACK: i64 = 6 * 3600;
 const REQUESTS_BACK: i64 = 600;
@@ -55,13 +56,15 @@ pub struct Memory {
     grown: Option<i64>,
     /// The mount did not answer at the last look.
     silent: bool,
+    /// Since when the mount's numbers have been looked at.
+    watched: Option<Instant>,
 }
 
 /// What was listed when.
 #[derive(Debug)]
 struct Listed {
-    at: i64,
-    /// The end of the newest run that was known then.
+    at: Instant,
+    /// How many runs had ended then: what one changed is to be looked at.
     done: i64,
     applications: Vec<String>,
     folders: Folders,
@@ -136,11 +139,25 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
         None => (None, None),
     };
     let folders = match keeper.inside().filter(|_| matches!(answers, Some(Ok(_)))) {
-        Some(inside) => Some(listed(keeper, config, memory, inside, now).await),
+        Some(inside) => Some(listed(keeper, config, memory, inside).await),
         None => None,
     };
     let skew = keeper.inside().and_then(|inside| inside.stack().skew_seconds());
+    // It was told what is known from before when it was mounted.
+    if let Some(Ok(damage)) = status.as_ref().map(mounts_damage)
+        && let Err(error) = facts::keep_damage(&keeper.ledger, &damage)
+    {
+        tracing::warn!(%error, "what is damaged can't be noted");
+    }
     let mut state = collect(config, &keeper.ledger, status.as_ref(), folders.as_ref(), sought, now);
+    if status.is_some() {
+        memory.watched.get_or_insert_with(Instant::now);
+    }
+    state.blind = Blind {
+        numbers: status.is_none(),
+        folders: folders.is_none(),
+        watched: Some(memory.watched.map_or(0, |since| i64::try_from(since.elapsed().as_secs()).unwrap_or(i64::MAX))),
+    };
     state.mount.answers = answers;
     state.store.skew = skew;
     state.expiries.clone_from(&locked(&keeper.expiries));
@@ -160,12 +177,12 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
 }
 
 /// What lies in the library, listed anew where that is due.
-async fn listed(keeper: &Keeper, config: &Config, memory: &mut Memory, inside: &Inside, now: i64) -> Folders {
+async fn listed(keeper: &Keeper, config: &Config, memory: &mut Memory, inside: &Inside) -> Folders {
     let applications = applications(config);
-    let done = newest_end(&keeper.ledger);
+    let done = keeper.ledger.ends().unwrap_or_default();
     if let Some(listed) = &memory.folders {
         let every = if listed.folders.unseen.is_empty() { FOLDERS_EVERY } else { FOLDERS_AGAIN };
-        if now - listed.at < every && listed.done == done && listed.applications == applications {
+        if listed.at.elapsed() < every && listed.done == done && listed.applications == applications {
             return listed.folders.clone();
         }
     }
@@ -176,7 +193,7 @@ async fn listed(keeper: &Keeper, config: &Config, memory: &mut Memory, inside: &
         Ok(Err(error)) => Folders::none(&format!("the look broke off: {error}"), &applications),
         Err(_) => Folders::none(&format!("no answer within {} s", FOLDERS_PATIENCE.as_secs()), &applications),
     };
-    memory.folders = Some(Listed { at: now, done, applications, folders: folders.clone() });
+    memory.folders = Some(Listed { at: Instant::now(), done, applications, folders: folders.clone() });
     folders
 }
 
@@ -253,12 +270,6 @@ fn seen(config: &Config, state: State) -> Seen {
     Seen { pid: std::process::id(), state, findings, score: Some(score), sentence, colour: colour.to_owned() }
 }
 
-/// The end of the newest run: what it changed is to be looked at.
-fn newest_end(ledger: &Ledger) -> i64 {
-    let newest = ledger.runs(&Filter { limit: 10, ..Filter::default() }).unwrap_or_default();
-    newest.iter().filter_map(|run| run.ended).max().unwrap_or_default()
-}
-
 /// Since when what can't be looked at can't be.
 fn remember_unseen(memory: &mut Memory, state: &mut State) {
     memory.unseen.retain(|what, _| state.unseen.iter().any(|one| one.what == *what));
@@ -272,6 +283,11 @@ fn remember_unseen(memory: &mut Memory, state: &mut State) {
 fn remember(memory: &mut Memory, state: &mut State, status: Option<&Value>) {
     let now = state.now;
     let Some(status) = status else { return };
+    if memory.requests.back().is_some_and(|(at, _, _)| *at > now) {
+        // The clock was set back: what was seen by the other time can't be compared.
+        (memory.disk, memory.requests, memory.progress) = Default::default();
+        memory.trouble_since = memory.trouble_since.map(|since| since.min(now));
+    }
     if state.cache.disk_bytes > 0 {
         // One sample in half a minute is plenty.
         if memory.disk.back().is_none_or(|(at, _)| now - at >= 30) {
@@ -305,7 +321,7 @@ fn remember(memory: &mut Memory, state: &mut State, status: Option<&Value>) {
 
 fn note_growth(keeper: &Keeper, memory: &mut Memory, state: &State) {
     let now = state.now;
-    if state.sums.stored_bytes == 0 || memory.grown.is_some_and(|at| now - at < GROWTH_EVERY) {
+    if state.sums.stored_bytes == 0 || memory.grown.is_some_and(|at| (0..GROWTH_EVERY).contains(&(now - at))) {
         return;
     }
     memory.grown = Some(now);

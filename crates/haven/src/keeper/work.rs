@@ -55,12 +55,19 @@ impl Keeper {
             Ok(logs) => logs.iter().for_each(|log| _ = std::fs::remove_file(log)),
             Err(error) => tracing::warn!(%error, "old runs can't be forgotten"),
         }
+        self.teller.forget();
     }
 
     async fn do_job(self: Arc<Self>, start: Start) {
         let Some(job) = locked(&self.plan).job(&start.key).cloned() else { return };
         let config = self.config();
         let token = uuid();
+        // As long as it stands here the keeper does not end: how the run ended must be in the ledger first.
+        locked(&self.working).insert(start.key.clone(), Working { pid: None, since: seconds() });
+        if self.is_stopping() {
+            locked(&self.working).remove(&start.key);
+            return;
+        }
         let begin = Begin {
             kind: &job.kind,
             name: &job.name,
@@ -73,17 +80,16 @@ impl Keeper {
             Ok(id) => id,
             Err(error) => {
                 tracing::error!(%error, job = start.key, "what is not in the ledger is not begun");
+                locked(&self.working).remove(&start.key);
                 locked(&self.plan).ended(&start.key, seconds(), Verdict::Failed, true);
                 return;
             }
         };
         let began = seconds();
         tracing::info!(job = start.key, run = id, "begun");
-        locked(&self.working).insert(start.key.clone(), Working { pid: None, since: began });
         self.teller.ping(&config, &job.kind, Ping::Start, Some(&token), "");
         _ = self.events.send(Event::Runs);
         let (outcome, tail, exit) = self.run(&config, &job, id, began).await;
-        locked(&self.working).remove(&start.key);
         let stopped = self.is_stopping() && !outcome.verdict.is_done();
         let outcome = if stopped {
             Outcome {
@@ -94,6 +100,13 @@ impl Keeper {
         } else {
             outcome
         };
+        // Before its end: a keeper that is started anew must know.
+        if outcome.verdict == Verdict::Failed
+            && outcome.again
+            && let Err(error) = facts::write(&self.ledger, &facts::again_key(&start.key), &Some(id))
+        {
+            tracing::error!(%error, run = id, "that a run is to be tried again can't be noted");
+        }
         let end = End {
             ended: millis(),
             verdict: outcome.verdict,
@@ -105,6 +118,7 @@ impl Keeper {
         if let Err(error) = self.ledger.end(id, &end) {
             tracing::error!(%error, run = id, "how a run ended can't be noted");
         }
+        locked(&self.working).remove(&start.key);
         tracing::info!(job = start.key, run = id, verdict = outcome.verdict.word(), said = outcome.said, "ended");
         locked(&self.plan).ended(&start.key, seconds(), outcome.verdict, outcome.again);
         if !stopped {
@@ -130,8 +144,8 @@ impl Keeper {
             Ok(papers) => papers,
             Err(error) => return broken("its log can't be written", &error),
         };
-        let mut exit = Some(0);
-        for step in jobs::steps(config, job) {
+        let (mut exit, mut before) = (Some(0), Some(0));
+        for step in jobs::steps(config, job, |name, app| facts::begun(config, &self.ledger, name, app)) {
             let started = papers
                 .line(&format!("$ haven {}", step.join(" ")))
                 .and_then(|()| Ok((Papers::append(&papers.out)?, Papers::append(&papers.log)?)))
@@ -160,7 +174,13 @@ impl Keeper {
                 }
                 Err(error) => return broken("how it ended is not known", &error),
             }
-            if exit != Some(0) || self.is_stopping() {
+            // The first that failed is what the job ends with.
+            if before != Some(0) {
+                exit = before;
+            }
+            before = exit;
+            let go_on = exit == Some(0) || (exit.is_some() && jobs::goes_on(&job.kind));
+            if !go_on || self.is_stopping() {
                 break;
             }
         }

@@ -4,8 +4,8 @@ use std::{fs, path::Path};
 
 use haven_offsite::{Archive, Cancel, Entry, Wanted, Watch};
 use haven_point::{FOLDER, MANIFEST, Manifest, application};
+use haven_recover::scratch::{self, Scratch};
 use jiff::Timestamp;
-use tempfile::TempDir;
 
 use super::{Pick, dice};
 use crate::{
@@ -21,20 +21,21 @@ const LOOKED_MAX: usize = 50;
 pub fn open(
     context: &Context,
     name: &str,
-    archive: Option<&str>,
+    wanted: Option<&str>,
     pick: Pick<'_>,
     cancel: Cancel,
-) -> Result<(Held, TempDir), Trouble> {
+) -> Result<(Held, Scratch), Trouble> {
     let copy = Opened::new(context, name, None)?;
     let archives = copy.copy.list().map_err(|error| copy.trouble(&error))?;
-    let none = |what: String| {
-        Trouble::new(Code::NoCopy, what)
+    let none = |code: Code, what: String| {
+        Trouble::new(code, what)
             .meaning(UNTOUCHED)
             .next(format!("haven copy list {name}    tells which archives there are"))
             .next(format!("haven copy restore {name} --to DIR    brings one back that holds no recovery point"))
     };
+    let of = pick.of.or_else(|| application(pick.point.or(pick.older)?));
     let mut candidates: Vec<Archive> = archives.into_iter().filter(|archive| !archive.leftover).rev().collect();
-    if let Some(wanted) = archive {
+    if let Some(wanted) = wanted {
         candidates.retain(|archive| archive.name == wanted);
     } else if let Some(stamp) = pick.point.and_then(stamp) {
         // A point's name is a little older than its snapshot, of which the archive is.
@@ -42,13 +43,21 @@ pub fn open(
         candidates.reverse();
     } else if let Some(than) = pick.older {
         let than = stamp(than).unwrap_or(i64::MAX);
-        candidates.retain(|archive| archive.taken < than);
+        candidates.retain(|archive| archive.taken < than && copy.may_be_of(archive, of));
         if !candidates.is_empty() {
             let first = (dice() % candidates.len() as u64) as usize;
             candidates.rotate_left(first);
         }
     }
-    let directory = tempfile::Builder::new().prefix("haven-point-").tempdir().map_err(|error| {
+    // Those that say whose they are come first: looking into one takes its time.
+    // One of a time to come is passed over where there are others.
+    let now = Timestamp::now();
+    let ahead =
+        |archive: &Archive| Timestamp::from_second(archive.taken).is_ok_and(|taken| haven_point::is_ahead(taken, now));
+    candidates.sort_by_key(|archive| (!copy.may_be_of(archive, of), pick.point.is_none() && ahead(archive)));
+    let within = std::env::temp_dir();
+    scratch::clear(&[Some(&within)]);
+    let directory = Scratch::new(scratch::POINT, &within).map_err(|error| {
         Trouble::new(Code::Local, "there is no room for temporary files")
             .caused_by(&error)
             .meaning(UNTOUCHED)
@@ -56,18 +65,29 @@ pub fn open(
     })?;
     for archive in candidates.iter().take(LOOKED_MAX) {
         let entries = copy.copy.entries(&archive.name).map_err(|error| copy.trouble(&error))?;
+        if of.is_none() && pick.older.is_none() && wanted.is_none() {
+            let applications = applications(&points(&entries));
+            if applications.len() > 1 {
+                return Err(crate::points::trouble(&haven_point::Error::Several { applications }));
+            }
+        }
         let held = Held { copy: copy.clone(), archive: archive.clone(), entries, cancel: cancel.clone() };
-        if let Some(point) = point_of(&held, directory.path(), pick)? {
-            fetch(&held, directory.path(), &files_of(&held.entries, &point))?;
+        if let Some(point) = point_of(&held, &directory.files(), pick.point, of)? {
+            fetch(&held, &directory.files(), &files_of(&held.entries, &point))?;
             return Ok((held, directory));
         }
     }
-    Err(none(match (archive, pick.point, pick.older) {
-        (_, Some(point), _) => format!("copy {name}: no archive holds the recovery point {point}"),
-        (Some(archive), ..) => format!("copy {name}: {archive} is not there, or holds no recovery point"),
-        (None, None, Some(than)) => format!("copy {name}: no archive holds a recovery point older than {than}"),
-        (None, None, None) => format!("copy {name}: no archive holds a recovery point"),
-    }))
+    let one = of.map_or_else(|| "a recovery point".to_owned(), |of| format!("a recovery point of {of}"));
+    Err(match (wanted, pick.point, pick.older) {
+        (_, Some(point), _) => none(Code::NoPoint, format!("copy {name}: no archive holds the recovery point {point}")),
+        (Some(archive), ..) => {
+            none(Code::NoCopy, format!("copy {name}: {archive} is not there, or does not hold {one}"))
+        }
+        (None, None, Some(than)) => {
+            none(Code::NoPoint, format!("copy {name}: no archive holds {one} older than {than}"))
+        }
+        (None, None, None) => none(Code::NoPoint, format!("copy {name}: no archive holds {one}")),
+    })
 }
 
 /// Seconds since the Unix epoch that stand in a point's name.
@@ -87,9 +107,19 @@ fn points(entries: &[Entry]) -> Vec<String> {
     entries.iter().filter_map(one).collect()
 }
 
-/// The point whose files the archive holds. Older ones lie in it too, but their files do not.
-fn point_of(held: &Held, to: &Path, pick: Pick<'_>) -> Result<Option<String>, Trouble> {
-    let names = points(&held.entries);
+fn applications(points: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = points.iter().filter_map(|name| application(name)).map(str::to_owned).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// The point whose files the archive holds. Older ones lie in it too, and others' points, but their files as they were
+/// then do not.
+fn point_of(held: &Held, to: &Path, name: Option<&str>, of: Option<&str>) -> Result<Option<String>, Trouble> {
+    let whose = held.copy.series(&held.archive);
+    let mut names = points(&held.entries);
+    names.retain(|name| whose.is_empty() || application(name) == Some(whose));
     if names.is_empty() {
         return Ok(None);
     }
@@ -104,8 +134,8 @@ fn point_of(held: &Held, to: &Path, pick: Pick<'_>) -> Result<Option<String>, Tr
     }
     let fits = |manifest: &Manifest| {
         apart(manifest.taken) <= 60
-            && pick.point.is_none_or(|wanted| wanted == manifest.name)
-            && pick.of.is_none_or(|wanted| wanted == manifest.application)
+            && name.is_none_or(|wanted| wanted == manifest.name)
+            && of.is_none_or(|wanted| wanted == manifest.application)
     };
     Ok(best.filter(fits).map(|manifest| manifest.name))
 }

@@ -44,8 +44,13 @@ struct Told {
     /// There may be more damaged files: records that would tell are damaged themselves.
     files_unknown: bool,
     lost_chunks: u64,
+    /// Objects that are damaged after it, and how: those of the faults that were not mended, and those known before that it
+    /// could not judge.
+    open: Vec<(String, String)>,
     /// Everything that is damaged was mended, or nothing is damaged.
     whole: bool,
+    /// Why a copy could not be asked that may have what is not mended.
+    unasked: Option<String>,
 }
 
 impl Library {
@@ -55,7 +60,7 @@ impl Library {
             sample: request.with.get("sample").and_then(Value::as_f64),
             resume: request.flag("resume"),
             repair: request.flag("repair"),
-            copies: self.copies(request)?,
+            copies: self.copies(request).await?,
             limit: request.with.get("limit").and_then(Value::as_u64),
         };
         let checked = self.vault.check(&options).await.map_err(|error| refusal(&error))?;
@@ -64,18 +69,20 @@ impl Library {
             Err(refusal) if refusal.code == "damaged" => (Vec::new(), true),
             other => other?,
         };
-        let whole = checked.faults.iter().all(|fault| fault.repaired_from.is_some());
-        let Checked { objects, read_bytes, faults, lost_chunks, .. } = checked;
-        super::value(Told { objects, read_bytes, faults, files, files_unknown, lost_chunks, whole })
+        let whole = checked.open.is_empty();
+        let Checked { objects, read_bytes, faults, lost_chunks, open, unasked, .. } = checked;
+        let unasked = unasked.map(|error| error.to_string());
+        super::value(Told { objects, read_bytes, faults, files, files_unknown, lost_chunks, open, whole, unasked })
     }
 
-    fn copies(&self, request: &Request) -> Result<Vec<(String, haven_store::DynStore)>, Refusal> {
+    async fn copies(&self, request: &Request) -> Result<Vec<(String, haven_store::DynStore)>, Refusal> {
         let named = request.with.get("copies").and_then(Value::as_array).cloned().unwrap_or_default();
-        let open = |url: &str| {
-            let stack = library::open_store(url, &self.config.store);
-            stack.map(|stack| (url.to_owned(), stack.store)).map_err(|trouble| Refusal::new("refused", trouble.what))
-        };
-        named.iter().filter_map(Value::as_str).map(open).collect()
+        let mut copies = Vec::new();
+        for named in named.iter().filter_map(Value::as_str) {
+            let copy = library::copy_at(named, self.vault.keys().library(), &self.config).await;
+            copies.push((named.to_owned(), copy.map_err(|why| Refusal::new("copy", why))?));
+        }
+        Ok(copies)
     }
 
     /// The files, now and in every snapshot, that have any of the damaged chunks; and whether there may be more.

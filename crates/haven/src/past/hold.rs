@@ -40,6 +40,7 @@ impl Library {
         if self.settled(|| self.vault.snapshot(name.as_bytes())).await?.is_some() {
             return Err(Refusal::new("refused", format!("there is a snapshot called {name} already")));
         }
+        self.gather().await?;
         let unheard = |error: io::Error| Refusal::new("local", format!("who asked can't be called: {error}"));
         let mut line = call(Path::new(text(request, "call"))).map_err(unheard)?;
         let (shown, frozen) = loop {

@@ -15,7 +15,7 @@ mod diff;
 pub mod hold;
 mod names;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use haven_format::{
     TxSeq,
@@ -23,7 +23,10 @@ use haven_format::{
     retention::{self, Item, Rules},
 };
 use haven_fs::{Fs, FsError};
-use haven_mount::control::{Refusal, Request};
+use haven_mount::{
+    Session,
+    control::{Refusal, Request},
+};
 use haven_vault::{Vault, VaultError, collect::CollectRun};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,7 +45,18 @@ pub struct Library {
     pub vault: Arc<Vault>,
     /// Not needed for looking at records.
     pub fs: Option<Arc<Fs>>,
+    /// Where the file system is mounted.
+    pub mounted: Option<Session>,
     pub config: Arc<Config>,
+}
+
+/// How long the kernel may take to hand over what it holds of written bytes: as long as the store does, when the cache is
+/// full.
+const GATHER: Duration = Duration::from_secs(60);
+
+/// Returns when what programs have written is the file system's, also what the kernel was to write back later.
+pub async fn gather(mounted: &Session) -> Result<(), Refusal> {
+    mounted.gather(GATHER).await.map_err(|error| Refusal::new("unfinished", error.to_string()))
 }
 
 /// A snapshot as commands tell it.
@@ -101,6 +115,7 @@ pub fn refusal(error: &VaultError) -> Refusal {
         VaultError::Refused(_) => "refused",
         VaultError::Damaged { .. } => "damaged",
         VaultError::ReadOnly { .. } | VaultError::Diverged { .. } => "fenced",
+        VaultError::Copy { .. } => "copy",
         VaultError::Store(_) => "store",
         VaultError::Local { .. } => "local",
         VaultError::Need(_) => "bug",
@@ -153,6 +168,12 @@ impl Library {
             "snapshot protect" => {
                 let until = request.with.get("until").and_then(Value::as_i64).unwrap_or_default();
                 let (name, shorten) = (text(request, "name"), request.flag("shorten"));
+                let held = self.settled(|| self.vault.snapshot(name.as_bytes())).await?;
+                if let Some(held) = held.filter(|held| until < held.protected_until && !shorten) {
+                    let lasts = words::lasts(held.protected_until);
+                    let why = format!("{name} is protected {lasts} already: only --shorten lets that end sooner");
+                    return Err(Refusal::new("refused", why));
+                }
                 self.change(|| self.vault.protect_snapshot(name.as_bytes(), until, shorten)).await
             }
             "snapshot prune" => self.prune(request).await,
@@ -189,9 +210,18 @@ impl Library {
         synced.map_err(|error| Refusal::new("bug", error.to_string()))?.map_err(|error| refusal(&error))
     }
 
+    /// Before a snapshot, and before anything stands still for it: the kernel's writes come by the way of all others.
+    async fn gather(&self) -> Result<(), Refusal> {
+        match &self.mounted {
+            Some(mounted) => gather(mounted).await,
+            None => Ok(()),
+        }
+    }
+
     async fn create(&self, request: &Request) -> Result<Value, Refusal> {
         let (name, note, by) = (text(request, "name"), text(request, "note"), text(request, "by"));
         let fs = self.fs.as_ref().ok_or_else(|| Refusal::new("bug", "no file system is open"))?;
+        self.gather().await?;
         let snapshot = loop {
             let (fs, name, note, by) = (fs.clone(), name.to_owned(), note.to_owned(), by.to_owned());
             let taken = tokio::task::spawn_blocking(move || fs.snapshot(name.as_bytes(), &note, &by)).await;

@@ -17,7 +17,7 @@ use crate::{
     cli::{Context, ask},
     past::{POINT_MAKER, Shown},
     reach::Which,
-    report::{Code, Trouble},
+    report::{Code, Trouble, UNTOUCHED},
     words,
 };
 
@@ -80,12 +80,16 @@ pub fn trouble(error: &Error) -> Trouble {
     let code = match error {
         Error::Read { .. } | Error::Write { .. } => Code::Local,
         Error::Newer { .. } => Code::Newer,
-        Error::Missing { .. } | Error::None { .. } => Code::NoLibrary,
+        Error::Missing { .. } | Error::None { .. } => Code::NoPoint,
+        Error::Several { .. } => Code::Usage,
         Error::Manifest { .. } | Error::Broken { .. } | Error::Damaged { .. } => Code::Damaged,
     };
     let trouble = Trouble::new(code, error.to_string()).caused_by(error);
     match error {
         Error::None { .. } => trouble.next("haven backup run    takes one"),
+        Error::Several { .. } => {
+            trouble.meaning(UNTOUCHED).next("--of NAME    the newest of that application; --point NAME    any")
+        }
         Error::Missing { .. } | Error::Broken { .. } | Error::Manifest { .. } | Error::Damaged { .. } => {
             trouble.next("haven backup list    tells which there are, and which are complete")
         }

@@ -11,9 +11,10 @@
 //! Whatever fails before the rename takes all of it away again; what a kill leaves the next run clears away.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
-    io::BufReader,
+    io::{self, BufReader},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -24,7 +25,7 @@ use haven_point::{
     DUMP, Draft, Error, Manifest, ROLES, SEAL, dump,
     dump::DumpError,
     immich::FOLDERS,
-    manifest::{Database, Files, Immich, Quiesce, VERSION},
+    manifest::{Database, Files, Immich, Own, Quiesce, VERSION},
     pg::{self, Ends, Facts, Moment, PgError, Reach, Session, Shape, Stop},
 };
 use indicatif::ProgressBar;
@@ -57,6 +58,7 @@ pub struct Taken {
     /// For how long no file could be changed, milliseconds.
     pub frozen_ms: f64,
     pub tries: u32,
+    /// Of the application's own.
     pub files: u64,
     pub file_bytes: u64,
     pub dump_bytes: u64,
@@ -189,15 +191,16 @@ impl Run<'_> {
         let (held, (moment, taken)) = held.map_err(Failed::Hold)?;
         let draft = Draft::begin(&self.home.root, &name)?;
         let mut warnings = Vec::new();
-        let filled = match (&reach, database, moment) {
+        let media = self.home.root.join(".snapshots").join(&name).join(&self.app.own.folder);
+        let (filled, own) = counted_meanwhile(&media, &self.stop, || match (&reach, database, moment) {
             (Some(reach), Some(database), Some(moment)) => {
-                Some(self.fill(&draft, reach, database, &moment, &mut warnings)?)
+                self.fill(&draft, reach, database, &moment, &mut warnings).map(Some)
             }
-            _ => None,
-        };
-        let (database, mut immich) = filled.unzip();
+            _ => Ok(None),
+        });
+        let (database, mut immich) = filled?.unzip();
         if let Some(Some(immich)) = &mut immich {
-            immich.sentinels = sentinels(&self.home.root.join(".snapshots").join(&name).join(&self.app.own.folder));
+            immich.sentinels = sentinels(&media);
             if immich.media_location.is_empty() {
                 immich.media_location = self.app.own.media_location.clone().unwrap_or_default();
             }
@@ -217,6 +220,7 @@ impl Run<'_> {
                 folder: self.app.own.folder.trim_end_matches('/').to_owned(),
                 inodes: held.snapshot.inodes,
                 bytes: held.snapshot.file_bytes,
+                own,
             },
             database,
             immich: immich.flatten(),
@@ -226,6 +230,7 @@ impl Run<'_> {
         }
         let folder = draft.commit(&manifest)?;
         left.snapshots.clear();
+        warnings.extend(self.out_of_order(&name, taken));
         // From here on it is a point, and nothing that fails makes it none.
         self.say("sealing it");
         warnings.extend(self.seal(&name).err());
@@ -240,8 +245,8 @@ impl Run<'_> {
             seconds: 0.0,
             frozen_ms: held.frozen_ms,
             tries,
-            files: manifest.files.inodes,
-            file_bytes: manifest.files.bytes,
+            files: own.map_or(manifest.files.inodes, |own| own.files),
+            file_bytes: own.map_or(manifest.files.bytes, |own| own.bytes),
             dump_bytes: manifest.database.as_ref().map_or(0, |database| database.dump.bytes),
             rows,
             assets: manifest.immich.as_ref().map(|immich| immich.assets),
@@ -250,6 +255,23 @@ impl Run<'_> {
             cleared: Vec::new(),
             warnings,
         })
+    }
+
+    /// Other points that are not earlier, or of a time to come: with them a clock that stood wrong hides what is amiss.
+    fn out_of_order(&self, name: &str, taken: Timestamp) -> Vec<String> {
+        let all = haven_point::list(&self.home.root).unwrap_or_default();
+        let ours =
+            all.into_iter().filter(|found| haven_point::application(&found.name) == Some(self.app.name.as_str()));
+        let others = ours.filter(|found| found.name != name).filter_map(|found| found.point.ok());
+        let wrong = others.filter(|point| point.manifest.taken >= taken);
+        let told = |point: haven_point::Point| {
+            let (name, then) = (point.name(), point.manifest.taken);
+            format!(
+                "{name} was there before and is of {then}, which is not earlier: a clock stood wrong then, or does now; \
+                 haven backup remove {name} takes it away"
+            )
+        };
+        wrong.map(told).collect()
     }
 
     /// A second has one name.
@@ -282,7 +304,9 @@ impl Run<'_> {
         let major = database.facts.server_number / 10_000;
         let file = draft.file(DUMP)?;
         let told = &mut |bytes| self.say(format!("dumping the database: {}", words::bytes(bytes)));
-        let dumped = pg::dump(reach, major, &moment.snapshot, &file, ends, told)?;
+        // What can't be removed goes with the draft.
+        let in_vain = || drop(draft.discard(DUMP));
+        let dumped = pg::dump(reach, major, &moment.snapshot, &file, ends, told, &in_vain)?;
         drop(file);
         self.say("writing down roles");
         let mut file = draft.file(ROLES)?;
@@ -292,11 +316,11 @@ impl Run<'_> {
                     .extend(without.map(|why| format!("passwords of roles can't be read, and are not in it: {why}")));
                 Some(draft.finished(ROLES)?)
             }
-            Err(PgError::Stopped) => return Err(Failed::Stopped),
             Err(error) => {
-                drop(file);
-                fs::remove_file(draft.path(ROLES))
-                    .map_err(|source| Error::Write { path: draft.path(ROLES), source })?;
+                draft.discard(ROLES)?;
+                if let PgError::Stopped = error {
+                    return Err(Failed::Stopped);
+                }
                 warnings.push(format!("roles can't be read, and are not in it: {error}"));
                 None
             }
@@ -330,7 +354,7 @@ impl Run<'_> {
             system,
             bytes,
             extensions,
-            rows: counted,
+            rows: pg::written_down(&database.shape, counted, &walked.rows),
         };
         Ok((database, immich))
     }
@@ -416,6 +440,43 @@ impl Drop for Left<'_> {
             _ = self.home.remove_snapshots(std::slice::from_ref(name));
         }
     }
+}
+
+/// Does `work`, and counts meanwhile what an application's folder holds. When the work has failed that matters no more.
+fn counted_meanwhile<T, E>(
+    folder: &Path,
+    stop: &Stop,
+    work: impl FnOnce() -> Result<T, E>,
+) -> (Result<T, E>, Option<Own>) {
+    let failed = Stop::new(false);
+    let ends = || stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let counting = scope.spawn(|| {
+            let mut own = Own::default();
+            count(folder, &mut own, &mut HashSet::new(), &ends).map(|()| own)
+        });
+        let done = work();
+        failed.store(done.is_err(), Ordering::Relaxed);
+        (done, counting.join().ok().and_then(Result::ok))
+    })
+}
+
+/// Adds what is below `folder`; a file with several names once.
+fn count(folder: &Path, own: &mut Own, linked: &mut HashSet<u64>, ends: &dyn Fn() -> bool) -> io::Result<()> {
+    if ends() {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        if about.is_dir() {
+            count(&entry.path(), own, linked, ends)?;
+        } else if about.nlink() < 2 || linked.insert(about.ino()) {
+            own.files += 1;
+            own.bytes += about.len();
+        }
+    }
+    Ok(())
 }
 
 /// What is in the files that Immich knows its folders by.

@@ -6,7 +6,7 @@ use haven_format::{
     record::Time,
     retention::{self, Item, Rules},
 };
-use haven_point::{FOLDER, Found, application, halves, list};
+use haven_point::{FOLDER, Found, Point, application, halves, list};
 
 use super::{Home, point_of, trouble};
 use crate::{
@@ -55,8 +55,7 @@ pub fn remove(home: &Home, names: &[String], dry: bool) -> Result<(), Trouble> {
         }
         let until = protected_until(&snapshots, name);
         if until > words::now().seconds {
-            let until = words::moment(Time { seconds: until, nanos: 0 });
-            return Err(Trouble::new(Code::Usage, format!("{name} is protected until {until}"))
+            return Err(Trouble::new(Code::Usage, format!("{name} is protected {}", words::lasts(until)))
                 .meaning(UNTOUCHED)
                 .next(format!("haven backup protect {name} --until never --shorten    takes the protection away")));
         }
@@ -82,7 +81,11 @@ pub fn remove(home: &Home, names: &[String], dry: bool) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// What the rules say of the points of one application. What is broken is none of their business.
+/// Why one stays that no rule keeps.
+const LAST: &str = "the newest that is complete always stays";
+
+/// What the rules say of the points of one application. What is broken is none of their business. The newest complete one
+/// stays whatever they say: where backups have failed for longer than they reach back, it is all there is.
 pub fn judge(all: &[Found], snapshots: &[Shown], of: &str, rules: &Rules) -> Vec<Judged> {
     let points = all.iter().filter(|found| application(&found.name) == Some(of));
     let points: Vec<_> = points.filter_map(|found| found.point.as_ref().ok()).collect();
@@ -94,15 +97,65 @@ pub fn judge(all: &[Found], snapshots: &[Shown], of: &str, rules: &Rules) -> Vec
             protected_until: protected_until(snapshots, point.name()),
         })
         .collect();
-    let fates = retention::judge(&items, rules, words::now(), &jiff::tz::TimeZone::system());
-    points
-        .iter()
-        .zip(fates)
-        .map(|(point, fate)| Judged {
+    let now = words::now();
+    let fates = retention::judge(&items, rules, now, &jiff::tz::TimeZone::system());
+    let taken = |point: &Point| point.manifest.taken;
+    // One whose clock stood wrong is no reason to let the last good one go.
+    let past = points.iter().filter(|point| taken(point).as_second() <= now.seconds).max_by_key(|point| taken(point));
+    let last = past.or(points.iter().max_by_key(|point| taken(point))).map(|point| point.name());
+    let one = |(point, fate): (&&Point, retention::Fate)| {
+        let saved = last == Some(point.name()) && !fate.stays();
+        Judged {
             name: point.name().to_owned(),
             taken: words::iso(Time { seconds: point.manifest.taken.as_second(), nanos: 0 }),
-            keep: fate.stays(),
-            why: fate.to_string(),
-        })
-        .collect()
+            keep: fate.stays() || saved,
+            why: if saved { LAST.to_owned() } else { fate.to_string() },
+        }
+    };
+    points.iter().zip(fates).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use haven_point::{Manifest, manifest};
+    use jiff::{Timestamp, ToSpan};
+
+    use super::*;
+
+    fn found(taken: Timestamp) -> Found {
+        let name = haven_point::name("immich", taken);
+        let manifest = Manifest {
+            haven_point: manifest::VERSION,
+            name: name.clone(),
+            application: "immich".into(),
+            kind: manifest::Kind::Folder,
+            taken,
+            finished: taken,
+            host: String::new(),
+            haven: String::new(),
+            quiesce: manifest::Quiesce { by: "freeze".into(), frozen_ms: 1.0, tries: 1 },
+            files: manifest::Files { snapshot: name.clone(), folder: String::new(), inodes: 0, bytes: 0, own: None },
+            database: None,
+            immich: None,
+        };
+        let point = Point { manifest, folder: PathBuf::new(), files: None, sealed: true };
+        Found { name, point: Ok(point) }
+    }
+
+    #[test]
+    fn the_newest_point_stays_although_no_rule_keeps_it() {
+        let now = Timestamp::now();
+        let rules: Rules = "within 1d".parse().unwrap();
+        let kept = |hours: &[i64]| -> Vec<(i64, String)> {
+            let all: Vec<Found> = hours.iter().map(|hours| found(now - hours.hours())).collect();
+            let judged = judge(&all, &[], "immich", &rules).into_iter().zip(hours);
+            judged.filter(|(judged, _)| judged.keep).map(|(judged, hours)| (*hours, judged.why)).collect()
+        };
+        assert_eq!(kept(&[96, 72, 48]), [(48, LAST.to_owned())], "backups have failed for two days");
+        let hours = |all: Vec<(i64, String)>| all.into_iter().map(|(hours, _)| hours).collect::<Vec<_>>();
+        assert_eq!(hours(kept(&[48, 1])), [1]);
+        assert_eq!(hours(kept(&[72, 48, -900])), [48, -900], "one of a time to come stands for no other");
+    }
 }

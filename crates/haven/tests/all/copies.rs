@@ -94,6 +94,40 @@ fn a_library_is_copied_in_both_formats_pruned_missed_and_brought_back() {
 }
 
 #[test]
+fn no_repository_is_made_that_everybody_could_read_unless_that_was_chosen() {
+    let machine = Machine::with_library();
+    let added = machine.run("copy add open @repository --library @m");
+    assert!(added.exit == 0 && added.err.contains("haven copy init makes no repository without one"), "{}", added.err);
+    insta::assert_snapshot!(machine.run("copy init open").whole(), @r#"
+    exit 3
+    --- out
+    --- err
+    haven: copy open has no passphrase: whoever comes by could read it
+      because  copy.open in haven.toml has no passphrase_file and no passphrase_command
+      meaning  no repository was made
+      next     (umask 077; head -c 32 /dev/urandom | base64 > FILE)    makes one; keep a copy of it elsewhere
+               then passphrase_file = "FILE" in [copy.open] of haven.toml
+               or encryption = "none" there, for Borg, if everybody may read it
+      code     no-secret, exit 3
+    "#);
+    assert!(!machine.path("repository").exists());
+    machine.write("nothing", "\nmore\n");
+    let with = |lines: &str| {
+        let table = format!("[copy.open]\nrepository = \"{}\"\n{lines}\n", machine.text("repository"));
+        machine.write("haven.toml", table);
+        machine.run("copy init open")
+    };
+    let empty = with(&format!("passphrase_file = \"{}\"", machine.text("nothing")));
+    assert!(empty.exit == 3 && empty.err.contains("[DIR]/nothing is empty"), "{}", empty.err);
+    let empty = with("passphrase_command = \"echo\"");
+    assert!(empty.exit == 3 && empty.err.contains("prints nothing"), "{}", empty.err);
+    let restic = with("format = \"restic\"\nencryption = \"none\"");
+    assert!(restic.exit == 3 && !machine.path("repository").exists(), "{}", restic.err);
+    let chosen = with("encryption = \"none\"");
+    assert!(chosen.exit == 0 && chosen.out.contains("It is not encrypted"), "{}", chosen.whole());
+}
+
+#[test]
 fn of_a_recovery_point_the_files_of_the_instant_and_the_dump_are_copied_as_one() {
     if !can_mount() || !rustix::process::geteuid().is_root() {
         return;
@@ -130,4 +164,47 @@ fn of_a_recovery_point_the_files_of_the_instant_and_the_dump_are_copied_as_one()
         assert!(!machine.path("back/later.jpg").exists());
         fs::remove_dir_all(machine.path("back")).unwrap();
     }
+}
+
+#[test]
+fn a_leftover_with_the_name_of_a_whole_archive_is_pruned_and_the_whole_one_is_not() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    machine.write("copy-passphrase", "another one\n");
+    let _mount = Mount::new(&machine, "m", "");
+    let add = "copy add far @restic --format restic --passphrase-file @copy-passphrase --library @m";
+    assert_eq!((machine.run(add).exit, machine.run("copy init far").exit), (0, 0));
+    let program = machine.write(
+        "program",
+        format!(
+            "#!/bin/sh\ncase \" $* \" in *' tag '*) [ -e {} ] || exit 1;; esac\nexec restic \"$@\"\n",
+            machine.text("goes-on")
+        ),
+    );
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let settings = fs::read_to_string(machine.path("haven.toml")).unwrap();
+    let settings = settings.replace("format = \"restic\"", &format!("format = \"restic\"\nprogram = {program:?}"));
+    machine.write("haven.toml", settings);
+    fs::write(machine.path("m/a.jpg"), "a photo").unwrap();
+    assert_eq!(machine.run("snapshot create first -L @m").exit, 0);
+    assert_ne!(machine.run("copy run far --snapshot first").exit, 0, "it ends before the archive has its name");
+    machine.write("goes-on", "");
+    let first = answer(&machine.run("copy run far --snapshot first --json"))["archive"].as_str().unwrap().to_owned();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(machine.run("snapshot create second -L @m").exit, 0);
+    let second = answer(&machine.run("copy run far --snapshot second --json"))["archive"].as_str().unwrap().to_owned();
+    let which = machine.run(&format!("copy delete far {first}"));
+    assert!(which.exit == 2 && which.err.contains("is a leftover"), "{}", which.err);
+    let pruned = answer(&machine.said(machine.command("copy prune far --json").arg("last 2")));
+    let goes: Vec<_> = pruned["archives"].as_array().unwrap().iter().filter(|one| one["keep"] == false).collect();
+    assert!(goes.len() == 1 && goes[0]["name"] == first.as_str() && goes[0]["leftover"] == true, "{pruned}");
+    let listed = answer(&machine.run("copy list far --json"));
+    let there: Vec<_> =
+        listed["archives"].as_array().unwrap().iter().map(|one| (&one["name"], &one["leftover"])).collect();
+    assert_eq!(there, [(&first.as_str().into(), &false.into()), (&second.as_str().into(), &false.into())]);
+    // Both are still known: a whole one that vanished would be missed.
+    let remembered = fs::read_to_string(machine.path("home/.local/state/haven/copies/far/archives.json")).unwrap();
+    assert!(remembered.contains(&first) && remembered.contains(&second), "{remembered}");
 }

@@ -239,6 +239,31 @@ fn an_export_goes_on_where_it_was_interrupted_and_believes_nothing_unread() {
 }
 
 #[test]
+fn a_resumed_export_replaces_nothing_that_no_export_of_this_library_has_left() {
+    let machine = visitor("whole");
+    fs::create_dir_all(machine.path("home/2026")).unwrap();
+    machine.write("home/2026/IMG_0001.xmp", "my own diary");
+    let said = machine.run("export @lib --to @home --resume");
+    assert!(said.exit == 7 && said.err.contains("no export has left it"), "{}", said.whole());
+    // One that was interrupted before it had listed anything goes on.
+    fs::create_dir(machine.path("begun")).unwrap();
+    machine.write("begun/SHA256SUMS.part", "");
+    machine.write("begun/other", "");
+    assert_eq!(machine.run("export @lib --to @begun --resume").exit, 0);
+    assert!(machine.path("begun/2026/IMG_0001.xmp").exists() && machine.path("begun/other").exists());
+    assert_eq!(machine.run("export @lib --to @begun --resume").exit, 0, "its own mark is right");
+
+    // And one of another library does not.
+    machine.write("home/SHA256SUMS", "");
+    let other = "00112233445566778899aabbccddeeff".as_bytes();
+    rustix::fs::setxattr(machine.path("home/SHA256SUMS"), "user.haven.library", other, XattrFlags::empty()).unwrap();
+    let said = machine.run("export @lib --to @home --resume");
+    assert!(said.exit == 7 && said.err.contains("holds another library"), "{}", said.whole());
+    assert_eq!(fs::read(machine.path("home/2026/IMG_0001.xmp")).unwrap(), b"my own diary");
+    assert!(!machine.path("home/2027").exists());
+}
+
+#[test]
 fn a_snapshot_is_exported_as_it_was() {
     let machine = visitor("whole");
     let summary = json(&machine.run("export @lib --to @out --at spring --json"));

@@ -1,5 +1,7 @@
 //! What the help says, and what comes out of the same definitions.
 
+use std::process::Stdio;
+
 use insta::assert_snapshot;
 
 use crate::run::Machine;
@@ -90,4 +92,40 @@ fn the_settings_that_are_printed_are_settings() {
     let printed = machine.run("config").out;
     machine.write("haven.toml", &printed);
     assert_eq!(machine.run("config").out, printed);
+}
+
+#[test]
+fn whoever_stops_listening_is_no_trouble() {
+    let machine = Machine::new();
+    for line in ["completions bash", "completions zsh", "config", "--help", "doctor --json"] {
+        let mut child = machine.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Closed before anything comes: as `| head -1`, at its worst.
+        drop(child.stdout.take());
+        let done = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&done.stderr);
+        assert!(!err.contains("panicked") && !err.contains("Broken pipe"), "{line}: {err}");
+        assert_ne!(done.status.code(), Some(101), "{line}");
+    }
+}
+
+#[test]
+fn a_script_that_asks_for_json_gets_nothing_else() {
+    let machine = Machine::new();
+    for line in ["--json mount", "claims --jsno --json", "replica statsu --json", "--json", "backup protect p --json"] {
+        let said = machine.run(line);
+        assert_eq!((said.exit, said.out.as_str()), (2, ""), "{line}");
+        let value: serde_json::Value =
+            serde_json::from_str(&said.err).unwrap_or_else(|_| panic!("{line}: {}", said.err));
+        assert!(value["error"]["code"] == "usage" && value["exit"] == 2, "{line}: {value}");
+        assert!(!value["error"]["what"].as_str().unwrap().is_empty(), "{line}: {value}");
+    }
+    let near = machine.run("replica statsu --json").err;
+    assert!(near.contains("status"), "the nearest name: {near}");
+    assert!(machine.run("claims --jsno").err.starts_with("error: "), "for people, as it was");
+    let machine = Machine::with_library();
+    std::fs::set_permissions(machine.path("passphrase"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let said = machine.run("claims @lib --json");
+    assert_eq!(said.exit, 0, "{}", said.err);
+    let lines: Vec<serde_json::Value> = said.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["warning"].as_str().unwrap().contains("may be read by others"), "{lines:?}");
 }

@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     path::Path,
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
@@ -109,10 +110,25 @@ fn a_takeout_comes_home_and_a_second_run_changes_nothing() {
     }
 }
 
+/// Takes no photo, and tells whoever sends one to come again: an import is under way until it is told otherwise, however slow the
+/// machine is. An import gives a photo up after seven tries, each `seconds` after the one before.
+fn takes_none(seconds: u64) -> Orders {
+    let call = "POST /assets".to_owned();
+    let fail = Fail {
+        call,
+        status: 429,
+        times: u64::MAX,
+        every: 1,
+        retry_after: Some(seconds),
+        message: "not yet".to_owned(),
+    };
+    Orders { fail: vec![fail], ..Orders::default() }
+}
+
 #[test]
 fn a_killed_import_leaves_no_lock_behind() {
     let home = Home::new(Options::default());
-    home.order(Orders { slow_ms: 40, ..Orders::default() });
+    home.order(takes_none(60));
     let mut command = home.machine.command(&format!(
         "import google-photos @takeout --state @journal --server {} --api-key-file @key",
         home.fake.address()
@@ -126,6 +142,78 @@ fn a_killed_import_leaves_no_lock_behind() {
     home.order(Orders::default());
     whole(&home.import(""));
     assert_eq!(home.assets(), 7);
+}
+
+/// Begins an import, sends a signal to it when it sends photos, and waits for its end. `hangup`: what a closed terminal is to it,
+/// whatever it is to these tests. No photo is taken before the signal was sent, and before its end only of one that ignores it.
+fn signalled(home: &Home, signal: &str, hangup: &str) -> Option<i32> {
+    // One that goes on waits for that.
+    home.order(takes_none(if hangup.contains("ignore") { 5 } else { 60 }));
+    let plain = home.machine.command(&format!(
+        "import google-photos @takeout --state @journal --server {} --api-key-file @key --admin-api-key-file @admin",
+        home.fake.address()
+    ));
+    let mut command = Command::new("env");
+    command.arg(hangup).arg(plain.get_program()).args(plain.get_args()).env_clear();
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(plain.get_current_dir().unwrap()).stdin(Stdio::null());
+    let mut process = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    home.uploads(2);
+    let kill = Command::new("kill").args([signal, &process.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+    if hangup.starts_with("--ignore") {
+        home.order(Orders::default());
+    }
+    let ended = process.wait().unwrap().code();
+    home.order(Orders::default());
+    ended
+}
+
+#[test]
+fn a_terminal_that_closes_leaves_no_background_work_paused() {
+    let home = Home::new(Options::default());
+    assert_eq!(signalled(&home, "-HUP", "--default-signal=HUP"), Some(9));
+    assert_eq!(home.fake.state()["paused"], serde_json::json!([]));
+    whole(&home.import(""));
+    assert_eq!(home.assets(), 7);
+    // One that was started to outlive its terminal goes on.
+    let home = Home::new(Options::default());
+    assert_eq!(signalled(&home, "-HUP", "--ignore-signal=HUP"), Some(0));
+    assert_eq!(home.assets(), 7);
+}
+
+#[test]
+fn what_a_killed_run_paused_is_given_back_whatever_the_next_one_does() {
+    let none = serde_json::json!([]);
+    let home = Home::new(Options::default());
+    assert_eq!(signalled(&home, "-KILL", "--default-signal=HUP"), None);
+    assert_ne!(home.fake.state()["paused"], none);
+    let said = home.import("--pause-immich-jobs=false");
+    whole(&said);
+    assert!(said.err.contains("background work that an earlier run paused is resumed"), "{}", said.err);
+    assert_eq!(home.fake.state()["paused"], none);
+    // Parts that are missing hold the import back, and nothing else.
+    let home = Home::new(Options::default());
+    assert_eq!(signalled(&home, "-KILL", "--default-signal=HUP"), None);
+    assert_ne!(home.fake.state()["paused"], none);
+    let bytes = fs::read(home.part(2)).unwrap();
+    fs::write(home.machine.path("takeout/takeout-20240525T201456Z-003.zip"), &bytes[..bytes.len() / 2]).unwrap();
+    ended(&home.import(""), 10, &["was not downloaded to the end", "is resumed"]);
+    assert_eq!(home.fake.state()["paused"], none);
+    // Another server's background work is nobody's to resume, and this one's stays noted.
+    let (home, other) = (Home::new(Options::default()), Home::new(Options::default()));
+    assert_eq!(signalled(&home, "-KILL", "--default-signal=HUP"), None);
+    let place = format!("--server {}", home.fake.address());
+    for more in ["", "--pause-immich-jobs=false"] {
+        let said = home.machine.run(&format!(
+            "import google-photos @takeout --state @journal --server {} --api-key-file @key --admin-api-key-file @admin {more}",
+            other.fake.address()
+        ));
+        ended(&said, 2, &["is still paused", &place, "of another import"]);
+    }
+    assert_ne!(home.fake.state()["paused"], none);
+    whole(&home.import(""));
+    assert_eq!(home.fake.state()["paused"], none);
 }
 
 #[test]
@@ -142,6 +230,28 @@ fn missing_parts_are_told_first() {
     assert_eq!((home.bucket("/a.jpg").0, home.bucket("/alone.jpg").0), ("uploaded".into(), "waiting".into()));
     assert_eq!(home.import("--no-wait").exit, 0);
     assert_eq!(home.bucket("/alone.jpg").0, "uploaded");
+}
+
+#[test]
+fn a_part_of_films_alone_is_held_until_their_sidecars_come() {
+    let home = Home::new(Options::default());
+    fs::remove_file(home.part(1)).unwrap();
+    let film = "Takeout/Google Photos/Photos from 2019/film.mp4";
+    made::zip(&home.part(2), &[(film, made::mp4("film"))]);
+    ended(&home.import(""), 10, &["parts 1 are missing", "1 photos have no sidecar"]);
+    ended(&home.import("--allow-missing-parts"), 10, &[]);
+    assert_eq!((home.bucket("/film.mp4").0, home.assets()), ("waiting".into(), 0));
+}
+
+#[test]
+fn an_export_of_another_product_is_held_and_told() {
+    let home = Home::new(Options::default());
+    let drive = home.machine.path("takeout/takeout-20250525T201456Z-001.zip");
+    made::zip(&drive, &[("Takeout/Drive/scan.jpg", made::jpeg("scan"))]);
+    ended(&home.import(""), 10, &["some files wait for their sidecars", "has a sidecar", "--no-wait"]);
+    assert_eq!((home.bucket("/scan.jpg").0, home.assets()), ("waiting".into(), 7));
+    whole(&home.import("--no-wait"));
+    assert_eq!(home.assets(), 8);
 }
 
 #[test]
@@ -414,4 +524,12 @@ fn a_folder_comes_with_its_live_pairs_and_albums() {
     assert_eq!((home.assets(), home.fake.violations()), (3, vec![]));
     assert_eq!(state["albums"][0]["name"], "Sea");
     assert_eq!(state["albums"][0]["assets"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_takeout_of_which_nothing_can_be_read_is_told_by_the_exit_code() {
+    let machine = Machine::new();
+    machine.write("takeout-20240525T201456Z-001.zip", "cut off");
+    let said = machine.run("import plan @takeout-20240525T201456Z-001.zip --state @journal");
+    assert!(said.exit == 10 && said.err.contains("nothing of this Takeout can be read"), "{}{}", said.out, said.err);
 }

@@ -194,6 +194,51 @@ fn what_was_at_work_when_the_keeper_was_killed_is_ended_noted_and_done_again() {
     assert_eq!(keeper.stop(), Some(0));
 }
 
+#[test]
+fn damage_is_told_until_it_is_mended_whatever_the_next_scrubs_draw_and_across_restarts() {
+    if !can_mount() {
+        return;
+    }
+    // So small a share that no pack is drawn.
+    let machine = machine(&schedule("scrub = \"every 2s\"\nscrub_share = \"0.00001%\""));
+    let keeper = Keeper::start(&machine);
+    fs::write(machine.path("m/IMG_1.jpg"), "a photo".repeat(9999)).unwrap();
+    assert_eq!(machine.run("flush @m").exit, 0);
+    let mut pack = machine.path("lib/p");
+    while pack.is_dir() {
+        pack = fs::read_dir(&pack).unwrap().next().unwrap().unwrap().path();
+    }
+    let whole = fs::read(&pack).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    fs::write(&pack, flipped).unwrap();
+    assert_eq!(machine.run("check --library @m --read-data").exit, 6);
+    let damaged = |machine: &Machine| {
+        let health = json(&machine.run("health --json").out);
+        let is = health["findings"].as_array().unwrap().iter().any(|one| one["key"] == "damaged");
+        is && health["by_keeper"] == true
+    };
+    let scrubs = |machine: &Machine| {
+        let run = |run: &&Value| run["ended"].is_number();
+        runs(machine, "scrub").iter().filter(run).count()
+    };
+    let after_two_more = |keeper: &Keeper<'_>| {
+        let before = scrubs(&machine);
+        keeper.until("it was scrubbed twice", |machine| scrubs(machine) >= before + 2);
+    };
+    keeper.until("it is told", damaged);
+    after_two_more(&keeper);
+    assert!(damaged(&machine), "no scrub has drawn it: {}", machine.run("runs").out);
+    assert_eq!(keeper.stop(), Some(0));
+    let keeper = Keeper::start(&machine);
+    after_two_more(&keeper);
+    assert!(damaged(&machine), "nobody has mended it: {}", machine.run("runs").out);
+    fs::write(&pack, whole).unwrap();
+    assert_eq!(machine.run("check --library @m").exit, 0, "what is known to be damaged is read again");
+    keeper.until("it is over", |machine| !damaged(machine));
+    assert_eq!(keeper.stop(), Some(0));
+}
+
 /// A webhook that keeps what it is told. `answer` says what it answers to a title that it hears for the nth time; none:
 /// nothing, ever.
 struct Hook {
@@ -324,4 +369,15 @@ fn everybody_who_is_told_can_be_tried_and_says_what_it_answered() {
     let unit = machine.run("alert unit haven-no-such-unit.service");
     assert_eq!(unit.exit, 0, "{}{}", unit.out, unit.err);
     assert_eq!(hook.titles(), ["haven-no-such-unit.service failed"; 2]);
+    // One of two that does not answer any more holds nobody up.
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let toml = fs::read_to_string(machine.path("haven.toml")).unwrap();
+    machine.write("haven.toml", format!("{toml}\n[alert.dead]\nkind = \"webhook\"\nurl = \"http://{dead}/\"\n"));
+    let begun = Instant::now();
+    for unit in ["first.service", "second.service"] {
+        let told = machine.run(&format!("alert unit {unit}"));
+        assert_eq!(told.exit, 0, "{}{}", told.out, told.err);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(hook.titles().len(), 6, "two letters to two channels more");
 }

@@ -97,3 +97,25 @@ fn a_passphrase_may_come_from_a_command_the_environment_or_systemd() {
     machine.write("wrong", "wrong");
     assert_eq!(machine.run("claims @lib --passphrase-file @wrong").exit, 3);
 }
+
+#[test]
+fn the_key_that_this_machine_opens_the_library_with_is_not_taken_away_by_the_way() {
+    let machine = Machine::with_library();
+    assert_snapshot!(machine.run("key remove @lib --id 1").whole(), @r"
+    exit 7
+    --- out
+    --- err
+    haven: key 1 is what this machine opens the library with
+      because  it is in the passphrase file [DIR]/passphrase
+      meaning  the keys are as they were; without it the next mount here would fail
+      next     haven key change    puts another one in its place
+               or name another source in haven.toml first; --although-in-use takes it away all the same
+      code     key, exit 7
+    ");
+    let by_words = machine.run("key remove @lib --id 1 --recovery-words @kit.txt");
+    assert_eq!(by_words.exit, 7, "whatever it is asked with: {}", by_words.err);
+    assert_eq!(machine.run("claims @lib").exit, 0);
+    assert_eq!(machine.run("key remove @lib --id 1 --although-in-use").exit, 0);
+    assert_eq!(machine.run("claims @lib").exit, 3);
+    assert_eq!(machine.run("claims @lib --recovery-words @kit.txt").exit, 0);
+}

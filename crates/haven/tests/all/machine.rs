@@ -1,6 +1,10 @@
 //! The machine around a library: units are written, units are judged, a machine is set up by a file of answers.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+};
 
 use crate::run::Machine;
 
@@ -62,6 +66,17 @@ fn our_own_units_are_written_and_nothing_is_found_in_them() {
 }
 
 #[test]
+fn the_alert_can_run_where_the_program_and_the_keepers_directory_are() {
+    let machine = configured();
+    let toml = fs::read_to_string(machine.path("haven.toml")).unwrap();
+    machine.write("haven.toml", format!("{toml}\n[schedule]\ndirectory = \"/srv/keeper\"\n"));
+    assert_eq!(machine.run("setup systemd --root @root").exit, 0);
+    let alert = fs::read_to_string(machine.path("root/etc/systemd/system/haven-alert@.service")).unwrap();
+    assert!(alert.contains("\nProtectHome=read-only\n"), "{alert}");
+    assert!(alert.contains("\nReadWritePaths=-/srv/keeper\n"), "{alert}");
+}
+
+#[test]
 fn a_unit_that_somebody_wrote_is_not_lost() {
     let machine = configured();
     let unit = machine.path("root/etc/systemd/system/haven.service");
@@ -116,6 +131,59 @@ fn answers_in_a_file_make_a_library_that_opens() {
     let again = machine.run("setup --answers @answers.toml --config @etc/haven.toml");
     assert_eq!(again.exit, 0, "{}", again.err);
     assert!(again.err.contains("there is a library already"), "{}", again.err);
+}
+
+/// A webhook that takes everything; its URL.
+fn hook() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = Vec::new();
+            let whole = |asked: &[u8]| {
+                let text = String::from_utf8_lossy(asked).to_ascii_lowercase();
+                let (head, body) = text.split_once("\r\n\r\n")?;
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length:"))?;
+                Some(body.len() >= length.trim().parse::<usize>().unwrap())
+            };
+            while whole(&asked) != Some(true) {
+                let mut some = [0; 4096];
+                match stream.read(&mut some).unwrap() {
+                    0 => break,
+                    read => asked.extend(&some[..read]),
+                }
+            }
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
+        }
+    });
+    url
+}
+
+#[test]
+fn who_is_told_already_is_told_still_and_the_owner_can_choose_another_way() {
+    let url = hook();
+    let mail = "[alert.mail]\nkind = \"email\"\nserver = \"localhost\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n";
+    let was = "[alert.owner]\nkind = \"telegram\"\nchat = \"1\"\ntoken.file = \"/x\"\nleast = \"critical\"\n";
+    let set_up = |before: &str| {
+        let machine = Machine::new();
+        answers(&machine, &format!("[tell]\nkind = \"webhook\"\nurl = \"{url}\"\n"));
+        fs::create_dir_all(machine.path("etc")).unwrap();
+        machine.write("etc/haven.toml", before);
+        let said = machine.run("setup --answers @answers.toml --config @etc/haven.toml");
+        assert_eq!(said.exit, 0, "{}", said.err);
+        let settings: toml::Table = fs::read_to_string(machine.path("etc/haven.toml")).unwrap().parse().unwrap();
+        settings["alert"].clone()
+    };
+    let everybody = set_up(&format!("{mail}{was}"));
+    assert!(everybody.get("to").is_none(), "who is not named is told: {everybody}");
+    assert_eq!(everybody["mail"]["kind"].as_str(), Some("email"));
+    let owner = everybody["owner"].as_table().unwrap();
+    let mut known: Vec<&str> = owner.keys().map(String::as_str).collect();
+    known.sort_unstable();
+    assert_eq!(known, ["kind", "least", "url"], "{owner:?}");
+    let named = set_up(&format!("[alert]\nto = [\"mail\"]\n{mail}"));
+    assert_eq!(named["to"].as_array().unwrap().len(), 2, "{named}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod copies;
+mod drilling;
 mod export;
 mod help;
 mod importing;

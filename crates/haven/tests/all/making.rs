@@ -97,3 +97,15 @@ fn no_library_comes_to_be_without_its_recovery_key_on_disk() {
     assert!(!machine.path("lib/cfg").exists(), "nothing was written to the store");
     assert_eq!(fs::read_to_string(machine.path("kit.txt")).unwrap(), "the key of another library");
 }
+
+#[test]
+fn a_library_that_was_not_made_leaves_no_directory_behind() {
+    let machine = Machine::new();
+    let said = machine.run("init file://@new/deep/lib --recovery-key-file @no/kit.html");
+    assert!(said.exit == 8 && said.err.contains("the recovery key can't be written"), "{}", said.err);
+    assert!(!machine.path("new").exists());
+    std::fs::create_dir(machine.path("new")).unwrap();
+    let mut without = machine.command("init file://@new/deep/lib");
+    assert_eq!(machine.said(without.env_remove("HAVEN_PASSPHRASE_FILE")).exit, 3);
+    assert!(machine.path("new").exists() && !machine.path("new/deep").exists(), "what was there before stays");
+}

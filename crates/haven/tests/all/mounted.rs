@@ -26,6 +26,14 @@ impl<'a> Mount<'a> {
         assert_eq!(said.exit, 0, "{}", said.err);
         Self(machine, point)
     }
+
+    /// With the cache directory that there is when nobody says.
+    pub fn by_default(machine: &'a Machine, what: &str, point: &'a str) -> Self {
+        fs::create_dir_all(machine.path(point)).unwrap();
+        let said = machine.run(&format!("mount {what} @{point}"));
+        assert_eq!(said.exit, 0, "{}", said.err);
+        Self(machine, point)
+    }
 }
 
 impl Drop for Mount<'_> {
@@ -89,6 +97,33 @@ fn what_is_written_is_there_after_the_machine_was_lost() {
 }
 
 #[test]
+fn a_whole_snapshot_comes_back_over_nothing_that_is_there_unless_asked_to() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    let _mount = Mount::new(&machine, "m", "");
+    fs::create_dir(machine.path("m/2026")).unwrap();
+    fs::write(machine.path("m/2026/note"), "old").unwrap();
+    assert_eq!(machine.run("snapshot create monday -L @m").exit, 0);
+    fs::write(machine.path("m/2026/note"), "new").unwrap();
+    let note = |top: &str| fs::read_to_string(machine.path(top).join("2026/note")).unwrap();
+    for root in [".", "/", "@m"] {
+        let said = machine.run(&format!("snapshot restore {root} --from monday -L @m"));
+        assert!(said.exit == 7 && said.err.contains("[DIR]/m is not empty"), "{root}: {}", said.whole());
+        assert_eq!(note("m"), "new");
+    }
+    fs::create_dir(machine.path("m/again")).unwrap();
+    assert_eq!(machine.run("snapshot restore . --from monday --to @m/again -L @m").exit, 0);
+    assert_eq!(note("m/again"), "old");
+    fs::write(machine.path("m/again/2026/note"), "new").unwrap();
+    assert_eq!(machine.run("snapshot restore . --from monday --to @m/again -L @m").exit, 7);
+    assert_eq!((note("m"), note("m/again")), ("new".to_owned(), "new".to_owned()));
+    assert_eq!(machine.run("snapshot restore . --from monday --overwrite -L @m").exit, 0);
+    assert_eq!(note("m"), "old");
+}
+
+#[test]
 fn a_killed_mount_is_told_cleared_away_and_mounted_again_with_all_it_had() {
     if !can_mount() {
         return;
@@ -117,6 +152,28 @@ fn a_killed_mount_is_told_cleared_away_and_mounted_again_with_all_it_had() {
     let again = machine.run("mount @lib @m --cache @cache-m");
     assert_eq!(again.exit, 0, "{}", again.err);
     assert_eq!(fs::read_to_string(machine.path("m/photo")).unwrap(), "light");
+}
+
+#[test]
+fn what_the_kernel_gathered_is_in_the_bucket_after_a_flush_and_in_a_snapshot() {
+    use std::io::Write;
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    machine.write("gather.toml", "[mount]\nwriteback_cache = true\n");
+    let mount = Mount::new(&machine, "m", "--config @gather.toml");
+    let mut open = fs::File::create(machine.path("m/open")).unwrap();
+    open.write_all(b"light ").unwrap();
+    assert_eq!(machine.run("snapshot create s -L @m").exit, 0);
+    assert_eq!(fs::read_to_string(machine.path("m/.snapshots/s/open")).unwrap(), "light ");
+    open.write_all(b"and shade").unwrap();
+    assert_eq!(machine.run("flush @m").exit, 0);
+    let pid: i32 = fs::read_to_string(machine.path("cache-m/pid")).unwrap().trim().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    drop((open, mount));
+    assert_eq!(second_opinion(&machine), 1);
+    assert_eq!(fs::read_to_string(machine.path("rescued/open")).unwrap(), "light and shade");
 }
 
 #[test]
@@ -262,4 +319,69 @@ fn an_end_that_waits_for_another_mount_namespace_says_who_holds_the_mount() {
     });
     assert!(ended.unwrap().success(), "{}", said());
     assert_eq!(said().matches("another mount namespace").count(), 1, "said once: {}", said());
+}
+
+#[test]
+fn what_is_protected_for_ever_is_told_so_and_never_is_only_what_takes_a_protection_away() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    let _mount = Mount::new(&machine, "m", "");
+    assert_eq!(machine.run("snapshot create s --library @m").exit, 0);
+    let slip = machine.run("snapshot protect s --until 99999y --library @m");
+    assert!(slip.exit == 2 && slip.err.contains("longer than 1000 years"), "{}", slip.err);
+    assert_eq!(machine.run("snapshot protect s --until 900y --library @m").exit, 0);
+    let refused = machine.run("snapshot protect s --until never --library @m");
+    assert!(refused.exit == 2 && refused.err.contains("s is protected until 2"), "{}", refused.err);
+    assert!(refused.err.contains("only --shorten lets that end sooner"), "{}", refused.err);
+    // As an older Haven took it.
+    let at = haven_mount::control::find(&machine.path("m")).unwrap();
+    let haven_mount::control::Found::Mount { at, .. } = at else { panic!("it is mounted") };
+    let request = haven_mount::control::Request::new("snapshot protect").with("name", "s").with("until", i64::MAX / 2);
+    haven_mount::control::Client::connect(&at).unwrap().ask(&request, |_| {}).unwrap();
+    let listed = machine.run("snapshot list --library @m").out;
+    assert!(listed.contains("  for ever") && !listed.contains("never"), "{listed}");
+    let refused = machine.run("snapshot protect s --until 30d --library @m");
+    assert!(refused.err.contains("s is protected for ever already"), "{}", refused.err);
+    assert_eq!(machine.run("snapshot protect s --until never --shorten --library @m").exit, 0);
+    assert_eq!(machine.run("snapshot remove s --library @m").exit, 0);
+}
+
+#[test]
+fn a_file_comes_back_from_a_snapshot_to_another_file_system_and_slips_are_told() {
+    use std::os::unix::fs::MetadataExt;
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    let _mount = Mount::new(&machine, "m", "");
+    fs::create_dir(machine.path("m/2019")).unwrap();
+    fs::write(machine.path("m/2019/IMG_1.jpg"), vec![7; 300_000]).unwrap();
+    fs::hard_link(machine.path("m/2019/IMG_1.jpg"), machine.path("m/2019/again.jpg")).unwrap();
+    assert_eq!(machine.run("snapshot create before-the-cleanup --library @m").exit, 0);
+    fs::remove_dir_all(machine.path("m/2019")).unwrap();
+    let slip = machine.run("snapshot restore 2019/IMG_1.jpg --from before-the-clenup --library @m");
+    insta::assert_snapshot!(slip.whole(), @r"
+    exit 2
+    --- out
+    --- err
+    haven: there is no snapshot called before-the-clenup
+      meaning  nothing was changed
+      next     is it before-the-cleanup?
+               haven snapshot list    tells which there are
+      code     usage, exit 2
+    ");
+    let gone = machine.run("snapshot restore 2019/IMG_2.jpg --from before-the-cleanup --library @m");
+    assert!(gone.exit == 2 && gone.err.contains("2019/IMG_2.jpg is not in the snapshot"), "{}", gone.err);
+    let done = machine.run("snapshot restore 2019 --from before-the-cleanup --to @outside --library @m");
+    assert_eq!(done.exit, 0, "{}", done.err);
+    assert_eq!(fs::read(machine.path("outside/2019/IMG_1.jpg")).unwrap(), vec![7; 300_000]);
+    let ino = |name: &str| fs::metadata(machine.path(name)).unwrap().ino();
+    assert_eq!(ino("outside/2019/IMG_1.jpg"), ino("outside/2019/again.jpg"));
+    // A file that can't be finished leaves nothing half.
+    fs::create_dir_all(machine.path("full/IMG_1.jpg/in-the-way")).unwrap();
+    let line = "snapshot restore 2019/IMG_1.jpg --from before-the-cleanup --to @full --overwrite --library @m";
+    assert_eq!(machine.run(line).exit, 8);
+    assert_eq!(fs::read_dir(machine.path("full")).unwrap().count(), 1);
 }

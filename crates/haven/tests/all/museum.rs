@@ -142,6 +142,15 @@ fn this_program_opens_them_all() {
 }
 
 #[test]
+fn a_turn_whose_first_segment_is_lost_without_a_trace_is_known_by_its_claim() {
+    let both_damaged = visitor("newest-writers-segments-damaged");
+    let (files, _) = exported(&both_damaged, "");
+    fs::remove_file(both_damaged.path("lib/l/0000000000000006-0000000000000002-c2c2c2c2c2c2c2c2")).unwrap();
+    fs::remove_dir_all(both_damaged.path("out0")).unwrap();
+    assert_eq!(exported(&both_damaged, "").0, files, "what the machine before it wrote beside it was never kept");
+}
+
+#[test]
 fn the_last_resort_opens_them_all() {
     let wanted = originals();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

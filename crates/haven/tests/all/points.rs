@@ -61,7 +61,7 @@ pub fn json(said: &Said) -> Value {
 }
 
 /// Puts a program of the test's own in the place of one of PostgreSQL's.
-fn replace(machine: &Machine, cluster: &Cluster, program: &str, script: &str) {
+pub fn replace(machine: &Machine, cluster: &Cluster, program: &str, script: &str) {
     let path = machine.path("programs").join(program);
     fs::remove_file(&path).unwrap();
     let real = cluster.programs().join(program).display().to_string();
@@ -143,6 +143,8 @@ fn a_point_is_taken_listed_checked_protected_and_pruned() {
     assert_eq!(machine.run(&format!("backup protect {name} --until 30d --library @m")).exit, 0);
     let refused = machine.run(&format!("backup remove {name} --library @m"));
     assert!(refused.exit == 2 && refused.err.contains("is protected until"), "{}", refused.err);
+    let shorter = machine.run(&format!("backup protect {name} --until never --library @m"));
+    assert!(shorter.exit == 2 && shorter.err.contains("only --shorten lets that end sooner"), "{}", shorter.err);
     let mut prune = machine.command("backup prune --library @m --json --dry-run");
     let judged = json(&machine.said(prune.arg("last 1")));
     assert_eq!(judged["points"][0]["why"], "protected");
@@ -192,6 +194,45 @@ fn what_fails_says_why_and_leaves_nothing() {
     failed("not currently accepting connections");
     cluster.sql("postgres", "ALTER DATABASE immich ALLOW_CONNECTIONS true");
     assert_eq!(machine.run("backup run --library @m").exit, 0);
+}
+
+#[test]
+fn a_point_of_a_time_to_come_is_told_and_hides_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    let settings = format!(
+        "[library]\nurl = \"{}\"\n[mount]\npoint = \"{}\"\n[backup.papers]\nkind = \"folder\"\nfolder = \"papers\"\n",
+        machine.text("lib"),
+        machine.text("m")
+    );
+    machine.write("haven.toml", settings);
+    let _mount = Mount::new(&machine, "m", "");
+    fs::create_dir_all(machine.path("m/papers")).unwrap();
+    fs::write(machine.path("m/papers/a"), "a paper").unwrap();
+    let later = "papers-20991231T000000Z";
+    assert_eq!(machine.run(&format!("snapshot create {later} -L @m")).exit, 0);
+    let folder = machine.path("m/.haven/points").join(later);
+    fs::create_dir_all(&folder).unwrap();
+    let manifest = serde_json::json!({
+        "haven_point": 1, "name": later, "application": "papers", "kind": "folder", "taken": "2099-12-31T00:00:00Z",
+        "finished": "2099-12-31T00:00:01Z", "host": "h", "haven": "0.1.0",
+        "quiesce": { "by": "freeze", "frozen_ms": 1.0, "tries": 1 },
+        "files": { "snapshot": later, "folder": "papers", "inodes": 2, "bytes": 7 },
+    });
+    fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
+    assert_eq!(machine.run("flush @m").exit, 0);
+    let alone = machine.run("drill --json");
+    assert!(alone.exit == 6 && alone.err.contains("of a time to come"), "{}{}", alone.out, alone.err);
+    let taken = json(&machine.run("backup run --json"));
+    let warned = taken["warnings"].as_array().unwrap();
+    assert!(warned.len() == 1 && warned[0].as_str().unwrap().contains(later), "{taken}");
+    let drilled = machine.run("drill --json");
+    assert_eq!((drilled.exit, &json(&drilled)["report"]["point"]), (0, &taken["point"]), "{}", drilled.err);
+    assert!(drilled.err.contains(&format!("{later} is of a time to come, and is passed over")), "{}", drilled.err);
+    let back = machine.run("recover --to @back --json");
+    assert_eq!((back.exit, &json(&back)["point"]), (0, &taken["point"]), "{}", back.err);
 }
 
 #[test]
@@ -287,4 +328,32 @@ fn a_folder_alone_and_what_was_brought_back_from_a_copy() {
     fs::write(machine.path("copy/immich/upload/2.jpg"), "photo two").unwrap();
     let checked = machine.run("backup check --in @copy");
     assert!(checked.exit == 11 && checked.out.contains("it holds something else"), "{}{}", checked.out, checked.err);
+}
+
+#[test]
+fn of_several_applications_each_point_is_a_line_and_counts_its_own_files() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    let tables = ["a", "b"].map(|name| format!("[backup.{name}]\nkind = \"folder\"\nfolder = \"{name}\"\n"));
+    machine.write("haven.toml", format!("[mount]\npoint = \"{}\"\n{}", machine.text("m"), tables.concat()));
+    let _mount = Mount::new(&machine, "m", "");
+    for (folder, files) in [("a/deep", 5), ("b", 1), ("elsewhere", 9)] {
+        fs::create_dir_all(machine.path("m").join(folder)).unwrap();
+        for n in 0..files {
+            fs::write(machine.path("m").join(folder).join(n.to_string()), [7; 1000]).unwrap();
+        }
+    }
+    fs::hard_link(machine.path("m/a/deep/0"), machine.path("m/a/again")).unwrap();
+    let taken = machine.run("backup run --all --json");
+    assert_eq!(taken.exit, 0, "{}", taken.err);
+    let lines: Vec<Value> = taken.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told = |line: &Value| (line["application"].clone(), line["files"].clone(), line["file_bytes"].clone());
+    assert_eq!(lines.len(), 2, "{}", taken.out);
+    assert_eq!(told(&lines[0]), ("a".into(), 5.into(), 5000.into()));
+    assert_eq!(told(&lines[1]), ("b".into(), 1.into(), 1000.into()));
+    let shown = machine.run(&format!("backup show {}", lines[0]["point"].as_str().unwrap())).out;
+    assert!(shown.contains("5, 5.0 kB") && shown.contains("whole library"), "{shown}");
+    assert!(machine.run("backup list").out.contains("  5.0 kB  "), "of the application alone");
 }

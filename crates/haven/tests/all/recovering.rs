@@ -6,13 +6,13 @@ use haven_testkit::postgres::Cluster;
 use serde_json::Value;
 
 use crate::{
-    mounted::Mount,
-    points::{immich, json, sha1, upload},
+    mounted::{Mount, can_mount},
+    points::{immich, json, replace, sha1, upload},
     run::{Machine, Said},
 };
 
 /// An Immich with 20 photos, a point of it, and two photos that came later.
-fn scene() -> Option<(Machine, Cluster)> {
+pub fn scene() -> Option<(Machine, Cluster)> {
     let (machine, cluster) = immich("")?;
     let more = format!("[library]\nurl = \"{}\"\n[mount]\npoint = \"{}\"\n", machine.text("lib"), machine.text("m"));
     let settings = fs::read_to_string(machine.path("haven.toml")).unwrap();
@@ -20,7 +20,7 @@ fn scene() -> Option<(Machine, Cluster)> {
     Some((machine, cluster))
 }
 
-fn with_point(machine: &Machine, cluster: &Cluster) -> String {
+pub fn with_point(machine: &Machine, cluster: &Cluster) -> String {
     upload(machine, cluster, 0..20);
     let taken = machine.run("backup run --json");
     assert_eq!(taken.exit, 0, "{}", taken.err);
@@ -104,61 +104,6 @@ fn single_photos_come_back_with_their_rows() {
     let none = machine.run("recover --album Holidays --to @none");
     assert!(none.exit == 7 && none.err.contains("no album Holidays"), "{}", none.err);
     assert!(!machine.path("none").exists() && !machine.path("theirs").exists());
-}
-
-#[test]
-fn drills_prove_what_is_right_and_name_what_is_damaged_deleted_and_swapped() {
-    let Some((machine, cluster)) = scene() else { return };
-    let _mount = Mount::new(&machine, "m", "");
-    let point = with_point(&machine, &cluster);
-    for (level, proven) in [(0, 1), (1, 20), (2, 20)] {
-        let done = machine.run(&format!("drill --level {level} --json"));
-        assert_eq!(done.exit, 0, "{}{}", done.out, done.err);
-        let report = &json(&done)["report"];
-        assert_eq!(
-            (&report["ok"], &report["proven"], &report["point"]),
-            (&true.into(), &proven.into(), &point.as_str().into())
-        );
-    }
-    let old = machine.run("drill --max-age 0s --json");
-    // It was taken in this very second, or it is too old.
-    assert!([0, 6].contains(&old.exit), "{}", old.err);
-
-    // The same point as a copy brought it back, with three photos that are not what they were.
-    let copied = |from: &str, to: &str| {
-        fs::create_dir_all(machine.path(to)).unwrap();
-        let done = Command::new("cp").arg("-a").arg(machine.path(from)).arg(machine.path(to)).status().unwrap();
-        assert!(done.success());
-    };
-    copied(&format!("m/.snapshots/{point}/immich"), "copy");
-    copied(&format!("m/.haven/points/{point}"), "copy/.haven/points");
-    let good = machine.run("drill --level 1 --copy @copy --json");
-    assert_eq!(good.exit, 0, "{}", good.err);
-    let file = |number: u32| machine.path(&format!("copy/immich/upload/{number}.jpg"));
-    fs::write(file(1), "photo l").unwrap();
-    fs::remove_file(file(2)).unwrap();
-    fs::write(file(4), "photo 5").unwrap();
-    let bad = machine.run("drill --level 1 --copy @copy --json");
-    assert_eq!(bad.exit, 6, "{}", bad.err);
-    let report = &json(&bad)["report"];
-    assert_eq!((&report["ok"], &report["proven"]), (&false.into(), &17.into()));
-    let mut broken: Vec<_> =
-        report["broken"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap().to_owned()).collect();
-    broken.sort();
-    assert_eq!(broken, ["/data/upload/1.jpg", "/data/upload/2.jpg", "/data/upload/4.jpg"]);
-
-    let listed = json(&machine.run("drill list --json"));
-    let drills = listed["drills"].as_array().unwrap();
-    assert!(drills.len() >= 5 && drills.iter().all(|drill| drill["signed"] == true), "{listed}");
-
-    let explained = json(&machine.run("explain @m/immich/upload/5.jpg --json"));
-    assert_eq!(explained["points"], serde_json::json!([point]));
-    let copies = explained["copies"].as_array().unwrap();
-    assert!(copies.len() == 3 && copies.iter().all(|copy| copy["verdict"] == "matches"), "{explained}");
-    let damaged = machine.run("explain /data/upload/1.jpg --json");
-    assert_eq!(damaged.exit, 6, "{}", damaged.err);
-    let unknown = machine.run("explain nobody.jpg");
-    assert_eq!(unknown.exit, 7, "{}", unknown.err);
 }
 
 /// A copy by Borg, `home`, and one by restic, `far`, both empty.
@@ -331,7 +276,7 @@ fn an_album_and_the_photos_of_a_user_come_back_from_the_library_from_borg_and_fr
     assert!(rotten.err.contains("a photo 2.jpg"), "{}", rotten.err);
 }
 
-fn json_of(text: &str) -> Value {
+pub fn json_of(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
@@ -357,4 +302,106 @@ fn the_way_out_needs_nothing_of_ours() {
     assert_eq!(cluster.sql("plain", checksum), sha1("photo 9"));
     let again = machine.run("backup export --to @out");
     assert!(again.exit == 7 && again.err.contains("--resume"), "{}", again.err);
+}
+
+/// A library with these applications, each a folder of its name.
+pub fn folders(names: &[&str]) -> Option<Machine> {
+    if !can_mount() || !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let machine = Machine::with_library();
+    let mut settings = format!(
+        "[store.retry]\npatience = \"200ms\"\n[library]\nurl = \"{}\"\n[mount]\npoint = \"{}\"\n",
+        machine.text("lib"),
+        machine.text("m")
+    );
+    for name in names {
+        settings += &format!("[backup.{name}]\nkind = \"folder\"\nfolder = \"{name}\"\n");
+    }
+    machine.write("haven.toml", settings);
+    Some(machine)
+}
+
+#[test]
+fn of_two_applications_each_comes_back_from_every_copy_and_nobody_guesses_which() {
+    let names = ["alpha", "beta"];
+    let Some(machine) = folders(&names) else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    add_copies(&machine);
+    let write = |name: &str, text: &str| {
+        fs::create_dir_all(machine.path(&format!("m/{name}"))).unwrap();
+        fs::write(machine.path(&format!("m/{name}/a.txt")), format!("{name} {text}")).unwrap();
+    };
+    names.iter().for_each(|name| write(name, "1"));
+    let first = machine.run("backup run alpha --json");
+    assert_eq!(first.exit, 0, "{}", first.err);
+    let first = json(&first)["point"].as_str().unwrap().to_owned();
+    assert_eq!(machine.run("copy run home far").exit, 0);
+    names.iter().for_each(|name| write(name, "2"));
+    // Points and archives are named by the second.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(machine.run("backup run alpha").exit, 0);
+    // What alpha has at beta's instant is not what it had at its own.
+    write("alpha", "3");
+    assert_eq!(machine.run("backup run beta").exit, 0);
+    for name in ["home", "far"] {
+        let made = machine.run(&format!("copy run {name} --json"));
+        assert_eq!((made.exit, made.out.lines().count()), (0, 2), "{}{}", made.out, made.err);
+        assert_eq!(machine.run(&format!("copy run {name}")).exit, 7, "both are there already");
+    }
+    for from in ["library", "home", "far"] {
+        let which = machine.run(&format!("recover --from {from} --to @none"));
+        assert!(which.exit == 2 && which.err.contains("which of them?"), "{from}: {}", which.err);
+        let which = machine.run(&format!("drill --copy {from} --json"));
+        assert!(which.exit == 2 && which.err.contains("which of them?"), "{from}: {}{}", which.out, which.err);
+        for of in names {
+            let back = machine.run(&format!("recover --from {from} --of {of} --to @back-{from}-{of}"));
+            assert_eq!(back.exit, 0, "{from} {of}: {}", back.err);
+            let text = fs::read_to_string(machine.path(&format!("back-{from}-{of}/a.txt"))).unwrap();
+            assert_eq!(text, format!("{of} 2"), "{from}");
+            let drilled = machine.run(&format!("drill --copy {from} --of {of} --level 1 --json"));
+            assert_eq!(drilled.exit, 0, "{from} {of}: {}{}", drilled.out, drilled.err);
+            assert_eq!(json(&drilled)["report"]["of"], of);
+        }
+        // From before there were two.
+        let older = machine.run(&format!("recover --from {from} --point {first} --to @first-{from}"));
+        assert_eq!(older.exit, 0, "{from}: {}", older.err);
+        assert_eq!(fs::read_to_string(machine.path(&format!("first-{from}/a.txt"))).unwrap(), "alpha 1");
+    }
+    assert!(!machine.path("none").exists());
+    let pruned = machine.said(machine.command("copy prune home --dry-run --json").arg("last 1"));
+    let judged = json(&pruned);
+    let kept = judged["archives"].as_array().unwrap().iter().filter(|one| one["keep"] == true).count();
+    assert_eq!(kept, 3, "the newest of alpha, of beta, and of before there were two: {judged}");
+}
+
+#[test]
+fn a_recovery_that_is_ended_takes_its_programs_along_and_the_same_command_goes_on() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    with_point(&machine, &cluster);
+    let (mark, real) = (machine.text("restoring"), cluster.programs().join("pg_restore"));
+    std::os::unix::fs::symlink(&real, machine.path("programs/pg_restore")).unwrap();
+    // Its list is told at once; the restoring itself takes its time, in a session.
+    let script = format!("case \" $* \" in *' -l '*) exec REAL \"$@\";; esac\necho $$ >{mark}; exec sleep 300");
+    replace(&machine, &cluster, "pg_restore", &script);
+    let line = "recover --programs @programs";
+    let mut command = machine.command(line);
+    let mut run = command.args(["--database", &cluster.reach("second")]).spawn().unwrap();
+    let begun = (0..3000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        fs::read_to_string(&mark).is_ok_and(|text| text.ends_with('\n'))
+    });
+    assert!(begun);
+    assert!(Command::new("kill").arg(run.id().to_string()).status().unwrap().success());
+    assert_eq!(run.wait().unwrap().code(), Some(9));
+    let program = fs::read_to_string(&mark).unwrap();
+    assert!(!Path::new("/proc").join(program.trim()).exists(), "it went with the command");
+    let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'second%'";
+    assert_eq!(cluster.sql("postgres", left), "0");
+    fs::remove_file(machine.path("programs/pg_restore")).unwrap();
+    std::os::unix::fs::symlink(&real, machine.path("programs/pg_restore")).unwrap();
+    let done = self::run(&machine, line, &cluster.reach("second"));
+    assert_eq!(done.exit, 0, "{}", done.err);
+    assert_eq!(cluster.sql("second", "SELECT count(*) FROM asset"), "20");
 }

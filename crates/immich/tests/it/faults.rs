@@ -65,10 +65,10 @@ async fn a_server_that_stands_still_is_given_up() {
     let started = Instant::now();
     let error = refused(immich.upload(upload("a.mp4"), content(&long))).await;
     assert!(error.to_string().contains("took no byte"), "{error}");
-    fake.order(Orders { slow_ms: 5_000, ..Orders::default() });
+    fake.order(Orders { slow_ms: 60_000, ..Orders::default() });
     let error = refused(immich.account()).await;
     assert!(error.to_string().contains("no answer"), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(50), "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,7 +150,7 @@ async fn a_server_that_is_gone_is_waited_for() {
     let error = refused(immich.standing()).await;
     assert_eq!(error.advice(), Advice::Wait, "{error}");
     fake.come_back();
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while immich.standing().await.is_err() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

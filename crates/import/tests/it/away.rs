@@ -63,6 +63,21 @@ async fn a_server_without_its_database_is_waited_out_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_behind_a_proxy_that_answers_with_a_page_is_waited_out_too() {
+    let (server, ended, took) = import_over(Absence::Page(HOURS), Waits::default()).await;
+    let summary = ended.unwrap();
+    assert!(summary.is_whole(), "{summary:#?}");
+    assert_eq!(summary.count(Bucket::Failed), 0);
+    assert!(took >= HOURS && took < HOURS + Duration::from_secs(600), "{took:?}");
+    // One that serves, and answers one thing in a way that nobody understands, is not waited for.
+    let dir = tempfile::tempdir().unwrap();
+    server.state().strange_albums = true;
+    let since = Instant::now();
+    let ended = import(&server, &dir.path().join("j"), &made::takeout(dir.path()), &options()).await;
+    assert!(matches!(ended, Err(Stop::Strange(_))) && since.elapsed() < Duration::from_secs(60), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_does_not_come_back_is_waited_for_as_long_as_was_said() {
     let waits = Waits { away: Duration::from_secs(3600), ..Waits::default() };
     let (server, ended, took) = import_over(Absence::Stopped(Duration::MAX), waits).await;

@@ -77,22 +77,33 @@ pub async fn run_watched(
     warn: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Summary, Stop> {
     let (_cancel, cancelled) = watch::channel(false);
-    haven_import::run(Setup {
-        journal: journal.clone(),
+    let setup = setup(server, journal.clone(), parts, options, cancelled);
+    haven_import::run(Setup { waits, progress, warn: Box::new(warn), ..setup }).await?;
+    Ok(report::summary(&journal).unwrap())
+}
+
+/// An import that ends when `cancelled` turns true.
+pub fn setup(
+    server: &Arc<Memory>,
+    journal: Arc<Journal>,
+    parts: Vec<i64>,
+    options: &Options,
+    cancelled: watch::Receiver<bool>,
+) -> Setup {
+    Setup {
+        journal,
         server: server.clone(),
         admin: Some(server.clone()),
         address: "memory".to_owned(),
         parts,
         options: options.clone(),
-        progress,
-        waits,
+        progress: Arc::default(),
+        waits: waits(),
         cancelled,
         tasks_max: 8,
         errors_max: None,
-        warn: Box::new(warn),
-    })
-    .await?;
-    Ok(report::summary(&journal).unwrap())
+        warn: Box::new(|_| {}),
+    }
 }
 
 pub fn options() -> Options {
@@ -241,6 +252,119 @@ async fn a_damaged_file_fails_alone_and_the_rest_is_brought() {
     assert!(summary.failed[0].why.contains("CRC-32"), "{:?}", summary.failed);
 }
 
+/// Changes a byte in a file in a part: the name comes first, the bytes behind it.
+fn damage(part: &Path, text: &str) {
+    let mut bytes = std::fs::read(part).unwrap();
+    let all = bytes.windows(text.len()).enumerate().filter(|(_, w)| *w == text.as_bytes()).map(|(at, _)| at);
+    // A picture ends behind its text, and its name goes on.
+    let at = all.into_iter().find(|at| bytes[at + text.len()] == 0xff).unwrap();
+    bytes[at] = b'X';
+    std::fs::write(part, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_still_keeps_its_moving_half_from_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = made::takeout(dir.path());
+    let good = paths.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>();
+    // The copy in the album is good.
+    damage(&paths[0], "live");
+    let server = Arc::new(Memory::default());
+    let summary = import(&server, &dir.path().join("j1"), &paths, &options()).await.unwrap();
+    assert_eq!((summary.is_whole(), summary.count(Bucket::MotionHalf)), (true, 1), "{summary:#?}");
+    damage(&paths[1], "live");
+    let (server, state) = (Arc::new(Memory::default()), dir.path().join("j2"));
+    let summary = import(&server, &state, &paths, &options()).await.unwrap();
+    assert_eq!((summary.count(Bucket::Failed), summary.count(Bucket::MotionHalf)), (1, 0), "{summary:#?}");
+    assert!(summary.notes[0].why.contains("its still can't be read"), "{:?}", summary.notes);
+    assert_eq!(summary.counted.unwrap().lacking(), 0);
+    let film = |server: &Memory| {
+        let state = server.state();
+        state
+            .assets
+            .iter()
+            .find(|(_, kept)| kept.upload.name == "live.MP4")
+            .map(|(id, kept)| (id.clone(), kept.upload.visibility))
+    };
+    let (id, visibility) = film(&server).unwrap();
+    assert_eq!(visibility, Visibility::Timeline);
+    let again = import(&server, &state, &paths, &options()).await.unwrap();
+    assert_eq!(again.buckets, summary.buckets);
+    // Downloaded anew, the still comes, and they are joined.
+    paths.iter().zip(good).for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    let summary = import(&server, &state, &paths, &options()).await.unwrap();
+    assert_eq!(
+        (summary.is_whole(), summary.count(Bucket::MotionHalf), summary.notes.len()),
+        (true, 1, 0),
+        "{summary:#?}"
+    );
+    let state = server.state();
+    let still = state.assets.values().find(|kept| kept.upload.name == "live.jpg").unwrap();
+    assert_eq!(still.upload.live_video.as_ref(), Some(&id));
+}
+
+#[tokio::test]
+async fn a_long_still_that_is_damaged_keeps_its_moving_half_from_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let year = |name: &str| -> &'static str { format!("Takeout/Google Photos/Photos from 2019/{name}").leak() };
+    let zip = dir.path().join("a.zip");
+    let files = [
+        (year("long.jpg"), made::jpeg(&"\0".repeat(33 << 20))),
+        (year("long.jpg.json"), made::sidecar("long.jpg", 1_558_173_600, "")),
+        (year("long.MP4"), made::mp4("half")),
+    ];
+    made::zip(&zip, &files);
+    // Behind what is read before anything is sent.
+    let mut bytes = std::fs::read(&zip).unwrap();
+    bytes[20 << 20] = 1;
+    std::fs::write(&zip, bytes).unwrap();
+    // An empty server is not asked what it has, and a long file not read beforehand.
+    for empty in [true, false] {
+        let server = Arc::new(Memory::default());
+        if !empty {
+            import(&server, &dir.path().join("other"), &made::takeout(dir.path()), &options()).await.unwrap();
+        }
+        let state = dir.path().join(format!("j{empty}"));
+        let summary = import(&server, &state, std::slice::from_ref(&zip), &options()).await.unwrap();
+        let counts = [Bucket::Failed, Bucket::Uploaded, Bucket::MotionHalf].map(|bucket| summary.count(bucket));
+        assert_eq!(counts, [1, 1, 0], "{summary:#?}");
+        assert!(summary.notes[0].why.contains("its still can't be read"), "{:?}", summary.notes);
+        // What was brought here first has a moving half, which this server counts as an asset that was there.
+        assert_eq!(summary.counted.unwrap().lacking(), u64::from(!empty));
+        let state = server.state();
+        let film = state.assets.values().find(|kept| kept.upload.name == "long.MP4").unwrap();
+        assert_eq!(film.upload.visibility, Visibility::Timeline);
+    }
+}
+
+#[tokio::test]
+async fn a_half_that_came_alone_is_told_where_the_answer_was_lost_in_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let (paths, state) = (made::takeout(dir.path()), dir.path().join("j"));
+    paths.iter().for_each(|path| damage(path, "live"));
+    let server = Arc::new(Memory::default());
+    server.state().faults = vec![Fault::After; 100];
+    let long = Duration::from_secs(3600);
+    let (journal, parts) = prepare(&state, &paths, &options());
+    let waits = Waits { first: long, longest: long, ..waits() };
+    let (options, progress) = (options(), Arc::default());
+    let running = run_watched(&server, journal, parts, &options, waits, progress, |_| {});
+    let there = async {
+        while !server.state().assets.values().any(|kept| kept.upload.name == "live.MP4") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        ended = running => panic!("{ended:?}"),
+        () = there => {}
+    }
+    server.state().faults.clear();
+    let summary = import(&server, &state, &paths, &options).await.unwrap();
+    assert_eq!((summary.count(Bucket::Failed), summary.count(Bucket::MotionHalf)), (1, 0), "{summary:#?}");
+    assert!(summary.notes[0].why.contains("its still can't be read"), "{:?}", summary.notes);
+    assert_eq!(summary.counted.unwrap().lacking(), 0);
+}
+
 #[tokio::test]
 async fn a_truncated_part_is_told_and_the_other_is_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -292,6 +416,31 @@ async fn a_folder_brings_its_xmp_and_becomes_albums() {
     assert_eq!(kept.upload.xmp.as_deref(), Some("<x:xmpmeta/>"));
     assert!(kept.tags.contains("from/disk"));
     assert_eq!(state.albums.values().next().unwrap().0, "Sea");
+}
+
+#[tokio::test]
+async fn what_a_file_is_tells_the_server_where_its_name_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("Pictures");
+    std::fs::create_dir_all(&root).unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(root.join(name), bytes).unwrap();
+    write("meme.jfif", &made::jpeg("meme"));
+    write("three.mpo", &made::jpeg("two at once"));
+    write("phone.3g2", b"\0\0\0\x14ftyp3g2a\0\0\0\x003g2a");
+    write("drawing.psd", b"8BPS");
+    let server = Arc::new(Memory::default());
+    let options = Options { source: Source::Folder, takeout_tag: false, ..options() };
+    let state = dir.path().join("j");
+    let summary = import(&server, &state, std::slice::from_ref(&root), &options).await.unwrap();
+    assert_eq!((summary.count(Bucket::Uploaded), summary.count(Bucket::Unsupported)), (3, 1), "{summary:#?}");
+    assert!(summary.is_whole(), "nobody knows what a drawing is");
+    let names: BTreeSet<String> = server.state().assets.values().map(|kept| kept.upload.name.clone()).collect();
+    assert_eq!(names, ["meme.jpg", "phone.3gp", "three.jpg"].map(str::to_owned).into());
+    // A film that it takes under no name is missing there.
+    write("old.asf", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11 film");
+    let summary = import(&server, &state, &[root], &options).await.unwrap();
+    assert_eq!((summary.count(Bucket::Failed), summary.is_whole()), (1, false), "{summary:#?}");
+    assert!(summary.failed[0].why.contains("old.asf"), "{:?}", summary.failed);
 }
 
 #[test]

@@ -1,18 +1,20 @@
 //! Parts that come one by one, folders that grow, copies that are none, and what a server had before.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use haven_import::{
-    Options, Progress, Source,
+    Options, Progress, Setup, Source, Stop, jobs,
     report::{self, Bucket},
 };
+use tokio::sync::watch;
 
 use crate::{
-    imports::{held, import, index, options, prepare, run},
+    imports::{held, import, index, options, prepare, run, setup},
     made,
     memory::{Fault, Memory},
 };
@@ -255,4 +257,265 @@ async fn apples_export_brings_dates_favourites_and_albums() {
     assert_eq!(find("IMG_2.jpg").upload.visibility, haven_import::server::Visibility::Archive);
     let albums: Vec<_> = state.albums.values().map(|(title, members)| (title.as_str(), members.len())).collect();
     assert_eq!(albums, [("Sea", 1)]);
+}
+
+#[tokio::test]
+async fn a_later_export_puts_nothing_into_the_trash_that_an_earlier_one_gave() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |folder: &str, name: &str| -> &'static str { format!("Takeout/Google Photos/{folder}/{name}").leak() };
+    let photo = |folder: &str, name: &str, more: &str| {
+        let json = format!("{name}.json");
+        [(path(folder, name), made::jpeg(name)), (path(folder, &json), made::sidecar(name, 1_558_173_600, more))]
+    };
+    let (year, trash) = ("Photos from 2019", r#","trashed":true"#);
+    let a = dir.path().join("takeout-20240525T201456Z-001.zip");
+    made::zip(&a, &[photo(year, "a.jpg", ""), photo(year, "b.jpg", "")].concat());
+    let b = dir.path().join("takeout-20250525T201456Z-001.zip");
+    made::zip(&b, &[photo("Trash", "a.jpg", trash), photo(year, "b.jpg", ""), photo("Trash", "c.jpg", trash)].concat());
+    let server = Arc::new(Memory::default());
+    let state = dir.path().join("j");
+    let trashed = || {
+        let state = server.state();
+        let all = state.assets.values().map(|kept| (kept.upload.name.clone(), kept.trashed));
+        all.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    import(&server, &state, &[a], &options()).await.unwrap();
+    let summary = import(&server, &state, std::slice::from_ref(&b), &options()).await.unwrap();
+    assert!(trashed().values().all(|trashed| !trashed), "{:?}", trashed());
+    assert_eq!((trashed().len(), summary.notes.len()), (2, 1), "{summary:#?}");
+    assert!(summary.notes[0].why.contains("in its trash") && summary.notes[0].example.ends_with("Trash/a.jpg"));
+    // What comes as one of the trash goes there, and nothing else.
+    let with = Options { trashed: true, ..options() };
+    import(&server, &state, &[b], &with).await.unwrap();
+    let due = [("a.jpg", false), ("b.jpg", false), ("c.jpg", true)].map(|(name, trashed)| (name.to_owned(), trashed));
+    assert_eq!(trashed(), due.into());
+}
+
+#[tokio::test]
+async fn a_part_without_any_sidecar_is_not_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let year = |name: &str| -> &'static str { format!("Takeout/Google Photos/Photos from 2019/{name}").leak() };
+    let paths = [1, 2].map(|n| dir.path().join(format!("takeout-20240525T201456Z-00{n}.zip")));
+    let face = ("Takeout/Contacts/All/face.jpg", made::jpeg("face"));
+    made::zip(&paths[0], &[(year("a.mp4.json"), made::sidecar("a.mp4", 1_558_173_600, "")), face.clone()]);
+    made::zip(&paths[1], &[(year("a.mp4"), made::mp4("a"))]);
+    let (server, state) = (Arc::new(Memory::default()), dir.path().join("j"));
+    let (journal, parts) = index(&state, &paths[1..], &options());
+    haven_import::plan(&journal, &options(), true).unwrap();
+    let first = run(&server, journal, parts, &options(), |_| {}).await.unwrap();
+    assert_eq!((first.count(Bucket::Waiting), first.unmatched, first.is_whole()), (1, 1, false), "{first:#?}");
+    // Where the sidecars are, other products are told apart again.
+    let whole = import(&server, &state, &paths, &options()).await.unwrap();
+    assert_eq!((whole.count(Bucket::Uploaded), whole.count(Bucket::Filtered), whole.unmatched), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn an_export_without_any_sidecar_waits_whatever_its_numbers_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut paths = made::takeout(dir.path());
+    // Of another day, whole, and of another product.
+    paths.push(dir.path().join("takeout-20250525T201456Z-001.zip"));
+    made::zip(&paths[2], &[("Takeout/Drive/scan.jpg", made::jpeg("scan")), ("Takeout/Drive/b.txt", b"text".to_vec())]);
+    let (server, state) = (Arc::new(Memory::default()), dir.path().join("j"));
+    let first = import(&server, &state, &paths, &options()).await.unwrap();
+    assert_eq!((first.count(Bucket::Uploaded), first.count(Bucket::Waiting)), (6, 1), "{first:#?}");
+    let has = |server: &Memory| server.state().assets.values().any(|kept| kept.upload.name == "scan.jpg");
+    assert!(!has(&server) && !first.is_whole());
+    assert!(first.waiting[0].why.contains("--no-wait") && first.waiting[0].example.ends_with("Drive/scan.jpg"));
+    let whole = import(&server, &state, &paths, &Options { no_wait: true, ..options() }).await.unwrap();
+    assert!(has(&server) && whole.is_whole() && whole.waiting.is_empty(), "{whole:#?}");
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_saw_in_the_trash_is_taken_out_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = made::takeout(dir.path());
+    let server = Arc::new(Memory::default());
+    import(&server, &dir.path().join("j1"), &paths, &options()).await.unwrap();
+    server.state().assets.values_mut().filter(|kept| kept.upload.name == "a.jpg").for_each(|kept| kept.trashed = true);
+    let trashed = || server.state().assets.values().filter(|kept| kept.trashed).count();
+    let state = dir.path().join("j2");
+    let told = import(&server, &state, &paths, &options()).await.unwrap();
+    assert_eq!((trashed(), told.notes.len()), (1, 1), "{told:#?}");
+    let restore = Options { restore: true, ..options() };
+    // One that ends before the server did it has not done it.
+    server.state().keeps_trash = true;
+    assert!(import(&server, &state, &paths, &restore).await.is_err());
+    server.state().keeps_trash = false;
+    let restored = import(&server, &state, &paths, &restore).await.unwrap();
+    assert_eq!((trashed(), restored.notes.len()), (0, 0), "{restored:#?}");
+    // What the owner throws away afterwards is the owner's.
+    server.state().assets.values_mut().for_each(|kept| kept.trashed = true);
+    import(&server, &state, &paths, &restore).await.unwrap();
+    assert_ne!(trashed(), 0);
+}
+
+#[tokio::test]
+async fn two_unpacked_exports_in_one_call_keep_their_sidecars_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let trip = "Takeout/Google Photos/Trip";
+    let write = |export: &str, name: &str, bytes: Vec<u8>| {
+        let folder = dir.path().join(export).join(trip);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(name), bytes).unwrap();
+    };
+    for (export, taken) in [("A", 1_300_000_000), ("B", 1_500_000_000)] {
+        write(export, "IMG_1.jpg", made::jpeg(&format!("one of {export}")));
+        write(export, "IMG_1.jpg.json", made::sidecar("IMG_1.jpg", taken, ""));
+        write(export, "IMG_2.jpg", made::jpeg(&format!("two of {export}")));
+    }
+    // Of the second photos one has its sidecar in another part, and nothing tells of which export.
+    write("C", "IMG_2.jpg.json", made::sidecar("IMG_2.jpg", 1_300_000_000, ""));
+    let server = Arc::new(Memory::default());
+    let paths = ["A", "B", "C"].map(|export| dir.path().join(export));
+    let (journal, parts) = prepare(&dir.path().join("j"), &paths, &options());
+    let mut sure = vec![];
+    report::rows(&journal, None, |row| {
+        if row.path.ends_with(".jpg") {
+            let part = row.part.rsplit('/').next().unwrap_or_default().to_owned();
+            sure.push((part, row.path.rsplit('/').next().unwrap_or_default().to_owned(), row.sure));
+        }
+    })
+    .unwrap();
+    let is_sure = |part: &str, name: &str| sure.iter().find(|(p, n, _)| p == part && n == name).unwrap().2;
+    assert_eq!([is_sure("A", "IMG_1.jpg"), is_sure("B", "IMG_1.jpg")], [Some(true); 2], "{sure:?}");
+    assert!(is_sure("A", "IMG_2.jpg") != Some(true) && is_sure("B", "IMG_2.jpg") != Some(true), "{sure:?}");
+    run(&server, journal, parts, &options(), |_| {}).await.unwrap();
+    let state = server.state();
+    let made = |salt: &str| {
+        let kept = state.assets.values().find(|kept| {
+            kept.upload.bytes == made::jpeg(salt).len() as u64 && kept.sha1 == crate::memory::sha1(&made::jpeg(salt))
+        });
+        kept.unwrap().upload.created.as_second()
+    };
+    assert_eq!((made("one of A"), made("one of B")), (1_300_000_000, 1_500_000_000));
+}
+
+#[tokio::test]
+async fn a_name_that_two_exports_have_parts_no_other_half_from_its_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let year = |name: &str| -> &'static str { format!("Takeout/Google Photos/Photos from 2019/{name}").leak() };
+    let json = |name: &str, taken| (year(&format!("{name}.json")), made::sidecar(name, taken, ""));
+    let photo = |name: &str, salt: &str| (year(name), made::jpeg(salt));
+    let parts = [
+        // Their names tell of no export.
+        (
+            "a1",
+            vec![
+                photo("IMG_1.jpg", "one of A"),
+                json("IMG_1.jpg", 1_558_173_600),
+                photo("IMG_7.jpg", "seven"),
+                json("IMG_7.jpg", 1_558_173_600),
+                photo("IMG_8.jpg", "eight"),
+                photo("IMG_9.jpg", "nine"),
+                json("IMG_9.jpg", 1_558_173_600),
+                photo("IMG_5.jpg", "five of A"),
+                json("IMG_5.jpg", 1_558_173_600),
+            ],
+        ),
+        (
+            "a2",
+            vec![
+                photo("IMG_7-edited.jpg", "seven edited"),
+                (year("IMG_8.MP4"), made::live_mov("eight", "", 2900)),
+                json("IMG_8.jpg", 1_558_173_600),
+                (year("IMG_9.MP4"), made::live_mov("nine", "", 2900)),
+                // A film of minutes only has a photo's name.
+                (year("IMG_7.MP4"), made::live_mov("minutes", "", 600_000)),
+            ],
+        ),
+        ("b1", vec![photo("IMG_1.jpg", "one of B"), json("IMG_1.jpg", 1_300_000_000)]),
+        (
+            "b2",
+            vec![
+                photo("IMG_2.jpg", "two of B"),
+                json("IMG_2.jpg", 1_300_000_000),
+                // Its still is in a part that is not here; A has another photo of the name.
+                (year("IMG_5.MP4"), made::live_mov("five of B", "", 2900)),
+                json("IMG_5.jpg", 1_300_000_000),
+            ],
+        ),
+    ];
+    let mut paths = vec![];
+    for (name, files) in parts {
+        paths.push(dir.path().join(format!("{name}.zip")));
+        made::zip(paths.last().unwrap(), &files);
+    }
+    let server = Arc::new(Memory::default());
+    let summary = import(&server, &dir.path().join("j"), &paths, &options()).await.unwrap();
+    assert_eq!(
+        (summary.count(Bucket::MotionHalf), summary.unmatched, summary.is_whole()),
+        (2, 1, true),
+        "{summary:#?}"
+    );
+    let state = server.state();
+    let find = |name: &str| state.assets.iter().find(|(_, kept)| kept.upload.name == name).unwrap();
+    for n in [8, 9] {
+        let (half, still) = (find(&format!("IMG_{n}.MP4")), find(&format!("IMG_{n}.jpg")));
+        assert_eq!(half.1.upload.visibility, haven_import::server::Visibility::Hidden);
+        assert_eq!(
+            (still.1.upload.live_video.as_ref(), still.1.upload.created.as_second()),
+            (Some(half.0), 1_558_173_600)
+        );
+    }
+    assert_eq!(find("IMG_7-edited.jpg").1.upload.created.as_second(), 1_558_173_600);
+    let (half, other) = (find("IMG_5.MP4"), find("IMG_5.jpg"));
+    assert_eq!(half.1.upload.created.as_second(), 1_300_000_000);
+    assert_eq!(half.1.upload.visibility, haven_import::server::Visibility::Timeline);
+    assert_eq!((other.1.upload.created.as_second(), &other.1.upload.live_video), (1_558_173_600, &None));
+    assert_eq!(find("IMG_7.MP4").1.upload.visibility, haven_import::server::Visibility::Timeline);
+}
+
+#[tokio::test]
+async fn an_export_in_mixed_forms_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second] = made::files();
+    // The photos as they were downloaded, twice and by a browser that leaves no blank; their sidecars unpacked.
+    let zip = dir.path().join("takeout-20240525T201456Z-001(1).zip");
+    made::zip(&zip, &first);
+    let unpacked = dir.path().join("unpacked");
+    for (path, bytes) in second {
+        let path = unpacked.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let (mixed, zips) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+    import(&mixed, &dir.path().join("j1"), &[unpacked.clone(), zip.clone()], &options()).await.unwrap();
+    import(&zips, &dir.path().join("j2"), &made::takeout(dir.path()), &options()).await.unwrap();
+    assert_eq!(held(&mixed), held(&zips));
+    // Of two exports nobody knows whose it is.
+    let other = dir.path().join("takeout-20250525T201456Z-001.zip");
+    made::zip(&other, &first[..2]);
+    let (journal, _) = prepare(&dir.path().join("j3"), &[unpacked.clone(), zip, other], &options());
+    let homeless = haven_import::homeless(&journal).unwrap();
+    assert!(homeless.len() == 1 && homeless[0].ends_with("unpacked"), "{homeless:?}");
+}
+
+#[tokio::test]
+async fn what_was_paused_on_one_server_is_given_back_on_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (paths, state) = (made::takeout(dir.path()), dir.path().join("j"));
+    let (server, other) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+    other.state().user = " of another one";
+    import(&server, &state, &paths, &options()).await.unwrap();
+    let (journal, parts) = prepare(&state, &paths, &options());
+    // A run that was killed leaves this; on the other server it is the owner's own doing.
+    jobs::pause(&journal, &*server, "memory").await.unwrap();
+    let paused = BTreeSet::from(["smartSearch", "thumbnailGeneration"].map(str::to_owned));
+    assert_eq!(server.state().paused, paused);
+    other.state().paused = paused.clone();
+    let heard = Arc::new(Mutex::new(String::new()));
+    let ear = heard.clone();
+    let (_cancel, cancelled) = watch::channel(false);
+    let into = setup(&other, journal.clone(), parts.clone(), &options(), cancelled.clone());
+    let warn = Box::new(move |text: &str| ear.lock().unwrap().push_str(text));
+    let ended = haven_import::run(Setup { address: "elsewhere".to_owned(), warn, ..into }).await;
+    assert!(matches!(ended, Err(Stop::OtherServer(_))), "{ended:?}");
+    assert!(jobs::resume(&journal, &*other, &*other, "elsewhere").await.is_err());
+    assert_eq!((other.state().paused.len(), jobs::leased(&journal).unwrap().len()), (2, 2));
+    assert!(heard.lock().unwrap().contains("it was paused on memory"), "{heard:?}");
+    // The same server by another address.
+    let into = setup(&server, journal.clone(), parts, &options(), cancelled);
+    haven_import::run(Setup { address: "by another way".to_owned(), ..into }).await.unwrap();
+    assert!(server.state().paused.is_empty() && jobs::leased(&journal).unwrap().is_empty());
 }

@@ -48,6 +48,12 @@ pub struct State {
     /// Calls about albums under way, and the most there were.
     pub album_calls: usize,
     pub album_calls_most: usize,
+    /// Nothing is taken out of its trash.
+    pub keeps_trash: bool,
+    /// Asked for its albums, it answers something else.
+    pub strange_albums: bool,
+    /// What makes its user another one than other servers' users.
+    pub user: &'static str,
 }
 
 /// How a server is away.
@@ -57,6 +63,8 @@ pub enum Absence {
     Stopped(Duration),
     /// It answers, and with an error: its database is away.
     NoDatabase(Duration),
+    /// A proxy answers in its place, with a page.
+    Page(Duration),
 }
 
 /// What goes wrong with an upload.
@@ -87,9 +95,16 @@ impl Memory {
             Some((Absence::NoDatabase(time), since)) if since.elapsed() < time => {
                 Err(ServerError::Busy { what: "500 Internal Server Error".to_owned(), retry_after: None })
             }
+            Some((Absence::Page(time), since)) if since.elapsed() < time => {
+                Err(ServerError::Strange("it answers 404 Not Found to what Immich knows".to_owned()))
+            }
             _ => Ok(()),
         }
     }
+}
+
+pub fn sha1(bytes: &[u8]) -> Sha1 {
+    Sha1(Hasher::digest(bytes).into())
 }
 
 fn gone() -> ServerError {
@@ -109,10 +124,11 @@ impl Server for Memory {
 
     async fn about(&self) -> Result<About, ServerError> {
         self.serves()?;
-        let extensions = [".jpg", ".jpeg", ".heic", ".png", ".mp4", ".mov", ".gif", ".webp", ".dng"];
+        let user = self.state().user;
+        let extensions = [".jpg", ".jpeg", ".heic", ".png", ".mp4", ".mov", ".gif", ".webp", ".dng", ".3gp"];
         Ok(About {
             version: (3, 1, 0),
-            user_id: "u1".to_owned(),
+            user_id: format!("u1{user}"),
             user_name: "Owner".to_owned(),
             assets: Some(self.state().assets.len() as u64),
             quota_left_bytes: None,
@@ -222,11 +238,17 @@ impl Server for Memory {
 
     async fn restore(&self, ids: &[AssetId]) -> Result<(), ServerError> {
         let mut state = self.state();
+        if state.keeps_trash {
+            return Err(refused("not now"));
+        }
         ids.iter().for_each(|id| state.assets.get_mut(id).unwrap().trashed = false);
         Ok(())
     }
 
     async fn albums(&self) -> Result<Vec<Album>, ServerError> {
+        if self.state().strange_albums {
+            return Err(ServerError::Strange("a page".to_owned()));
+        }
         let album =
             |(id, (title, _)): (&AlbumId, &(String, _))| Album { id: id.clone(), title: title.clone(), owned: true };
         Ok(self.state().albums.iter().map(album).collect())

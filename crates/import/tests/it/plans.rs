@@ -1,6 +1,6 @@
 //! What a plan tells before anything is sent.
 
-use haven_import::{Outlook, Progress};
+use haven_import::{Foreseen, Outlook, Progress};
 
 use crate::{
     imports::{options, prepare, run},
@@ -33,7 +33,7 @@ async fn doubts_lies_and_the_largest_are_told_by_name() {
     let before = haven_import::outlook(&journal, None).unwrap();
     assert_eq!(before.misnamed.files, 0, "nobody looked into them yet");
     haven_import::peek(&journal, &parts, &Progress::default()).await.unwrap();
-    let Outlook { doubtful, unmatched, orphans, misnamed, largest, above_usual_cap, estimate } =
+    let Outlook { doubtful, unmatched, orphans, misnamed, dates, largest, above_usual_cap, estimate } =
         haven_import::outlook(&journal, None).unwrap();
     assert_eq!(doubtful.files, 1, "{doubtful:?}");
     assert_eq!(
@@ -51,6 +51,7 @@ async fn doubts_lies_and_the_largest_are_told_by_name() {
         "moving halves are none"
     );
     assert_eq!((largest[0].path.as_str(), largest[0].bytes >> 20, largest[0].passes), (year("long.mp4"), 3, None));
+    assert_eq!(dates, Foreseen { sidecar: 8, name: 0, folder: 2, nobody: 0 }, "all but the two moving halves");
     assert_eq!((largest.len(), above_usual_cap.files), (5, 0));
     assert_eq!((estimate.files, estimate.measured), (12, None));
     let bytes = largest[0].bytes;
@@ -70,4 +71,26 @@ async fn what_is_there_is_not_reckoned_again() {
     run(&server, journal.clone(), parts, &options(), |_| {}).await.unwrap();
     let done = haven_import::outlook(&journal, None).unwrap();
     assert_eq!((done.estimate.files, done.estimate.bytes, done.largest.len()), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn where_dates_come_from_is_told_before_anything_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = dir.path().join("takeout-20240525T201456Z-001.zip");
+    let undated = made::sidecar("undated.jpg", 0, "");
+    made::zip(
+        &part,
+        &[
+            (year("a.jpg"), made::jpeg("a")),
+            (year("a.jpg.json"), made::sidecar("a.jpg", 1_558_173_600, "")),
+            (year("undated.jpg"), made::jpeg("its sidecar has no date")),
+            (year("undated.jpg.json"), undated),
+            (year("IMG_20190518_120000.jpg"), made::jpeg("its name has one")),
+            ("Takeout/Google Photos/Summer/bare.jpg", made::jpeg("nobody has one")),
+            ("Takeout/Google Photos/Summer/other.jpg.json", made::sidecar("other.jpg", 1_558_173_600, "")),
+        ],
+    );
+    let (journal, _) = prepare(&dir.path().join("j"), &[part], &options());
+    let dates = haven_import::outlook(&journal, None).unwrap().dates;
+    assert_eq!(dates, Foreseen { sidecar: 1, name: 1, folder: 1, nobody: 1 });
 }

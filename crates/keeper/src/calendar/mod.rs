@@ -166,7 +166,8 @@ impl Schedule {
         None
     }
 
-    /// The longest time between two runs among the next ten, seconds: what "its interval" is.
+    /// The longest time between two runs among the next ten, seconds: what "its interval" is in a sentence, and what a jitter
+    /// is measured by. Whether something is late is asked of the plan.
     pub fn interval(&self, now: Timestamp, zone: &TimeZone) -> Option<i64> {
         let times = self.upcoming(now, zone, 11);
         times.windows(2).map(|two| two[1].as_second() - two[0].as_second()).max()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, Limits, late, long};
+use super::{Finding, Limits, is_ahead, late, long};
 use crate::state::{Points, Replica, Sight, State, Unseen};
 
 pub fn points(state: &State, limits: &Limits) -> Vec<Finding> {
@@ -11,12 +11,18 @@ pub fn points(state: &State, limits: &Limits) -> Vec<Finding> {
         let name = &points.application;
         let run = format!("haven backup run {name}    takes one now, or says why not");
         let unseen = state.unseen(&Sight::Points(name.clone()));
-        let overdue = late(state.now, points.newest, points.scheduled_since, points.interval, limits.late);
+        let newest = points.newest.filter(|at| !is_ahead(*at, state.now));
+        let overdue = late(state.now, newest, points.scheduled_since, points.interval, points.expected, limits.late);
         if let Some(age) = overdue.filter(|_| !may_be_fresh(state, limits, points, unseen)) {
             let every = long(points.interval.unwrap_or_default());
-            let title = match points.newest {
+            let title = match newest {
                 Some(_) => {
                     format!("the newest recovery point of {name} is {} old; one was due every {every}", long(age))
+                }
+                None if points.newest.is_some() => {
+                    format!(
+                        "the newest recovery point of {name} is of a time to come: a clock stood wrong, or does here"
+                    )
                 }
                 None if points.broken > 0 || unseen.is_some() => {
                     format!(
@@ -58,7 +64,7 @@ pub fn points(state: &State, limits: &Limits) -> Vec<Finding> {
 
 /// Whether a point that can't be looked at may be the one that is due: then nothing is said of its age.
 fn may_be_fresh(state: &State, limits: &Limits, points: &Points, unseen: Option<&Unseen>) -> bool {
-    let fresh = |at| late(state.now, Some(at), None, points.interval, limits.late).is_none();
+    let fresh = |at| late(state.now, Some(at), None, points.interval, None, limits.late).is_none();
     unseen.is_some_and(|one| one.newest.is_none_or(fresh))
 }
 
@@ -69,7 +75,8 @@ pub fn replicas(state: &State, limits: &Limits) -> Vec<Finding> {
         if state.unseen(&Sight::Replica(name.clone())).is_some() {
             continue;
         }
-        let by_schedule = late(state.now, replica.up_to_date, replica.scheduled_since, replica.interval, limits.late);
+        let Replica { up_to_date, scheduled_since, interval, expected, .. } = *replica;
+        let by_schedule = late(state.now, up_to_date, scheduled_since, interval, expected, limits.late);
         let by_goal = replica.lag_max.and_then(|most| {
             let age = state.now - replica.up_to_date?;
             (age > most).then_some(age)
@@ -130,7 +137,7 @@ pub fn third(state: &State, limits: &Limits) -> Vec<Finding> {
     let mut out = Vec::new();
     for copy in &state.copies {
         let name = &copy.name;
-        let overdue = late(state.now, copy.last_good, copy.scheduled_since, copy.interval, limits.late);
+        let overdue = late(state.now, copy.last_good, copy.scheduled_since, copy.interval, copy.expected, limits.late);
         if let Some(age) = overdue.filter(|_| state.unseen(&Sight::Copy(name.clone())).is_none()) {
             let title = match copy.last_good {
                 Some(_) => format!("the newest archive of the copy {name} is {} old", long(age)),
@@ -196,7 +203,7 @@ pub fn brakes(state: &State, _: &Limits) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{DAY, HOUR, NOW, ids, place, well};
-    use crate::state::{Brake, Points, Replica, State, ThirdCopy};
+    use crate::state::{Brake, Expected, Points, Replica, State, ThirdCopy};
 
     fn points(newest: Option<i64>) -> State {
         let one = Points {
@@ -217,6 +224,9 @@ mod tests {
         let mut fresh = points(None);
         fresh.points[0].scheduled_since = Some(NOW - HOUR);
         assert!(ids(&fresh).is_empty(), "the first is not due yet");
+        // One of a time to come is no sign that backups go on.
+        assert!(ids(&points(Some(NOW + 100))).is_empty());
+        assert!(ids(&points(Some(NOW + 300 * DAY))).contains(&"point-old:immich".to_owned()));
         fresh.points[0].interval = None;
         assert_eq!(ids(&fresh), ["point-none:immich"]);
         fresh.points[0].broken = 1;
@@ -237,6 +247,37 @@ mod tests {
         assert!(ids(&state(replica(80 * 60, None))).is_empty());
         assert_eq!(ids(&state(replica(100 * 60, None))), ["replica-lag:far"]);
         assert_eq!(ids(&state(replica(80 * 60, Some(600)))), ["replica-lag:far"]);
+    }
+
+    #[test]
+    fn a_replica_that_rests_by_night_is_late_when_its_morning_is_over() {
+        let replica = |at| Replica {
+            name: "far".into(),
+            place: place("s3://far/x", "far", true),
+            up_to_date: Some(NOW - 10 * HOUR),
+            interval: Some(HOUR),
+            expected: Some(Expected { at, before: 10 * HOUR, gap: HOUR }),
+            ..Replica::default()
+        };
+        let state = |one| State { replicas: vec![one], ..well() };
+        assert!(ids(&state(replica(NOW + 10))).is_empty(), "nothing was planned since");
+        assert!(ids(&state(replica(NOW - 29 * 60))).is_empty(), "it is at work");
+        assert_eq!(ids(&state(replica(NOW - 31 * 60))), ["replica-lag:far"]);
+    }
+
+    #[test]
+    fn a_replica_that_was_made_just_before_its_time_is_made_again_a_turn_later() {
+        let replica = |ago| Replica {
+            name: "far".into(),
+            place: place("s3://far/x", "far", true),
+            up_to_date: Some(NOW - ago),
+            interval: Some(HOUR),
+            expected: Some(Expected { at: NOW - ago + 180, before: HOUR, gap: HOUR }),
+            ..Replica::default()
+        };
+        let state = |one| State { replicas: vec![one], ..well() };
+        assert!(ids(&state(replica(80 * 60))).is_empty());
+        assert_eq!(ids(&state(replica(100 * 60))), ["replica-lag:far"]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Jobs that failed, and jobs that did not happen.
 
-use super::{Finding, Limits, Severity, long};
+use super::{Finding, Limits, Severity, is_ahead, is_over, long};
 use crate::{
     ledger::Verdict,
-    state::{JobState, State},
+    state::{Expected, JobState, State},
 };
 
 pub fn jobs(state: &State, limits: &Limits) -> Vec<Finding> {
@@ -19,11 +19,6 @@ pub fn keeper(state: &State, _: &Limits) -> Vec<Finding> {
             .means("nothing is backed up, copied or tried on schedule, and nobody is told when something is wrong")
             .next("systemctl start haven    or haven run"),
     ]
-}
-
-/// What a person calls it.
-fn called(job: &JobState) -> String {
-    if job.name.is_empty() { job.kind.clone() } else { format!("{} {}", job.kind, job.name) }
 }
 
 fn failed(job: &JobState) -> Option<Finding> {
@@ -42,7 +37,7 @@ fn failed(job: &JobState) -> Option<Finding> {
         _ => "failed",
     };
     let mut finding =
-        Finding::new("job-failed", called(job), severity, format!("{} {word}{times}: {}", called(job), last.said))
+        Finding::new("job-failed", job.called(), severity, format!("{} {word}{times}: {}", job.called(), last.said))
             .means(meaning(job))
             .next(format!("haven runs {}    shows its log", last.id));
     if last.verdict != Verdict::Warned {
@@ -71,17 +66,19 @@ fn missed(state: &State, job: &JobState, limits: &Limits) -> Option<Finding> {
     if job.running_since.is_some_and(|since| state.now - since < interval.max(3600)) || job.failures > 0 {
         return None;
     }
-    let begun = job.last.as_ref().map(|last| last.started).max(job.last_done).max(job.scheduled_since)?;
+    let begun = [job.last.as_ref().map(|last| last.started), job.last_done, job.scheduled_since];
+    let begun = begun.into_iter().flatten().filter(|at| !is_ahead(*at, state.now)).max()?;
     let age = state.now - begun;
-    if age as f64 <= interval as f64 * limits.late.max(1.0) + 60.0 {
+    let expected = job.expected.unwrap_or(Expected { at: begun + interval, before: interval, gap: interval });
+    if !is_over(state.now - 60, begun, expected, limits.late.max(1.0)) {
         return None;
     }
     let when = if job.last.is_some() { format!("{} ago", long(age)) } else { "never".to_owned() };
     Some(
         Finding::warning(
             "job-missed",
-            called(job),
-            format!("{} is due every {} and was last begun: {when}", called(job), long(interval)),
+            job.called(),
+            format!("{} is due every {} and was last begun: {when}", job.called(), long(interval)),
         )
         .means(meaning(job))
         .next("systemctl status haven    is the keeper at work?")
@@ -108,6 +105,9 @@ mod tests {
             failures: u32::from(!verdict.is_done()),
             missed: None,
             scheduled_since: Some(NOW - 10 * DAY),
+            expected: None,
+            ahead: None,
+            ahead_run: None,
         }
     }
 
@@ -132,6 +132,14 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_is_to_come_makes_no_job_punctual() {
+        let ahead = job(Verdict::Ok, -3 * DAY);
+        assert_eq!(ids(&state(ahead)), ["job-missed:replica far"], "ten days without any other");
+        let before = JobState { ahead: Some(NOW + 3 * DAY), ..job(Verdict::Ok, 60) };
+        assert_eq!(ids(&state(before)), ["clock-back"]);
+    }
+
+    #[test]
     fn a_job_that_did_not_happen_is_told() {
         assert!(ids(&state(job(Verdict::Ok, 80 * 60))).is_empty());
         assert_eq!(ids(&state(job(Verdict::Ok, 100 * 60))), ["job-missed:replica far"]);
@@ -139,5 +147,13 @@ mod tests {
         assert_eq!(ids(&state(never.clone())), ["job-missed:replica far"]);
         assert!(ids(&state(JobState { scheduled_since: Some(NOW - HOUR), ..never.clone() })).is_empty());
         assert!(ids(&state(JobState { running_since: Some(NOW - 60), ..never })).is_empty());
+        let hourly = |at| Some(Expected { at, before: HOUR, gap: HOUR });
+        let rests = |at| JobState { expected: hourly(at), ..job(Verdict::Ok, 10 * HOUR) };
+        assert!(ids(&state(rests(NOW + 60))).is_empty(), "by night nothing is due");
+        assert_eq!(ids(&state(rests(NOW - 32 * 60))), ["job-missed:replica far"]);
+        // Begun three minutes before its time, and at work when that came.
+        let caught_up = |ago| JobState { expected: hourly(NOW - ago + 180), ..job(Verdict::Ok, ago) };
+        assert!(ids(&state(caught_up(80 * 60))).is_empty());
+        assert_eq!(ids(&state(caught_up(100 * 60))), ["job-missed:replica far"]);
     }
 }

@@ -1,7 +1,7 @@
 //! The mount, the queue, the bucket.
 
 use super::{Finding, Limits, long, size};
-use crate::state::{Sight, State};
+use crate::state::{Scrub, Sight, State};
 
 pub fn mounted(state: &State, _: &Limits) -> Vec<Finding> {
     let point = &state.mount.point;
@@ -104,7 +104,7 @@ pub fn damage(state: &State, _: &Limits) -> Vec<Finding> {
     let mut out = Vec::new();
     let scrub = state.scrub.as_ref().filter(|scrub| !scrub.whole);
     let seen = state.store.damage.len() as u64;
-    let faults = scrub.map_or(0, |scrub| scrub.faults).max(seen);
+    let faults = scrub.map_or(0, Scrub::nameless).max(seen);
     if faults > 0 {
         let files = scrub.map_or(0, |scrub| scrub.files);
         let mut finding = Finding::critical(
@@ -145,8 +145,11 @@ pub fn damage(state: &State, _: &Limits) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{DAY, NOW, ids, well};
-    use crate::state::{Replica, Scrub};
+    use super::{
+        super::tests::{DAY, NOW, ids, well},
+        *,
+    };
+    use crate::state::Replica;
 
     #[test]
     fn a_mount_that_is_not_there_and_one_that_does_not_answer_are_told_apart() {
@@ -198,11 +201,13 @@ mod tests {
     #[test]
     fn damage_is_told_wherever_it_was_seen() {
         let mut state = well();
-        state.scrub = Some(Scrub { at: NOW, whole: true, faults: 0, files: 0 });
+        let scrub = |whole, faults, named| Some(Scrub { at: NOW, whole, faults, files: faults / 2, named });
+        state.scrub = scrub(true, 0, true);
         assert!(ids(&state).is_empty());
-        state.scrub = Some(Scrub { at: NOW, whole: false, faults: 2, files: 1 });
-        assert_eq!(ids(&state), ["damaged:library"]);
-        state.scrub = None;
+        state.scrub = scrub(false, 2, false);
+        assert_eq!(ids(&state), ["damaged:library"], "what an older version noted holds until the next scrub");
+        state.scrub = scrub(false, 2, true);
+        assert!(ids(&state).is_empty(), "mended since, or found right");
         state.store.damage = vec![("p/1".into(), "cut".into())];
         assert_eq!(ids(&state), ["damaged:library"]);
         state.store.damage.clear();

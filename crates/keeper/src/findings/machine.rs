@@ -1,6 +1,6 @@
 //! The machine: its disk, its clock, and what runs out.
 
-use super::{Finding, Limits, Severity, long, size};
+use super::{Finding, Limits, Severity, is_ahead, long, size};
 use crate::state::{Cache, State};
 
 pub fn cache(state: &State, limits: &Limits) -> Vec<Finding> {
@@ -75,6 +75,27 @@ pub fn clock(state: &State, limits: &Limits) -> Vec<Finding> {
     ]
 }
 
+/// What is known to have happened later than now.
+pub fn future(state: &State, _: &Limits) -> Vec<Finding> {
+    let points = state.points.iter().filter_map(|one| one.newest);
+    let replicas = state.replicas.iter().filter_map(|one| one.up_to_date);
+    let copies = state.copies.iter().filter_map(|one| one.last_good);
+    let drills = state.drills.iter().map(|one| one.at);
+    let jobs = state.jobs.iter().flat_map(|one| [one.ahead, one.scheduled_since]).flatten();
+    let all = points.chain(replicas).chain(copies).chain(drills).chain(jobs);
+    let Some(latest) = all.filter(|at| is_ahead(*at, state.now)).max() else { return Vec::new() };
+    let title = format!(
+        "this machine's clock was set back, or is behind: something is known to have happened {} from now",
+        long(latest - state.now)
+    );
+    vec![
+        Finding::warning("clock-back", "", title)
+            .means("how old the newest points, copies and runs are is not known before that time has come, or before they are made anew; jobs are done by the clock as it is now")
+            .next("timedatectl    tells what this machine takes the time for")
+            .next("haven runs    shows what was done when; if the clock is right now, nothing is to be done"),
+    ]
+}
+
 pub fn expiry(state: &State, limits: &Limits) -> Vec<Finding> {
     let near = state.expiries.iter().filter(|one| one.at - state.now < limits.expiry);
     near.map(|one| {
@@ -95,7 +116,10 @@ mod tests {
         super::tests::{DAY, HOUR, NOW, ids, well},
         *,
     };
-    use crate::state::Expiry;
+    use crate::{
+        score::score,
+        state::{Drill, Expiry, Points, Replica},
+    };
 
     const GB: u64 = 1_000_000_000;
 
@@ -165,6 +189,34 @@ mod tests {
         state.store.skew = Some(-300);
         assert_eq!(ids(&state), ["clock-skew"]);
         assert!(findings(&state)[0].title.contains("5 minutes ahead"));
+    }
+
+    #[test]
+    fn what_happened_later_than_now_is_told_and_is_neither_fresh_nor_late() {
+        let mut state = well();
+        let replica = |at| Replica {
+            name: "far".into(),
+            up_to_date: Some(at),
+            interval: Some(HOUR),
+            scheduled_since: Some(NOW - DAY),
+            ..Replica::default()
+        };
+        state.replicas = vec![replica(NOW + 60)];
+        assert!(ids(&state).is_empty(), "clocks differ by a little");
+        state.replicas = vec![replica(NOW + 3 * DAY)];
+        assert_eq!(ids(&state), ["clock-back"]);
+        assert!(findings(&state)[0].title.ends_with("3 days from now"), "{:?}", findings(&state));
+        let drill = Drill { copy: "library".into(), level: 1, at: NOW + DAY, ok: true, why: String::new() };
+        let points = Points {
+            application: "immich".into(),
+            newest: Some(NOW),
+            interval: Some(DAY),
+            scheduled_since: Some(NOW - 60 * DAY),
+            ..Points::default()
+        };
+        state = State { drills: vec![drill], points: vec![points], ..well() };
+        assert_eq!(ids(&state), ["clock-back", "drill-old"], "a drill that is to come proves nothing");
+        assert!(!score(&state, &Limits::default()).digits[4].met);
     }
 
     #[test]

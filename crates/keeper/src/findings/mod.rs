@@ -3,6 +3,7 @@
 
 mod copies;
 mod jobs;
+mod judged;
 mod library;
 mod machine;
 mod proof;
@@ -11,10 +12,11 @@ mod unseen;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use copies::unread_for;
+pub use judged::is_judged;
 pub use machine::full_in;
 pub(crate) use proof::may_be_fresh;
 
-use crate::state::State;
+use crate::state::{Expected, State};
 
 /// How much it matters, wherever it is told: command line, page, alerts and metrics. The order is the order of weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -149,7 +151,7 @@ impl Default for Limits {
 
 type Check = fn(&State, &Limits) -> Vec<Finding>;
 
-const CHECKS: [Check; 17] = [
+const CHECKS: [Check; 18] = [
     library::mounted,
     library::writable,
     library::queue,
@@ -157,6 +159,7 @@ const CHECKS: [Check; 17] = [
     library::damage,
     machine::cache,
     machine::clock,
+    machine::future,
     machine::expiry,
     copies::points,
     copies::replicas,
@@ -174,6 +177,14 @@ pub fn findings(state: &State, limits: &Limits) -> Vec<Finding> {
     let mut all: Vec<Finding> = CHECKS.iter().flat_map(|check| check(state, limits)).collect();
     all.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.id().cmp(&b.id())));
     all
+}
+
+/// Seconds that a time may be later than now: clocks of different machines are compared.
+pub const AHEAD: i64 = 120;
+
+/// Whether that can't have happened yet: the clock was set back since, or another machine's is ahead.
+pub fn is_ahead(at: i64, now: i64) -> bool {
+    at > now.saturating_add(AHEAD)
 }
 
 /// `3 days`, `5 hours`, `12 minutes`.
@@ -201,13 +212,28 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// Whether something that should happen every `interval` is late, and by what it is measured: the last time, or since
-/// when it is expected at all.
-fn late(now: i64, last: Option<i64>, since: Option<i64>, interval: Option<i64>, factor: f64) -> Option<i64> {
+/// when it is expected at all. `expected`: when that is to be after it, where the plan was asked.
+fn late(
+    now: i64,
+    last: Option<i64>,
+    since: Option<i64>,
+    interval: Option<i64>,
+    expected: Option<Expected>,
+    factor: f64,
+) -> Option<i64> {
     let interval = interval?;
-    let from = last.or(since)?;
-    let age = now - from;
-    // Runs take their time, and jitter is no lateness.
-    ((age as f64) > interval as f64 * factor).then_some(age)
+    // How old it is that is later than now nobody knows; that it is so is told once, for all of them.
+    let from = last.or(since).filter(|from| !is_ahead(*from, now))?;
+    let expected = expected.unwrap_or(Expected { at: from + interval, before: interval, gap: interval });
+    is_over(now, from, expected, factor).then_some(now - from)
+}
+
+/// Whether what was last done at `from` is late at `now`: a part of the time after it has passed, too, for runs take their
+/// time, and jitter is no lateness; and it is longer ago than it would usually be. What was done out of its turn, or ends
+/// after its next time has come, is done again a turn later.
+fn is_over(now: i64, from: i64, expected: Expected, factor: f64) -> bool {
+    let usual = expected.before.min(expected.gap);
+    (now - expected.at) as f64 > expected.gap as f64 * (factor - 1.0) && (now - from) as f64 > usual as f64 * factor
 }
 
 #[cfg(test)]

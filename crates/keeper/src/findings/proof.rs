@@ -1,6 +1,6 @@
 //! Drills: whether it was proven that the photos come back, and how long ago.
 
-use super::{Finding, Limits, long};
+use super::{Finding, Limits, is_ahead, long};
 use crate::state::{Drill, Sight, State};
 
 pub fn drills(state: &State, limits: &Limits) -> Vec<Finding> {
@@ -8,25 +8,15 @@ pub fn drills(state: &State, limits: &Limits) -> Vec<Finding> {
         return Vec::new();
     }
     let mut out = Vec::new();
-    let mut copies: Vec<&str> = state.drills.iter().map(|drill| drill.copy.as_str()).collect();
-    copies.sort_unstable();
-    copies.dedup();
-    for copy in copies {
-        let newest = state.drills.iter().filter(|drill| drill.copy == copy).max_by_key(|drill| drill.at);
-        if let Some(drill) = newest.filter(|drill| !drill.ok) {
-            out.push(
-                Finding::critical(
-                    "drill-failed",
-                    copy,
-                    format!("the last drill of {copy} (level {}) failed: {}", drill.level, drill.why),
-                )
+    for Drill { copy, level, why, .. } in state.failed_drills() {
+        out.push(
+            Finding::critical("drill-failed", copy, format!("the last drill of {copy} at level {level} failed: {why}"))
                 .means("not everything would come back from there; what is not named was proven")
                 .next("haven drill list    shows the reports")
-                .next(format!("haven drill --level {} --copy {copy}    after it was mended", drill.level)),
-            );
-        }
+                .next(format!("haven drill --level {level} --copy {copy}    after it was mended")),
+        );
     }
-    let thorough = |drill: &&Drill| drill.ok && drill.level >= 1;
+    let thorough = |drill: &&Drill| drill.ok && drill.level >= 1 && !is_ahead(drill.at, state.now);
     let newest = state.drills.iter().filter(thorough).map(|drill| drill.at).max();
     let since = newest.or_else(|| first_expected(state));
     let unseen = state.unseen(&Sight::Drills);
@@ -60,8 +50,11 @@ fn first_expected(state: &State) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{DAY, NOW, ids, well};
-    use crate::state::{Drill, Points, State};
+    use super::{
+        super::tests::{DAY, NOW, ids, well},
+        *,
+    };
+    use crate::{score::score, state::Points};
 
     fn state(drills: Vec<Drill>) -> State {
         let points = Points {
@@ -90,8 +83,25 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_drill_of_each_copy_counts() {
-        assert_eq!(ids(&state(vec![drill(1, 5, true), drill(0, 1, false)])), ["drill-failed:library"]);
+    fn a_failed_drill_is_answered_by_a_good_one_that_tries_as_much_and_by_no_other() {
+        let failed = ["drill-failed:library"];
+        assert_eq!(ids(&state(vec![drill(1, 5, true), drill(0, 1, false)])), failed);
         assert!(ids(&state(vec![drill(1, 5, false), drill(1, 1, true)])).is_empty());
+        assert!(ids(&state(vec![drill(0, 5, false), drill(1, 1, true)])).is_empty(), "a higher level tries more");
+        let nightly = |level| state(vec![drill(1, 9, true), drill(level, 5, false), drill(0, 1, true)]);
+        assert_eq!(
+            (ids(&nightly(1)), ids(&nightly(2))),
+            (failed.map(String::from).into(), failed.map(String::from).into())
+        );
+        let weekly = state(vec![drill(2, 5, false), drill(1, 1, true)]);
+        assert_eq!(ids(&weekly), failed, "the database was not restored");
+        let shown = score(&weekly, &Limits::default());
+        assert!(!shown.digits[4].met && shown.digits[4].why.contains("level 2"), "{shown:?}");
+        let both = vec![drill(1, 5, false), drill(2, 9, false), drill(0, 1, false), drill(1, 20, true)];
+        let told = crate::findings::findings(&state(both), &Limits::default());
+        assert!(told.len() == 1 && told[0].next[1].contains("--level 2"), "one answers all three: {told:?}");
+        let mut other = state(vec![drill(1, 5, false), drill(2, 1, true)]);
+        other.drills[1].copy = "far".into();
+        assert_eq!(ids(&other), failed, "another copy answers nothing");
     }
 }

@@ -125,6 +125,8 @@ fn a_shared_map_and_the_file_are_the_same_bytes() {
     assert_eq!(&seen, b"mapped");
     file.write_at(b"later", 4096).unwrap();
     assert_eq!(&map[4096..4103], b"lateren");
+    m.runtime.block_on(m.session.gather(std::time::Duration::from_secs(30))).unwrap();
+    assert_eq!(&m.arrived("mapped")[(2 << 20)..][..6], b"mapped", "before anybody syncs or unmaps it");
     map.flush().unwrap();
     drop(map);
     drop(file);
@@ -349,7 +351,7 @@ fn the_barrier_answers_on_the_root_and_nowhere_else() {
     if !fuse_here() {
         return;
     }
-    let m = Mounted::new();
+    let m = Mounted::with(&MountOptions { writeback_cache: true, ..MountOptions::new("memory:") });
     fs::write(m.path("file"), b"x").unwrap();
     let barrier = |file: File| {
         // SAFETY: the request carries no argument.
@@ -359,8 +361,45 @@ fn the_barrier_answers_on_the_root_and_nowhere_else() {
             _ => Err(std::io::Error::last_os_error().raw_os_error()),
         }
     };
+    let mut open = File::create(m.path("open")).unwrap();
+    open.write_all(b"light").unwrap();
     barrier(File::open(m.session.point()).unwrap()).unwrap();
+    assert_eq!(m.arrived("open"), b"light", "also what the kernel had gathered");
     assert_eq!(barrier(File::open(m.path("file")).unwrap()), Err(Some(libc::ENOTTY)));
+}
+
+#[test]
+fn what_the_kernel_gathered_is_handed_over_when_it_is_asked_for() {
+    if !fuse_here() {
+        return;
+    }
+    let m = Mounted::with(&MountOptions { writeback_cache: true, ..MountOptions::new("memory:") });
+    let mut open = File::create(m.path("open")).unwrap();
+    open.write_all(b"light").unwrap();
+    m.runtime.block_on(m.session.gather(std::time::Duration::from_secs(30))).unwrap();
+    assert_eq!(m.arrived("open"), b"light");
+    // It looks at the threads of this name.
+    let names =
+        fs::read_dir("/proc/self/task").unwrap().flatten().map(|task| fs::read_to_string(task.path().join("comm")));
+    assert!(names.flatten().any(|name| name.starts_with("fuser-")));
+    drop(open);
+    // Taken off its mount point there is nothing to ask for, and what is there now is not asked.
+    m.session.unmount(true).unwrap();
+    m.runtime.block_on(m.session.gather(std::time::Duration::from_secs(30))).unwrap();
+}
+
+#[test]
+fn an_unlinked_file_is_opened_again_through_a_path_descriptor() {
+    if !fuse_here() {
+        return;
+    }
+    let m = Mounted::new();
+    let mut file = File::create(m.path("gone")).unwrap();
+    file.write_all(b"light").unwrap();
+    let path = rustix::fs::open(m.path("gone"), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    fs::remove_file(m.path("gone")).unwrap();
+    drop(file);
+    assert_eq!(fs::read(format!("/proc/self/fd/{}", path.as_raw_fd())).unwrap(), b"light");
 }
 
 #[test]
@@ -403,6 +442,26 @@ fn who_is_not_root_cannot_keep_a_setuid_bit_by_writing() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).unwrap();
     OpenOptions::new().append(true).open(&path).unwrap().write_all(b"root may").unwrap();
     assert_eq!(bits(), 0o6777);
+}
+
+#[test]
+fn what_was_written_to_is_not_executed_with_the_setuid_bit_it_had() {
+    if !fuse_here() || !is_root() {
+        return;
+    }
+    let m = Mounted::with(&MountOptions { allow_other: true, ..MountOptions::new("memory:") });
+    let path = m.path("id");
+    fs::copy("/usr/bin/id", &path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4777)).unwrap();
+    let who = || {
+        let out = Command::new(&path).arg("-u").uid(65_534).gid(65_534).output().unwrap();
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(who(), "0", "as the bit says");
+    let append = "printf x >> \"$1\"";
+    let status = Command::new("sh").args(["-c", append, "sh"]).arg(&path).uid(65_534).gid(65_534).status();
+    assert!(status.unwrap().success());
+    assert_eq!(who(), "65534");
 }
 
 #[test]

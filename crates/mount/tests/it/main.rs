@@ -1,5 +1,6 @@
 //! Real mounts of libraries in memory.
 
+mod away;
 mod control;
 mod ends;
 mod files;

@@ -39,10 +39,18 @@ pub fn is_root() -> bool {
 }
 
 pub fn file_system() -> Arc<Fs> {
-    let keys = Keys::new(LibraryId([0; 16]), &MasterKey([0; 32]));
+    start(&Vault::in_memory()).unwrap()
+}
+
+pub fn keys() -> Keys {
+    Keys::new(LibraryId([0; 16]), &MasterKey([0; 32]))
+}
+
+/// As [`Fs::start`]: what it needs is for the caller to settle.
+pub fn start(vault: &Arc<Vault>) -> haven_fs::Result<Arc<Fs>> {
     let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let options = haven_fs::Options { owner: me, ..Default::default() };
-    Fs::start(Vault::in_memory(), keys, Arc::new(SystemClock), options).unwrap()
+    Fs::start(vault.clone(), keys(), Arc::new(SystemClock), options)
 }
 
 /// A directory to mount on; what is mounted there at the end is detached.
@@ -82,13 +90,27 @@ impl Mounted {
     }
 
     pub fn at(point: Point, options: &MountOptions) -> Result<Self, MountError> {
-        let runtime = runtime();
-        let session = mount(file_system(), &point.path(), options, runtime.handle().clone())?;
+        Self::of(file_system(), runtime(), point, options)
+    }
+
+    pub fn of(fs: Arc<Fs>, runtime: Runtime, point: Point, options: &MountOptions) -> Result<Self, MountError> {
+        let session = mount(fs, &point.path(), options, runtime.handle().clone())?;
         Ok(Self { session, runtime, point })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.session.point().join(name)
+    }
+
+    /// What the file system has of a file in the root, whatever the kernel still holds.
+    pub fn arrived(&self, name: &str) -> Vec<u8> {
+        let fs = self.session.fs();
+        let found = fs.lookup(haven_format::Ino::ROOT, name.as_bytes()).unwrap();
+        let handle = fs.open(found.ino, libc::O_RDONLY).unwrap();
+        let bytes = fs.read(found.ino, handle, 0, found.size as usize).unwrap();
+        fs.release(found.ino, handle).unwrap();
+        fs.forget(found.ino, 1);
+        bytes.to_vec()
     }
 }
 

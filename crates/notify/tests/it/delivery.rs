@@ -66,6 +66,24 @@ async fn the_first_channel_is_tried_five_times_and_then_the_second_is_told_why()
 }
 
 #[tokio::test]
+async fn after_a_clock_was_set_back_nobody_waits_for_the_time_that_it_showed() {
+    const WEEK: i64 = 7 * 86_400_000;
+    let broken = Arc::new(AtomicU32::new(1));
+    let down = broken.clone();
+    let fake = Fake::start(move |_| if down.load(SeqCst) > 0 { say(503, "down") } else { say(200, "{}") }).await;
+    let office = Office::new();
+    let postman = office.postman(&[hook("hook", &fake)]);
+    office.time.fetch_add(WEEK, SeqCst);
+    office.put(&route("hook", &[]), "m1");
+    postman.pump().await.unwrap();
+    office.time.fetch_sub(WEEK, SeqCst);
+    broken.store(0, SeqCst);
+    office.put(&route("hook", &[]), "m2");
+    let next = postman.pump().await.unwrap();
+    assert_eq!((next, office.outbox().told().unwrap().len()), (None, 2));
+}
+
+#[tokio::test]
 async fn a_wrong_setting_is_not_tried_again_and_a_missing_channel_is_passed_over() {
     let (wrong, good) = (Fake::start(|_| say(404, "no")).await, Fake::start(|_| say(200, "{}")).await);
     let office = Office::new();
@@ -156,6 +174,54 @@ async fn who_wants_only_grave_things_hears_only_those_and_a_stand_in_hears_once(
     let postman = office.postman(&[hook("good", &good)]);
     while postman.pump().await.unwrap().is_some() {}
     assert_eq!(good.heard().len(), 1);
+}
+
+const DAY: i64 = 86_400_000;
+
+fn two(a: &str, b: &str) -> Route {
+    Route { to: vec![(a.into(), Severity::Info), (b.into(), Severity::Info)], otherwise: Vec::new() }
+}
+
+#[tokio::test]
+async fn what_somebody_was_told_does_not_wait_for_a_channel_that_is_no_more() {
+    let good = Fake::start(|_| say(200, "{}")).await;
+    let office = Office::new();
+    let postman = office.postman(&[hook("good", &good)]);
+    office.put(&two("gone", "good"), "m1");
+    office.put(&route("gone", &[]), "m2");
+    for _ in 0..3 {
+        assert_eq!(postman.pump().await.unwrap(), None, "there is nothing to try");
+    }
+    let ids = |letters: Vec<Letter>| letters.into_iter().map(|letter| letter.message.id).collect::<Vec<_>>();
+    assert_eq!(ids(office.outbox().told().unwrap()), ["m1"]);
+    assert_eq!(ids(office.outbox().waiting().unwrap()), ["m2"], "nobody was told, and the channel may come back");
+    office.postman(&[hook("gone", &good)]).pump().await.unwrap();
+    assert_eq!((good.heard().len(), office.outbox().waiting().unwrap().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn each_way_is_given_up_after_two_weeks_whoever_was_told_on_another() {
+    let (bad, good) = (Fake::start(|_| say(503, "down")).await, Fake::start(|_| say(200, "{}")).await);
+    let office = Office::new();
+    let postman = office.postman(&[hook("bad", &bad), hook("good", &good)]);
+    office.put(&two("bad", "good"), "m1");
+    office.put(&route("bad", &[]), "m2");
+    office.put(&route("gone", &[]), "m3");
+    postman.pump().await.unwrap();
+    office.time.fetch_add(13 * DAY, SeqCst);
+    postman.pump().await.unwrap();
+    assert_eq!(office.outbox().waiting().unwrap().len(), 3);
+    office.time.fetch_add(2 * DAY, SeqCst);
+    let before = bad.heard().len();
+    for _ in 0..3 {
+        postman.pump().await.unwrap();
+        office.time.fetch_add(2000, SeqCst);
+    }
+    assert!(bad.heard().len() > before, "it is tried once more before that");
+    let mut told = office.outbox().told().unwrap();
+    told.sort_by_key(|letter| letter.message.id.clone());
+    assert_eq!(told.iter().map(|letter| letter.given_up).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!((good.heard().len(), office.outbox().waiting().unwrap().len()), (1, 0));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Borg 1.2 to 1.4, the real program, on this machine or over SSH.
 //!
-//! - An archive is called `NAME.failed` until it is whole, then renamed.
+//! - An archive is called `NAME.failed` until it is whole, then renamed; `NAME.2.failed` and so on, where a run before has
+//!   left one that is called so. What that has sent is not sent again.
 //! - Its directory of cache, keys and security notes belongs to one job: two jobs would throw each other's memory away.
 //! - Files are known again by ctime, size and inode under an absolute path: hence the one fixed place.
 //! - Times are told in UTC, whatever the machine's zone.
@@ -39,6 +40,8 @@ use crate::{
 
 /// What an archive's name ends with until it is whole.
 const UNFINISHED: &str = ".failed";
+/// How often another name is tried for an archive that is not whole yet.
+const TRIES: u32 = 20;
 /// Names in one command line.
 const BATCH: usize = 200;
 
@@ -197,7 +200,7 @@ impl Borg {
     }
 
     /// `create`, in the directory that is copied, or at the fixed place where nobody but borg sees it.
-    fn creating(&self, source: &Source, name: &str) -> Result<Command, Error> {
+    fn creating(&self, source: &Source, unfinished: &str) -> Result<Command, Error> {
         let taken = Timestamp::from_second(source.taken).unwrap_or_else(|_| Timestamp::now());
         let args = [
             "--json".to_owned(),
@@ -212,7 +215,7 @@ impl Borg {
             taken.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
             "--comment".into(),
             source.note.clone(),
-            self.archive(&format!("{name}{UNFINISHED}")),
+            self.archive(unfinished),
             ".".into(),
         ];
         program::beside(self.command("create", args), source, |command| self.dress(command))
@@ -245,8 +248,15 @@ impl ThirdCopy for Borg {
 
     fn create(&self, source: &Source, name: &str, watch: &mut Watch) -> Result<Made, Error> {
         let doing = "making the archive";
-        let said = run(self.creating(source, name)?, watch)?;
-        let mut warnings = judge(&said, doing, Kind::Incomplete)?;
+        let mut unfinished = format!("{name}{UNFINISHED}");
+        let mut next = 2..=TRIES;
+        let (said, mut warnings) = loop {
+            let said = run(self.creating(source, &unfinished)?, watch)?;
+            match (judge(&said, doing, Kind::Incomplete), next.next()) {
+                (Err(error), Some(n)) if error.kind == Kind::Exists => unfinished = format!("{name}.{n}{UNFINISHED}"),
+                (outcome, _) => break (said, outcome?),
+            }
+        };
         let answer: Value = serde_json::from_str(&said.out).map_err(|error| {
             Error::new(Kind::Other, format!("{doing}: borg's answer can't be read")).because(error.to_string())
         })?;
@@ -254,7 +264,7 @@ impl ThirdCopy for Borg {
         let Some(files) = stat("nfiles") else {
             return Err(Error::new(Kind::Other, format!("{doing}: borg's answer has no statistics")));
         };
-        self.ask("rename", &[&self.archive(&format!("{name}{UNFINISHED}")), name], "naming the archive")?;
+        self.ask("rename", &[&self.archive(&unfinished), name], "naming the archive")?;
         warnings.extend(self.warnings.iter().cloned());
         Ok(Made {
             archive: name.to_owned(),
@@ -280,7 +290,8 @@ impl ThirdCopy for Borg {
                 let time = archive["time"].as_str().or(archive["start"].as_str()).unwrap_or_default();
                 let taken = seconds(time).ok_or_else(|| unreadable(format!("{name} is of \"{time}\"")))?;
                 let note = archive["comment"].as_str().unwrap_or_default().to_owned();
-                Ok(Archive { name: name.to_owned(), taken, note, leftover: is_leftover(name), foreign: false })
+                let name = name.to_owned();
+                Ok(Archive { id: name.clone(), leftover: is_leftover(&name), name, taken, note, foreign: false })
             })
             .collect::<Result<Vec<_>, Error>>()?;
         archives.sort_by(|a, b| (a.taken, &a.name).cmp(&(b.taken, &b.name)));
@@ -317,9 +328,9 @@ impl ThirdCopy for Borg {
         judge(&run(self.command("check", args), watch)?, "checking the repository", Kind::Damaged).map(drop)
     }
 
-    fn delete(&self, names: &[String], watch: &mut Watch) -> Result<(), Error> {
+    fn delete(&self, ids: &[String], watch: &mut Watch) -> Result<(), Error> {
         self.may_delete()?;
-        for batch in names.chunks(BATCH) {
+        for batch in ids.chunks(BATCH) {
             let args = [&self.options.repository].into_iter().chain(batch);
             judge(&run(self.command("delete", args), watch)?, "deleting archives", Kind::Other)?;
         }
@@ -368,7 +379,7 @@ mod tests {
 
     #[test]
     fn leftovers_are_told_by_their_names() {
-        let left = ["a.failed", "a.checkpoint", "a.checkpoint.3", "a.failed.checkpoint"];
+        let left = ["a.failed", "a.2.failed", "a.checkpoint", "a.checkpoint.3", "a.failed.checkpoint"];
         assert!(left.iter().all(|name| is_leftover(name)));
         assert!(!["a", "a.failed.b", "a.checkpoint.x", "failed"].iter().any(|name| is_leftover(name)));
     }

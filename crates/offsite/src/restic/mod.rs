@@ -112,6 +112,7 @@ impl Snapshot {
             None => self.id.get(..8).unwrap_or(&self.id).to_owned(),
         };
         Ok(Archive {
+            id: self.id.clone(),
             name,
             taken: taken.as_second(),
             note: String::new(),
@@ -428,15 +429,12 @@ impl ThirdCopy for Restic {
         }
     }
 
-    fn delete(&self, names: &[String], watch: &mut Watch) -> Result<(), Error> {
+    fn delete(&self, ids: &[String], watch: &mut Watch) -> Result<(), Error> {
         self.may_delete()?;
         let all = self.snapshots()?;
-        let archives = all.iter().map(Snapshot::archive).collect::<Result<Vec<_>, _>>()?;
-        let mut ids = Vec::new();
-        for name in names {
-            let at = archives.iter().position(|archive| archive.name == *name);
-            let at = at.ok_or_else(|| Error::new(Kind::NoArchive, format!("there is no snapshot {name}")))?;
-            ids.push(all[at].id.clone());
+        // The program takes the beginning of an id, and "latest", for one as well.
+        if let Some(id) = ids.iter().find(|id| !all.iter().any(|one| one.id == **id)) {
+            return Err(Error::new(Kind::NoArchive, format!("there is no snapshot {id}")));
         }
         for batch in ids.chunks(BATCH) {
             self.run("forget", batch, watch, "deleting snapshots", Kind::Other)?;

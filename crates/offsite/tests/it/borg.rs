@@ -168,6 +168,26 @@ fn a_run_that_is_ended_or_killed_makes_no_archive_and_the_next_one_does() {
 }
 
 #[test]
+fn what_a_run_has_left_that_ended_before_the_archive_had_its_name_is_in_nobodys_way() {
+    let scene = Scene::new();
+    let borg = scene.borg();
+    quietly(|w| borg.init(w)).unwrap();
+    let program = scene.wrapped("case \" $* \" in *' rename '*) exit 2;; esac", "");
+    let ended = Borg::new(Options { program, ..scene.options() }).unwrap();
+    for _ in 0..2 {
+        assert!(quietly(|w| ended.create(&scene.source(T0), "one", w)).is_err());
+    }
+    let made = quietly(|w| borg.create(&scene.source(T0), "one", w)).unwrap();
+    assert!(made.new_bytes < 10_000, "it was sent before: {made:?}");
+    let mut states: Vec<_> = borg.list().unwrap().into_iter().map(|a| (a.name, a.leftover)).collect();
+    states.sort();
+    let states: Vec<_> = states.iter().map(|(name, leftover)| (name.as_str(), *leftover)).collect();
+    assert_eq!(states, [("one", false), ("one.2.failed", true), ("one.failed", true)]);
+    quietly(|w| borg.restore(&wanted("one", &[]), &scene.path("back"), w)).unwrap();
+    assert!(same_tree(&scene.path("library"), &scene.path("back")));
+}
+
+#[test]
 fn over_ssh_a_cut_is_told_and_an_append_only_server_is_only_added_to() {
     let scene = Scene::new();
     let server = Ssh::new(&scene);

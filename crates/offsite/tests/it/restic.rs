@@ -1,5 +1,6 @@
 use std::{
     fs,
+    io::Read,
     os::unix::fs::{MetadataExt, PermissionsExt},
     process::Command,
 };
@@ -69,6 +70,22 @@ fn a_snapshot_is_made_listed_checked_pruned_and_restored_by_both() {
     quietly(|w| restic.restore(&root, &scene.path("flat"), w)).unwrap();
     assert_eq!(fs::read_dir(scene.path("flat")).unwrap().count(), 1);
     assert_eq!(fs::read(scene.path("flat/3.jpg")).unwrap(), noise(4, 10_003));
+    // A run was killed there, and its program still goes on.
+    let left = scene.path("flat/.haven-restoring-4194999");
+    let alive = scene.path(&format!("flat/.haven-restoring-{}", std::os::unix::process::parent_id()));
+    for place in [&left, &alive] {
+        fs::create_dir(place).unwrap();
+    }
+    let mut program = Command::new("sh")
+        .args(["-c", "sleep 60 & trap \"kill $!; exit 1\" TERM; echo; wait", "restic", "--target"])
+        .arg(&left)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Right after its start its command line can still be empty.
+    program.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    quietly(|w| restic.restore(&root, &scene.path("flat"), w)).unwrap();
+    assert!(!program.wait().unwrap().success() && !left.exists() && alive.exists());
     for (archive, path) in [("two", "nowhere"), ("three", ""), ("two", "../x")] {
         assert_eq!(kind(quietly(|w| restic.restore(&wanted(archive, &[path]), &scene.path("no"), w))), Kind::NoArchive);
     }
@@ -78,7 +95,9 @@ fn a_snapshot_is_made_listed_checked_pruned_and_restored_by_both() {
     let theirs = list.iter().find(|a| a.foreign).unwrap().name.clone();
     quietly(|w| restic.restore(&wanted(&theirs, &["album 0"]), &scene.path("theirs"), w)).unwrap();
     assert!(same_tree(&scene.path("library/album 0"), &scene.path("theirs/album 0")));
-    quietly(|w| restic.delete(&["one".into()], w)).unwrap();
+    assert_eq!(kind(quietly(|w| restic.delete(&["one".into()], w))), Kind::NoArchive, "only by what no other has");
+    let one = list.iter().find(|archive| archive.name == "one").unwrap();
+    quietly(|w| restic.delete(std::slice::from_ref(&one.id), w)).unwrap();
     quietly(|w| restic.compact(w)).unwrap();
     let about = restic.info().unwrap();
     assert!((about.archives, about.leftovers) == (2, 0) && about.stored_bytes > 200_000, "{about:?}");
@@ -130,6 +149,29 @@ fn a_program_that_passes_a_file_over_in_silence_is_found_out() {
     let error = quietly(|w| Restic::new(silent).unwrap().create(&scene.source(T0), "bad", w)).unwrap_err();
     assert!(error.kind == Kind::Incomplete && error.to_string().contains("album 1/3.jpg"), "{error}");
     assert!(restic.list().unwrap().iter().all(|archive| archive.leftover));
+}
+
+#[test]
+fn a_leftover_with_the_name_of_a_whole_one_is_deleted_and_the_whole_one_stays() {
+    let scene = Scene::new();
+    let restic = Restic::new(scene.restic()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    // The run ends between the snapshot and its name.
+    let program =
+        scene.wrapped_program("restic", "case \" $* \" in *' tag '*) echo 'Fatal: killed' >&2; exit 1;; esac", "");
+    let ended = Restic::new(Options { program, ..scene.restic() }).unwrap();
+    assert!(quietly(|w| ended.create(&scene.source(T0), "one", w)).is_err());
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    let list = restic.list().unwrap();
+    let mut states: Vec<_> = list.iter().map(|a| (a.name.as_str(), a.leftover)).collect();
+    states.sort_unstable();
+    assert_eq!(states, [("one", false), ("one", true)]);
+    let leftover = list.iter().find(|a| a.leftover).unwrap();
+    quietly(|w| restic.delete(std::slice::from_ref(&leftover.id), w)).unwrap();
+    let states: Vec<_> = restic.list().unwrap().into_iter().map(|a| (a.name, a.leftover)).collect();
+    assert_eq!(states, [("one".to_owned(), false)]);
+    quietly(|w| restic.restore(&wanted("one", &[]), &scene.path("back"), w)).unwrap();
+    assert!(same_tree(&scene.path("library"), &scene.path("back")));
 }
 
 #[test]

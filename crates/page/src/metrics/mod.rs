@@ -45,20 +45,23 @@ fn of_overview(overview: &Overview) -> Vec<Metric> {
     let mut all = Vec::new();
     let mut one = |name, value: f64| all.push(Metric::new(name, value));
     let (cache, queue, flow) = (&overview.cache, &overview.queue, overview.throughput);
-    one("haven_recovery_point_seconds", queue.recovery_point_seconds);
-    one("haven_queue_changes", queue.changes as f64);
-    one("haven_queue_bytes", queue.bytes as f64);
-    one("haven_store_trouble", f64::from(u8::from(queue.trouble.is_some())));
-    one("haven_cache_used_bytes", cache.used_bytes as f64);
-    one("haven_cache_limit_bytes", cache.limit_bytes as f64);
-    one("haven_cache_clean_bytes", cache.clean_bytes as f64);
+    if overview.mounted {
+        one("haven_recovery_point_seconds", queue.recovery_point_seconds);
+        one("haven_queue_changes", queue.changes as f64);
+        one("haven_queue_bytes", queue.bytes as f64);
+        one("haven_store_trouble", f64::from(u8::from(queue.trouble.is_some())));
+        one("haven_cache_used_bytes", cache.used_bytes as f64);
+        one("haven_cache_limit_bytes", cache.limit_bytes as f64);
+        one("haven_cache_clean_bytes", cache.clean_bytes as f64);
+        one("haven_store_requests_per_second", flow.requests);
+    }
     one("haven_cache_disk_used_bytes", cache.disk_used_bytes as f64);
     one("haven_cache_disk_bytes", cache.disk_bytes as f64);
     if let Some(at) = cache.disk_full_at {
         one("haven_cache_disk_full_timestamp_seconds", at as f64);
     }
-    one("haven_store_requests_per_second", flow.requests);
-    for (direction, rate) in [("up", flow.up), ("down", flow.down), ("read", flow.read), ("write", flow.written)] {
+    let lines = [("up", flow.up), ("down", flow.down), ("read", flow.read), ("write", flow.written)];
+    for (direction, rate) in lines.into_iter().filter(|_| overview.mounted) {
         all.push(Metric::new("haven_throughput_bytes_per_second", rate).with("direction", direction));
     }
     let states =

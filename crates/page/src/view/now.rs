@@ -13,10 +13,26 @@ pub fn part(overview: &Overview, tell: &Tell) -> Markup {
         section aria-labelledby="h-now" {
             h2 id="h-now" { "Right now" }
             dl class="facts" {
-                (queue(overview))
-                (lines(overview))
-                (cache(overview, tell))
+                @if overview.mounted {
+                    (queue(overview))
+                    (lines(overview))
+                    (cache(overview))
+                } @else {
+                    (unknown())
+                }
+                (disk(overview, tell))
             }
+        }
+    }
+}
+
+/// Nobody may take a library that tells nothing for one of which everything is in the bucket.
+fn unknown() -> Markup {
+    html! {
+        div {
+            dt { "Not in the bucket yet" }
+            dd { strong { "not known" } ": the library is not mounted, or does not answer" }
+            dd { "What it had not sent is kept in the cache on this machine, and is sent when it is mounted again." }
         }
     }
 }
@@ -55,10 +71,9 @@ fn lines(overview: &Overview) -> Markup {
     }
 }
 
-fn cache(overview: &Overview, tell: &Tell) -> Markup {
+fn cache(overview: &Overview) -> Markup {
     let cache = &overview.cache;
     let full = percent(cache.used_bytes, cache.limit_bytes);
-    let disk = percent(cache.disk_used_bytes, cache.disk_bytes);
     html! {
         div {
             dt id="t-cache" { "Cache" }
@@ -66,6 +81,13 @@ fn cache(overview: &Overview, tell: &Tell) -> Markup {
             dd { strong { (bytes(cache.used_bytes)) } " of " (bytes(cache.limit_bytes)) ", "
                 (bytes(cache.clean_bytes)) " of it could go at once" }
         }
+    }
+}
+
+fn disk(overview: &Overview, tell: &Tell) -> Markup {
+    let cache = &overview.cache;
+    let disk = percent(cache.disk_used_bytes, cache.disk_bytes);
+    html! {
         @if cache.disk_bytes > 0 {
             div {
                 dt id="t-disk" { "Disk of the cache" }

@@ -223,6 +223,7 @@ fn overview(at: i64, runs: &[Run]) -> Overview {
             copy("home", CopyKind::Third, "ssh://backup@nas.example.org/./photos", Colour::Green, 20_000, None),
         ],
         runs: runs.iter().take(8).cloned().collect(),
+        mounted: true,
         cache: Cache {
             place: "/var/cache/haven".into(),
             used_bytes: 21_000_000_000,

@@ -1,6 +1,6 @@
 //! What somebody sees and does who was let in.
 
-use haven_page::Action;
+use haven_page::{Action, metrics::gathered};
 use http::StatusCode;
 
 use crate::web::Web;
@@ -209,4 +209,22 @@ async fn who_logs_out_is_out() {
     let got = web.post("/logout", &format!("word={word}")).await;
     assert!(got.status == StatusCode::SEE_OTHER && got.header("set-cookie").contains("Max-Age=0"));
     assert_eq!(web.get("/").await.status, StatusCode::SEE_OTHER, "the old cookie is worth nothing");
+}
+
+#[tokio::test]
+async fn of_a_library_that_is_not_mounted_nothing_is_called_zero() {
+    let web = Web::inside().await;
+    let mounted = web.get("/").await.text;
+    assert!(mounted.contains("The loss of this machine would cost") && !mounted.contains("not known"), "{mounted}");
+    web.source.overview.lock().mounted = false;
+    let page = web.get("/").await.text;
+    assert!(page.contains("<strong>not known</strong>: the library is not mounted"), "{page}");
+    assert!(!page.contains("The loss of this machine would cost") && !page.contains("requests a second"), "{page}");
+    assert!(page.contains("Disk of the cache"), "{page}");
+    let names: Vec<_> = gathered(web.source.as_ref()).await.unwrap().into_iter().map(|metric| metric.name).collect();
+    for absent in ["haven_queue_changes", "haven_queue_bytes", "haven_recovery_point_seconds", "haven_cache_used_bytes"]
+    {
+        assert!(!names.contains(&absent), "{absent}");
+    }
+    assert!(names.contains(&"haven_cache_disk_bytes") && names.contains(&"haven_findings"), "{names:?}");
 }

@@ -10,7 +10,7 @@ mod session;
 
 use std::{path::PathBuf, time::Duration};
 
-pub use facts::{Facts, Moment, Shape, TableName, begin, count, fix, immich, unlike};
+pub use facts::{Facts, Moment, Shape, TableName, begin, count, fix, immich, unlike, written_down};
 pub use programs::{Dumped, Ends, Stop, command, dump, globals, watch};
 pub use session::Session;
 

@@ -87,7 +87,8 @@ fn version(reach: &Reach, program: &str, server: u32) -> Result<String, PgError>
 }
 
 /// Dumps the database as `snapshot` shows it to `to`, in the custom format, not compressed: what changed little since
-/// yesterday is found again by the library. `told` is called with the bytes written so far.
+/// yesterday is found again by the library. `told` is called with the bytes written so far; `in_vain` when nothing came of
+/// it and the file is still open here: where a library can take no more, a close would wait until all it has is stored.
 pub fn dump(
     reach: &Reach,
     server: u32,
@@ -95,6 +96,7 @@ pub fn dump(
     to: &File,
     ends: Ends<'_>,
     told: &mut dyn FnMut(u64),
+    in_vain: &dyn Fn(),
 ) -> Result<Dumped, PgError> {
     let version = version(reach, "pg_dump", server)?;
     let major = version.split(['.', 'b', 'r', 'd']).next().and_then(|major| major.parse::<u32>().ok());
@@ -107,8 +109,8 @@ pub fn dump(
     command.arg(format!("--snapshot={snapshot}"));
     // A file, not a pipe: then pg_dump notes where each table begins.
     command.stdout(to.try_clone().map_err(PgError::Write)?);
-    let said = watch("pg_dump", command, ends, &mut || told(to.metadata().map_or(0, |about| about.len())));
-    let said = said.map_err(|error| match error {
+    let said = watch("pg_dump", &mut command, ends, &mut || told(to.metadata().map_or(0, |about| about.len())));
+    let said = said.inspect_err(|_| in_vain()).map_err(|error| match error {
         PgError::Failed { said, .. } if said.contains("LOCK TABLE") && said.contains("timeout") => {
             PgError::Busy { said }
         }
@@ -124,7 +126,7 @@ pub fn globals(reach: &Reach, server: u32, to: &mut File, ends: Ends<'_>) -> Res
         let mut command = command(reach, "pg_dumpall", Some(server));
         command.args(["--globals-only", "-w", "-d", &reach.database]).args(more);
         command.stdout(to.try_clone().map_err(PgError::Write)?);
-        watch("pg_dumpall", command, ends, &mut || ())
+        watch("pg_dumpall", &mut command, ends, &mut || ())
     };
     match run(to, &[]) {
         Ok(_) => Ok(None),
@@ -138,7 +140,7 @@ pub fn globals(reach: &Reach, server: u32, to: &mut File, ends: Ends<'_>) -> Res
 }
 
 /// Runs it to its end; what it says on stderr comes back, or is why it failed.
-pub fn watch(program: &str, mut command: Command, ends: Ends<'_>, told: &mut dyn FnMut()) -> Result<String, PgError> {
+pub fn watch(program: &str, command: &mut Command, ends: Ends<'_>, told: &mut dyn FnMut()) -> Result<String, PgError> {
     let mut child =
         command.stderr(Stdio::piped()).spawn().map_err(|source| PgError::Run { program: program.into(), source })?;
     let err = child.stderr.take();

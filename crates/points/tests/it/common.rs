@@ -22,7 +22,7 @@ pub fn manifest(name: &str, dump: &[u8]) -> Manifest {
         host: "mini".into(),
         haven: "0.1.0".into(),
         quiesce: Quiesce { by: "freeze".into(), frozen_ms: 7.5, tries: 1 },
-        files: Files { snapshot: name.into(), folder: "immich".into(), inodes: 12, bytes: 3456 },
+        files: Files { snapshot: name.into(), folder: "immich".into(), inodes: 12, bytes: 3456, own: None },
         database: Some(Database {
             name: "immich".into(),
             dump: Part {

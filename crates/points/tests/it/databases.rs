@@ -13,7 +13,7 @@ use haven_point::{
     dump::{self, DumpError},
     pg::{self, Ends, PgError, Reach, Session, Shape},
 };
-use haven_testkit::postgres::{Cluster, IMMICH_V3};
+use haven_testkit::postgres::{Cluster, Extension, IMMICH_V3};
 
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -36,7 +36,7 @@ fn dumped(reach: &Reach, between: impl FnOnce()) -> Result<(BTreeMap<String, u64
     let counted = pg::count(&mut session, &shape)?;
     let mut file = tempfile::tempfile().unwrap();
     let stop = AtomicBool::new(false);
-    pg::dump(reach, facts.server_number / 10_000, &moment.snapshot, &file, ends(&stop), &mut |_| {})?;
+    pg::dump(reach, facts.server_number / 10_000, &moment.snapshot, &file, ends(&stop), &mut |_| {}, &|| {})?;
     file.rewind().unwrap();
     Ok((counted, file, shape))
 }
@@ -58,6 +58,10 @@ INSERT INTO big SELECT repeat(md5(n::text), 20) FROM generate_series(1, 3000) n;
 CREATE TABLE parts (a int) PARTITION BY LIST (a);
 CREATE TABLE part1 PARTITION OF parts FOR VALUES IN (1);
 INSERT INTO parts VALUES (1), (1);
+CREATE TABLE parent (a int);
+CREATE TABLE child (b int) INHERITS (parent);
+INSERT INTO parent VALUES (1), (2);
+INSERT INTO child VALUES (3, 3), (4, 4), (5, 5);
 SELECT lo_from_bytea(0, 'a large object');
 "#;
 
@@ -82,6 +86,7 @@ fn a_dump_shows_the_instant_and_is_read_without_postgresql() {
     assert_eq!(pg::unlike(&shape, &counted, &found.rows), None);
     let count = |name: &str| (counted[name], found.rows[name]);
     assert_eq!((count("public.empty"), count("public.big"), count("public.part1")), ((0, 0), (3000, 3000), (2, 2)));
+    assert_eq!((count("public.parent"), count("public.child")), ((2, 2), (3, 3)), "each has its own");
     assert_eq!(rows.len(), 5);
     assert_eq!(rows[2], [Some(b"tab\tnew\nline\\3".to_vec()), Some(b"\\x00ff00ff00ff".to_vec()), None]);
     // The program it was made for reads it as well.
@@ -91,6 +96,28 @@ fn a_dump_shows_the_instant_and_is_read_without_postgresql() {
     let listing = Command::new(cluster.programs().join("pg_restore")).arg("-l").arg(listed.path()).output().unwrap();
     let listing = String::from_utf8(listing.stdout).unwrap();
     assert_eq!(listing.matches("TABLE DATA").count(), found.rows.len(), "{listing}");
+}
+
+#[test]
+fn of_an_extensions_tables_what_the_dump_has_is_written_down() {
+    // As PostGIS has its reference systems: the dump has those that the owner added.
+    let sql = "CREATE TABLE known (n int); INSERT INTO known SELECT generate_series(1, 100);
+               SELECT pg_extension_config_dump('known', 'WHERE n > 100');
+               CREATE TABLE own (n int); INSERT INTO own VALUES (1);";
+    let Some(cluster) = Cluster::start() else { return };
+    let Some(extension) = Extension::offer("schema = 'in a place'", sql) else { return };
+    let text = format!("CREATE EXTENSION {}; INSERT INTO \"in a place\".known VALUES (101), (102);", extension.name);
+    let (counted, file, shape) = dumped(&reach(cluster.database("maps", &text)), || {}).unwrap();
+    let found = walked(&file).unwrap().rows;
+    assert_eq!((counted["in a place.known"], found["in a place.known"]), (102, 2));
+    assert_eq!(pg::unlike(&shape, &counted, &found), None);
+    assert_eq!(pg::written_down(&shape, counted, &found), found);
+    let mut again = file.try_clone().unwrap();
+    again.rewind().unwrap();
+    let ground = dump::ground(BufReader::new(again)).unwrap();
+    assert_eq!(ground.schemas, ["in a place"]);
+    let made = dump::Extension { name: extension.name.clone(), schema: Some("in a place".into()) };
+    assert_eq!(ground.extensions, [made]);
 }
 
 #[test]
@@ -175,15 +202,15 @@ fn a_dump_is_ended_when_asked_and_refused_by_a_program_that_is_too_old() {
     let reach = reach(cluster.database("odd", ODD));
     let file = tempfile::tempfile().unwrap();
     let stop = AtomicBool::new(true);
-    let stopped = pg::dump(&reach, 1, "0-0-0", &file, ends(&stop), &mut |_| {});
+    let stopped = pg::dump(&reach, 1, "0-0-0", &file, ends(&stop), &mut |_| {}, &|| {});
     // It may have been quicker than we are.
     assert!(matches!(stopped, Err(PgError::Stopped | PgError::Failed { .. })));
     stop.store(false, Ordering::Relaxed);
-    let refused = pg::dump(&reach, 1, "00000003-00000001-1", &file, ends(&stop), &mut |_| {}).unwrap_err();
+    let refused = pg::dump(&reach, 1, "00000003-00000001-1", &file, ends(&stop), &mut |_| {}, &|| {}).unwrap_err();
     assert!(refused.to_string().contains("snapshot"), "{refused}");
     let old = Reach { programs: Some(cluster.programs().into()), ..reach };
     assert!(matches!(
-        pg::dump(&old, 99, "0", &file, ends(&stop), &mut |_| {}),
+        pg::dump(&old, 99, "0", &file, ends(&stop), &mut |_| {}, &|| {}),
         Err(PgError::TooOld { server: 99, .. })
     ));
 }

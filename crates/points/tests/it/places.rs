@@ -1,7 +1,8 @@
 use std::fs;
 
 use haven_point::{
-    DUMP, Error, FOLDER, Found, MANIFEST, Manifest, SEAL, application, halves, list, name, open, open_older, stamp,
+    DUMP, Error, FOLDER, Found, MANIFEST, Manifest, SEAL, ahead, application, halves, list, name, open, open_older,
+    open_only, stamp,
 };
 use tempfile::tempdir;
 
@@ -71,7 +72,10 @@ fn points_are_listed_oldest_first_and_the_newest_complete_one_is_chosen() {
     assert!(matches!(open(root, None, None), Err(Error::None { .. })));
     lay(root, NEW, b"two");
     lay(root, OLD, b"one");
+    assert_eq!(open_only(root).unwrap().name(), NEW);
     lay(root, "a-20261123T000000Z", b"other");
+    let refused = open_only(root).unwrap_err().to_string();
+    assert_eq!(refused, "which of them? There are recovery points of a and immich");
     let all = list(root).unwrap();
     assert_eq!(states(&all), [(OLD, true), ("a-20261123T000000Z", true), (NEW, true)]);
     let newest = open(root, None, Some("immich")).unwrap();
@@ -80,6 +84,32 @@ fn points_are_listed_oldest_first_and_the_newest_complete_one_is_chosen() {
     newest.verify_parts().unwrap();
     assert_eq!(open(root, Some(OLD), None).unwrap().name(), OLD);
     assert!(matches!(open(root, Some("immich-20000101T000000Z"), None), Err(Error::Missing { .. })));
+}
+
+#[test]
+fn a_point_of_a_time_to_come_stands_in_the_way_of_no_other() {
+    let library = tempdir().unwrap();
+    let root = library.path();
+    let now: jiff::Timestamp = std::time::SystemTime::now().try_into().unwrap();
+    let hours = |hours: i64| jiff::SignedDuration::from_hours(hours);
+    let lay_at = |taken: jiff::Timestamp| {
+        let name = name("immich", taken);
+        lay(root, &name, b"dump");
+        let path = root.join(FOLDER).join(&name).join(MANIFEST);
+        fs::write(path, Manifest { taken, ..manifest(&name, b"dump") }.to_json()).unwrap();
+        name
+    };
+    let later = lay_at(now + hours(24 * 365));
+    assert_eq!(open(root, None, None).unwrap().name(), later, "there is no other");
+    let good = lay_at(now - hours(1));
+    assert_eq!(open(root, None, Some("immich")).unwrap().name(), good);
+    assert_eq!(ahead(root, Some("immich")).unwrap(), [later.as_str()]);
+    assert_eq!(open(root, Some(&later), None).unwrap().name(), later, "who names it gets it");
+    let fresh = lay_at(now + jiff::SignedDuration::from_mins(2));
+    assert_eq!(open(root, None, None).unwrap().name(), fresh, "clocks differ a little");
+    // In what was brought back from a copy the files are those of the newest that can be meant.
+    fs::remove_dir_all(root.join(".snapshots")).unwrap();
+    assert!(open(root, None, None).unwrap().files.is_some());
 }
 
 type Breaking<'a> = &'a dyn Fn(&std::path::Path);

@@ -11,7 +11,16 @@ use haven_recover::{
     Error,
     database::{Goal, amcheck},
 };
-use haven_testkit::postgres::{Cluster, IMMICH_V3};
+use haven_testkit::postgres::{Cluster, Extension, IMMICH_V3};
+
+/// Dumps the Immich of a cluster; the rows of its tables.
+fn dumped(cluster: &Cluster, path: &std::path::Path) -> BTreeMap<String, u64> {
+    let mut pg_dump = Command::new(cluster.programs().join("pg_dump"));
+    let done = pg_dump.args(["-Fc", "-Z0", "-d", &cluster.reach("immich"), "-f"]).arg(path).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let file = std::io::BufReader::new(fs::File::open(path).unwrap());
+    dump::walk(file, |_, _| Ok(())).unwrap().rows
+}
 
 /// A cluster with an Immich in it, and a dump of that.
 struct Scene {
@@ -34,11 +43,7 @@ impl Scene {
         );
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("database.dump");
-        let mut pg_dump = Command::new(cluster.programs().join("pg_dump"));
-        let done = pg_dump.args(["-Fc", "-Z0", "-d", &cluster.reach("immich"), "-f"]).arg(&path).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        let file = std::io::BufReader::new(fs::File::open(&path).unwrap());
-        let rows = dump::walk(file, |_, _| Ok(())).unwrap().rows;
+        let rows = dumped(&cluster, &path);
         let number: u32 = cluster.sql("postgres", "SHOW server_version_num").parse().unwrap();
         let database = Database {
             name: "immich".into(),
@@ -112,6 +117,32 @@ fn a_database_comes_back_whole_in_the_place_of_the_one_before_which_is_kept() {
 }
 
 #[test]
+fn where_the_new_database_cannot_be_renamed_the_one_before_keeps_its_name() {
+    let Some(scene) = Scene::new() else { return };
+    scene.cluster.sql("immich", "DELETE FROM asset");
+    let mut other = None;
+    let outcome =
+        scene.goal("immich").restore(&scene.database, &scene.dump(), None, &AtomicBool::new(false), &mut |doing| {
+            if doing.contains("in its place") {
+                // Somebody looks into the new one just now.
+                let new = scene.databases().into_iter().find(|name| name.starts_with("immich_haven_")).unwrap();
+                let reach = Reach { database: scene.cluster.reach(&new), programs: None, within: vec![] };
+                other = Some(haven_point::pg::Session::open(&reach, std::time::Duration::from_secs(10)).unwrap());
+            }
+        });
+    let Err(Error::Unfit { what, next }) = outcome else { panic!("{outcome:?}") };
+    let new = scene.databases().into_iter().find(|name| name.starts_with("immich_haven_")).unwrap();
+    assert_eq!(scene.databases(), ["immich".to_owned(), new.clone()]);
+    assert_eq!(scene.cluster.sql("immich", "SELECT count(*) FROM asset"), "0", "the one before");
+    assert!(what.contains(&new), "{what}");
+    drop(other);
+    // What is to be done then does it.
+    scene.cluster.sql("postgres", next.split_once("psql: ").unwrap().1);
+    assert_eq!(scene.cluster.sql("immich", "SELECT count(*) FROM asset"), "500");
+    assert_eq!(scene.databases().len(), 2);
+}
+
+#[test]
 fn a_dump_that_is_not_what_was_counted_never_takes_the_databases_place() {
     let Some(mut scene) = Scene::new() else { return };
     scene.database.rows.insert("public.asset".into(), 501);
@@ -122,6 +153,86 @@ fn a_dump_that_is_not_what_was_counted_never_takes_the_databases_place() {
     scene.database.rows.insert("public.asset".into(), 500);
     let restored = scene.restore("immich").unwrap();
     assert_eq!(scene.databases(), ["immich".to_owned(), restored.set_aside.unwrap()], "what was left is gone");
+}
+
+#[test]
+fn an_extension_in_a_schema_of_its_own_comes_back_in_it() {
+    let Some(mut scene) = Scene::new() else { return };
+    // As pgvecto.rs has it, which says where it is to be; and as an owner may have any other.
+    let sql = "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1';";
+    let (Some(fixed), Some(free)) = (Extension::offer("schema = vectors", sql), Extension::offer("", sql)) else {
+        return;
+    };
+    let made = format!(
+        "CREATE EXTENSION {}; CREATE SCHEMA \"my things\"; CREATE EXTENSION {} SCHEMA \"my things\"; \
+         CREATE TABLE \"my things\".mine (n int DEFAULT vectors.one()); INSERT INTO \"my things\".mine VALUES (7); \
+         CREATE SCHEMA vectors2; CREATE TABLE vectors2.other (n int); \
+         COMMENT ON SCHEMA vectors IS 'of the extension'; GRANT USAGE ON SCHEMA vectors TO immich",
+        fixed.name, free.name
+    );
+    scene.cluster.sql("immich", &made);
+    scene.database.rows = dumped(&scene.cluster, &scene.dump());
+    for extension in [&fixed, &free] {
+        scene.database.extensions.insert(extension.name.clone(), "1".into());
+    }
+    let restored = scene.restore("immich").unwrap();
+    let places = "SELECT string_agg(nspname, ', ' ORDER BY 1) FROM pg_extension e JOIN pg_namespace n ON n.oid = \
+                  extnamespace WHERE extname LIKE 'haven_test_%'";
+    assert_eq!(scene.cluster.sql("immich", places), "my things, vectors");
+    assert_eq!(scene.cluster.sql("immich", "SELECT n + vectors.one() FROM \"my things\".mine"), "8");
+    assert_eq!(scene.cluster.sql("immich", "SELECT \"my things\".one() + (SELECT count(*) FROM vectors2.other)"), "1");
+    assert!(restored.set_aside.is_some());
+}
+
+/// Has a database look as if its restoring had not come to its end.
+fn marked(scene: &Scene, name: &str, remark: &str) {
+    let remark = format!("COMMENT ON DATABASE \"{name}\" IS 'haven recover: unfinished{remark}'");
+    scene.cluster.sql("postgres", &remark);
+}
+
+#[test]
+fn what_a_run_that_was_killed_has_left_goes_with_whoever_still_fills_it_and_nobody_elses_does() {
+    let Some(scene) = Scene::new() else { return };
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let left = |name: &str, remark: &str| {
+        scene.cluster.sql("postgres", &format!("CREATE DATABASE \"{name}\""));
+        marked(&scene, name, remark);
+        let reach = Reach { database: scene.cluster.reach(name), programs: None, within: vec![] };
+        haven_point::pg::Session::open(&reach, std::time::Duration::from_secs(10)).unwrap()
+    };
+    let here = |process: u32| format!(", by process {process} of {}", host.trim());
+    let (killed, at_work, elsewhere) =
+        ("immich_haven_20261101T000001", "immich_haven_20261101T000002", "immich_haven_20261101T000003");
+    let _sessions = [
+        left(killed, &here(4_194_999)),
+        left(at_work, &here(std::os::unix::process::parent_id())),
+        left(elsewhere, ", by process 1 of another-machine"),
+    ];
+    let restored = scene.restore("immich").unwrap();
+    let aside = restored.set_aside.unwrap();
+    assert_eq!(scene.databases(), ["immich", &aside, at_work, elsewhere]);
+    assert!(restored.warnings.iter().any(|told| told.contains(elsewhere)), "{:?}", restored.warnings);
+}
+
+#[test]
+fn what_somebody_has_renamed_is_in_use_whatever_its_remark_says() {
+    let Some(scene) = Scene::new() else { return };
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let dead = format!(", by process 4194999 of {}", host.trim());
+    scene.cluster.sql("postgres", "CREATE DATABASE immich_mine");
+    for name in ["immich", "immich_mine"] {
+        marked(&scene, name, &dead);
+    }
+    // A goal with a name as we give them is no leftover either.
+    let goal = "immich_haven_20261101T000001";
+    scene.cluster.sql("postgres", &format!("CREATE DATABASE \"{goal}\""));
+    marked(&scene, goal, &dead);
+    let beside = scene.restore(goal).unwrap();
+    let aside = beside.set_aside.unwrap();
+    assert_eq!(scene.databases(), ["immich", goal, &aside, "immich_mine"]);
+    let restored = scene.restore("immich").unwrap();
+    assert!(restored.set_aside.is_some_and(|aside| scene.databases().contains(&aside)));
+    assert!(scene.databases().contains(&"immich_mine".to_owned()));
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn report(copy: &str, proven: &[u8]) -> Report {
         library: String::new(),
         copy: copy.into(),
         kind: "replica".into(),
+        of: None,
         point: Some("immich-20261126T210000Z".into()),
         taken: Some(now),
         age_seconds: Some(5),

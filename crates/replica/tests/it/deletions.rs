@@ -2,12 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use haven_format::{Nonce, layout, lease::Lease};
+use bytes::Bytes;
+use haven_format::{
+    Ino, Nonce, layout,
+    lease::Lease,
+    record::{self, Dead, Extent, Op},
+};
 use haven_replica::{Options, Run, Summary};
 use haven_store::memory::Memory;
 use haven_testkit::seed::in_virtual_time;
+use prost::Message;
+use rand::Rng;
 
-use crate::common::{DAY, Source, check_complete, objects, replicator};
+use crate::common::{DAY, Source, check_complete, objects, patiently, replicator};
 
 const GRACE: Duration = Duration::from_secs(10 * DAY as u64);
 
@@ -93,6 +100,55 @@ fn too_much_in_one_day_stops_and_waits_until_it_is_released() {
         sync(&source, &copy, Run::default()).await;
         assert_eq!(sync(&source, &copy, Run::default()).await.brake, "");
     });
+}
+
+#[test]
+fn what_goes_with_packs_of_which_a_little_was_moved_is_counted() {
+    in_virtual_time(async {
+        let mut source = Source::new(5).await;
+        let copy = Arc::new(Memory::labelled("replica"));
+        // Of each ten photos that went into a pack together, nine are deleted later.
+        let mut photos = crate::common::Photos::new();
+        for pack in 0..6_u64 {
+            let mut ops = Vec::new();
+            for number in 0..10 {
+                let mut bytes = vec![0; 20_000];
+                source.rng.fill(&mut bytes[..]);
+                let (id, place) = patiently(&source.vault, || source.vault.put(&bytes)).await;
+                let chunk = Bytes::copy_from_slice(&id.0);
+                let extent = Extent { len: bytes.len() as u64, chunk, skip: 0, place: Some(place) };
+                let key = record::extent_key(Ino(1000 + 10 * pack + number), 0);
+                ops.push(Op { key: key.clone(), value: Some(extent.encode_to_vec().into()) });
+                photos.insert(key, bytes.into());
+            }
+            source.commit(ops).await;
+            source.sent().await;
+        }
+        *source.states.last_mut().unwrap() = photos.clone();
+        sync(&source, &copy, Run::default()).await;
+        let (before, bytes) = (packs(&copy), copy.bytes());
+        assert_eq!(before, 6);
+        let gone: Vec<_> = photos.keys().enumerate().filter(|(n, _)| n % 10 != 0).map(|(_, key)| key.clone()).collect();
+        source.commit(gone.iter().map(|key| Op { key: key.clone(), value: None }).collect()).await;
+        source.states.last_mut().unwrap().retain(|key, _| !gone.contains(key));
+        source.sent().await;
+        source.collect().await;
+        sync(&source, &copy, Run::default()).await;
+        source.clock.turn(11 * DAY);
+        let told = sync(&source, &copy, Run::default()).await;
+        assert!(told.brake.contains("would go within a day"), "{told:?}");
+        assert!(packs(&copy) > before && copy.bytes() > bytes);
+        let told = sync(&source, &copy, Run { release_brake: true, ..Run::default() }).await;
+        assert!(told.deletions.objects >= 6);
+        assert!(copy.bytes() < bytes / 2);
+    });
+}
+
+#[test]
+fn packs_that_were_moved_as_they_were_too_small_do_not_pull_the_brake() {
+    let moved = |lost| Dead { moved: true, lost, ..Dead::default() };
+    assert_eq!((moved(Some(0)).loss(100), moved(Some(40)).loss(100), moved(Some(400)).loss(100)), (0, 40, 100));
+    assert_eq!((moved(None).loss(100), Dead::default().loss(100)), (100, 100), "not known: all of it");
 }
 
 #[test]

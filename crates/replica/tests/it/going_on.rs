@@ -5,9 +5,9 @@ use std::sync::Arc;
 use haven_format::{layout, standing::Role};
 use haven_replica::{
     Depth, Examined, Oddity, Options, PromoteOptions, ReplicaError, RestoreOptions, Restorer, Run, Side, behind,
-    examine, newest_standing, promote,
+    examine, mend, newest_standing, promote,
 };
-use haven_store::{DynStore, memory::Memory};
+use haven_store::{DynStore, memory::Memory, meter::Verb};
 use haven_testkit::{
     faults::{Fault, Faults, Order, Weather},
     seed::in_virtual_time,
@@ -58,6 +58,35 @@ fn each_kind_of_damage_is_found_at_the_depth_that_can_find_it() {
         let named = |found: Examined| found.damaged.into_iter().map(|damage| damage.object).collect::<Vec<_>>();
         assert_eq!(named(look(&copy, &source, Depth::Lengths).await), packs[..2]);
         assert_eq!(named(look(&copy, &source, Depth::Everything).await), packs[..3]);
+    });
+}
+
+#[test]
+fn a_replica_whose_log_and_roots_are_gone_stands_nowhere_whatever_it_has_noted() {
+    in_virtual_time(async {
+        let (source, copy) = pair(12).await;
+        let says_what_it_holds = |name: &String| name.starts_with(layout::ROOTS) || name.starts_with(layout::SEGMENTS);
+        copy.names().iter().filter(|name| says_what_it_holds(name)).for_each(|name| assert!(copy.lose(name)));
+        let found = look(&copy, &source, Depth::Lengths).await;
+        let named: Vec<_> = found.damaged.iter().map(|damage| damage.object.as_str()).collect();
+        assert_eq!((found.position.segment.as_str(), named), ("", vec![layout::ROOTS]));
+        let mut one = replicator(&source, source.store(), copy.clone(), Options::default());
+        let told = one.sync(Run { dry_run: true, ..Run::default() }).await.unwrap();
+        assert!(told.position.segment.is_empty() && !told.source.segment.is_empty(), "{told:?}");
+        assert!(told.objects > 0);
+        // The note still tells the replicator what it may not fall behind.
+        let noted = newest_standing(&(copy.clone() as DynStore), &source.keys, Side::Replica).await.unwrap();
+        assert_eq!(noted.position().segment, told.source.segment);
+        let mut one = replicator(&source, source.store(), copy.clone(), Options::default());
+        let told = one.sync(Run::default()).await.unwrap();
+        assert_eq!(told.position.segment, told.source.segment);
+        one.finish().await.unwrap();
+        check_complete(&copy, &source, "brought again").await;
+        // Where nothing was ever brought, nothing is gone.
+        let begun = Arc::new(Memory::labelled("begun"));
+        replicator(&source, source.store(), begun.clone(), Options::default()).establish().await.unwrap();
+        let found = look(&begun, &source, Depth::Lengths).await;
+        assert!(found.damaged.iter().all(|damage| damage.object != layout::ROOTS), "{:?}", found.damaged);
     });
 }
 
@@ -161,14 +190,14 @@ fn a_promoted_replica_is_the_library_and_the_old_ones_writer_is_fenced_out() {
         let (old, new): (DynStore, DynStore) = (source.store(), copy.clone());
         source.change().await;
         source.sent().await;
-        let behind_by_one = promote(&new, &old, &source.keys, &source.world(), &promotion(false)).await;
+        let behind_by_one = promote(&new, Ok(&old), &source.keys, &source.world(), &promotion(false)).await;
         let Err(ReplicaError::WouldLose { changes, .. }) = behind_by_one else { panic!("{behind_by_one:?}") };
         assert!((1..4).contains(&changes));
         assert_eq!(role(&copy, &source).await, Some(Role::Replica));
         source.change().await;
         source.sent().await;
         sync(&source, &copy).await;
-        let done = promote(&new, &old, &source.keys, &source.world(), &promotion(false)).await.unwrap();
+        let done = promote(&new, Ok(&old), &source.keys, &source.world(), &promotion(false)).await.unwrap();
         assert!(done.fenced && done.lost_changes == 0 && done.old.as_ref() == Some(&done.position), "{done:?}");
         assert_eq!(role(&copy, &source).await, Some(Role::Library));
         assert_eq!(role(&source.bucket, &source).await, Some(Role::Superseded));
@@ -203,13 +232,116 @@ fn where_the_old_library_cannot_be_asked_that_is_said_and_must_be_accepted() {
         let down: DynStore = Arc::new(down);
         let wiped: DynStore = Arc::new(Memory::new());
         for old in [&down, &wiped] {
-            let refused = promote(&new, old, &source.keys, &source.world(), &promotion(false)).await;
+            let refused = promote(&new, Ok(old), &source.keys, &source.world(), &promotion(false)).await;
             assert!(matches!(refused, Err(ReplicaError::Unasked { .. })), "{refused:?}");
         }
-        let done = promote(&new, &down, &source.keys, &source.world(), &promotion(true)).await.unwrap();
+        let done = promote(&new, Ok(&down), &source.keys, &source.world(), &promotion(true)).await.unwrap();
         assert!(!done.fenced && done.old.is_none() && done.old_trouble.is_some());
         source.moved_to(copy.clone(), new.clone()).await;
         source.live(20).await;
         check_complete(&copy, &source, "promoted").await;
+    });
+}
+
+#[test]
+fn an_old_library_that_cannot_be_opened_or_claimed_is_no_hindrance_where_loss_is_accepted() {
+    in_virtual_time(async {
+        let (source, copy) = pair(7).await;
+        let new: DynStore = copy.clone();
+        let gone = || Err("there is no such directory".to_owned());
+        let refused = promote(&new, gone(), &source.keys, &source.world(), &promotion(false)).await;
+        assert!(matches!(refused, Err(ReplicaError::Unasked { .. })), "{refused:?}");
+        assert_eq!(role(&copy, &source).await, Some(Role::Replica));
+        let fork = Arc::new(copy.fork());
+        let there: DynStore = fork.clone();
+        let done = promote(&there, gone(), &source.keys, &source.world(), &promotion(true)).await.unwrap();
+        assert_eq!(
+            (done.fenced, done.old, done.old_trouble.as_deref()),
+            (false, None, Some("there is no such directory"))
+        );
+        assert_eq!(role(&fork, &source).await, Some(Role::Library));
+
+        let (faults, handle) = Faults::new(source.store(), 1);
+        handle.order(Order::next(Fault::Denied).at(Verb::Put).times(u64::MAX));
+        let read_only: DynStore = Arc::new(faults);
+        let refused = promote(&new, Ok(&read_only), &source.keys, &source.world(), &promotion(false)).await;
+        assert!(matches!(refused, Err(ReplicaError::Unasked { .. })), "{refused:?}");
+        let done = promote(&new, Ok(&read_only), &source.keys, &source.world(), &promotion(true)).await.unwrap();
+        assert_eq!((done.fenced, done.lost_changes), (false, 0));
+        assert!(done.old.is_some() && done.old_trouble.unwrap().contains("claim can't be written"));
+        assert_eq!(role(&copy, &source).await, Some(Role::Library));
+    });
+}
+
+#[test]
+fn a_replica_is_mended_from_another_copy_when_the_library_can_not_be_read() {
+    in_virtual_time(async {
+        let (source, copy) = pair(8).await;
+        let other = Arc::new(copy.fork());
+        let packs: Vec<_> = objects(&copy).into_keys().filter(|name| name.starts_with(layout::PACKS)).collect();
+        packs.iter().for_each(|pack| assert!(copy.lose(pack)));
+        let (down, handle) = Faults::new(source.store(), 1);
+        handle.set_weather(Weather::Down);
+        let copies = [("library".to_owned(), Arc::new(down) as DynStore), ("other".to_owned(), other as DynStore)];
+        let damaged = look(&copy, &source, Depth::Lengths).await.damaged;
+        assert!(!damaged.is_empty());
+        let there: DynStore = copy.clone();
+        let mended = mend(&there, &copies, &source.keys, &damaged).await.unwrap();
+        assert_eq!((mended.objects.len(), mended.unread.len()), (damaged.len(), 1));
+        assert!(mended.objects.iter().all(|(_, from)| from == "other") && mended.unread[0].0 == "library");
+        check_complete(&copy, &source, "mended").await;
+    });
+}
+
+#[test]
+fn a_replicator_that_is_under_way_leaves_a_promoted_replica_alone() {
+    in_virtual_time(async {
+        for (seed, old_is_there) in [(9, false), (11, true)] {
+            let (mut source, copy) = pair(seed).await;
+            let new: DynStore = copy.clone();
+            let mut running = replicator(&source, source.store(), copy.clone(), Options::default());
+            let follow = Run { continuous: true, ..Run::default() };
+            running.sync(follow).await.unwrap();
+            let old = source.store();
+            let old = if old_is_there { Ok(&old) } else { Err("gone".to_owned()) };
+            promote(&new, old, &source.keys, &source.world(), &promotion(true)).await.unwrap();
+            let promoted = objects(&copy);
+            if !old_is_there {
+                // The replicator still sees it, and somebody writes there.
+                source.change().await;
+                source.sent().await;
+            }
+            for _ in 0..2 {
+                match running.sync(follow).await.unwrap_err() {
+                    ReplicaError::Displaced { role, .. } => assert_eq!((role, old_is_there), (Role::Library, false)),
+                    ReplicaError::Odd(oddity) => assert!(old_is_there, "{oddity}"),
+                    error => panic!("{error}"),
+                }
+            }
+            assert!(matches!(running.finish().await, Ok(()) | Err(ReplicaError::Displaced { .. })));
+            assert_eq!(role(&copy, &source).await, Some(Role::Library));
+            assert!(objects(&copy) == promoted, "nothing came from the old one");
+        }
+    });
+}
+
+#[test]
+fn two_replicators_of_one_replica_do_no_harm() {
+    in_virtual_time(async {
+        let (mut source, copy) = pair(10).await;
+        let mut running = replicator(&source, source.store(), copy.clone(), Options::default());
+        for _ in 0..3 {
+            source.change().await;
+            source.sent().await;
+            running.sync(Run { continuous: true, ..Run::default() }).await.unwrap();
+            source.change().await;
+            source.sent().await;
+            sync(&source, &copy).await;
+        }
+        running.sync(Run::default()).await.unwrap();
+        running.finish().await.unwrap();
+        check_complete(&copy, &source, "twice followed").await;
+        let standings = copy.names().into_iter().filter(|name| name.starts_with(layout::STANDINGS));
+        assert_eq!((standings.count(), role(&copy, &source).await), (1, Some(Role::Replica)));
     });
 }

@@ -52,16 +52,31 @@ impl Trial {
     }
 
     fn run(&self, passphrase: &str) -> Result<(Restored, Vec<String>), RescueError> {
+        fs::create_dir_all(self.out("")).unwrap();
+        self.run_into(passphrase, &self.out(""))
+    }
+
+    fn run_into(&self, passphrase: &str, target: &Path) -> Result<(Restored, Vec<String>), RescueError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let url = self.directory.path().join("store");
             let store = haven_store::open(url.to_str().unwrap(), &Default::default()).unwrap();
             let mut library = Library::open(store, &Secret::passphrase(passphrase).unwrap()).await?;
             let records = library.newest().await?.records;
-            fs::create_dir(self.out("")).unwrap();
-            let restored = restore(&mut library, &records, &records, &self.out("")).await.unwrap();
+            let restored = restore(&mut library, &records, &records, target).await.unwrap();
             Ok((restored, library.passed_over))
         })
+    }
+
+    /// A directory whose path has this many bytes.
+    fn deep(&self, length: usize) -> PathBuf {
+        let mut path = self.directory.path().join("deep");
+        while path.as_os_str().len() + 202 < length {
+            path.push("d".repeat(200));
+        }
+        path.push("e".repeat(length - path.as_os_str().len() - 1));
+        fs::create_dir_all(&path).unwrap();
+        path
     }
 
     fn tag(&self) -> String {
@@ -115,6 +130,22 @@ fn a_damaged_chunk_costs_one_file_and_is_told() {
     let [(path, why)] = &restored.damaged[..] else { panic!("{:?}", restored.damaged) };
     assert!(path.ends_with("2026/IMG_0001.JPG") && why.contains("at 0: chunk"), "{why}");
     assert_eq!(fs::read(trial.out("2026/IMG_0001.JPG.xmp")).unwrap().len(), 1920);
+}
+
+#[test]
+fn a_name_that_cannot_be_made_costs_no_more_than_itself_and_is_told() {
+    const PATH_MAX: usize = 4095;
+    let trial = Trial::new();
+    let tight = trial.deep(PATH_MAX - "/2026/IMG_0001.JPG".len());
+    let (restored, _) = trial.run_into("golden passphrase", &tight).unwrap();
+    let [(path, why)] = &restored.damaged[..] else { panic!("{:?}", restored.damaged) };
+    assert!(path.ends_with("2026/IMG_0001.JPG.xmp") && why.starts_with("the file can't be made: "), "{why}");
+    assert_eq!((restored.files, restored.folders, restored.links), (1, 1, 1));
+    assert_eq!(fs::read(tight.join("2026/IMG_0001.JPG")).unwrap().len(), 6000);
+
+    let full = trial.deep(PATH_MAX - "/202".len());
+    let (restored, _) = trial.run_into("golden passphrase", &full).unwrap();
+    assert_eq!((restored.files, restored.folders, restored.links, restored.damaged.len()), (0, 0, 0, 4));
 }
 
 #[test]

@@ -260,6 +260,17 @@ impl S3 {
         self.run(draft).await.map(drop)
     }
 
+    /// Asked by a GET: a refused HEAD has no body that says whether it was for absence.
+    async fn is_there(&self, name: &ObjectName) -> Result<bool, StoreError> {
+        let mut draft = self.draft(Method::GET, name.as_str());
+        draft.header("range", "bytes=0-0");
+        match self.run(draft).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What every new object is given: its storage class, and its lock.
     fn give_properties(&self, draft: &mut Draft<'_>) {
         if let Some(class) = &self.config.storage_class {
@@ -356,6 +367,13 @@ impl Store for S3 {
                 let bare = PutMode::IfMatch(etag.trim_matches('"').to_owned());
                 self.put_once(name, body, &bare).await
             }
+            // Some stores answer 501 to the condition. It is a guard here and never the proof: whoever asks for it
+            // writes a name with dice in it (configuration, claims), and looks afterwards who else has written. So a
+            // look beforehand will do, although another may come in between: such a one would have another name.
+            (Err(StoreError::Unsupported { .. }), PutMode::IfAbsent) => match self.is_there(name).await? {
+                true => Err(StoreError::Exists { name: name.to_string() }),
+                false => self.put_once(name, body, &PutMode::Always).await,
+            },
             (result, _) => result,
         }
     }

@@ -16,7 +16,9 @@
 //! Does not honour `PutMode::IfMatch`. An object `a` and an object `a/b` can't both exist.
 
 mod config;
+mod line;
 mod multistatus;
+mod write;
 
 use std::{
     collections::HashSet,
@@ -24,22 +26,23 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, uri::Scheme};
-use http_body_util::Full;
+use http::{Method, StatusCode, header, uri::Scheme};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 pub use self::config::WebDavConfig;
 use self::{
     config::Target,
+    line::{Did, Line, Refusal, refused},
     multistatus::{Found, Resource},
+    write::TEMPORARY,
 };
 use crate::{
     open::OpenError,
@@ -50,22 +53,9 @@ use crate::{
     web::{self, Answer, Http},
 };
 
-/// The collection of puts under way.
-const TEMPORARY: &str = "~tmp/";
-/// A leftover is swept when it is older than this by the server's clock.
-const LEFTOVER_AGE_SECONDS: i64 = 3600;
-
 /// How often an object is read that changes under the reader.
 const READS_OF_WHAT_CHANGES: u32 = 5;
 const PAUSE_WHILE_IT_CHANGES: Duration = Duration::from_millis(10);
-
-/// When it is tried to remove what a put has left.
-const REMOVAL_PAUSES: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(3), Duration::from_secs(30)];
-
-const DEPTH: HeaderName = HeaderName::from_static("depth");
-const DESTINATION: HeaderName = HeaderName::from_static("destination");
-const OVERWRITE: HeaderName = HeaderName::from_static("overwrite");
 
 /// A store in a collection of a WebDAV server.
 pub struct WebDav {
@@ -84,167 +74,6 @@ pub struct WebDav {
 impl fmt::Debug for WebDav {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.describe())
-    }
-}
-
-/// The server, and how it is spoken to.
-struct Line {
-    http: Http,
-    target: Target,
-    /// The header that says who asks; read at the first request.
-    authorization: AsyncMutex<Option<HeaderValue>>,
-    /// The server wants destinations with scheme and host.
-    whole_destinations: AtomicBool,
-}
-
-/// A request before it is sent.
-#[derive(Debug, Clone)]
-struct Draft {
-    method: Method,
-    /// Encoded.
-    path: String,
-    headers: Vec<(HeaderName, String)>,
-    body: Bytes,
-}
-
-impl Draft {
-    fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-}
-
-impl Line {
-    /// A request for what is called `name` below the root.
-    fn draft(&self, method: Method, name: &str) -> Draft {
-        Draft { method, path: self.target.path(name), headers: Vec::new(), body: Bytes::new() }
-    }
-
-    fn verb(&self, verb: &str, name: &str) -> Draft {
-        self.draft(Method::from_bytes(verb.as_bytes()).unwrap_or_default(), name)
-    }
-
-    /// Sends a draft and gives every answer back. A refused password is read again, once.
-    async fn send(&self, draft: Draft) -> Result<Answer, StoreError> {
-        let mut tried_again = false;
-        loop {
-            let used = self.authorization().await?;
-            let answer = self.http.send(self.request(&draft, used.as_ref())?).await?;
-            if answer.status != StatusCode::UNAUTHORIZED || tried_again || !self.changed_since(used.as_ref()).await {
-                return Ok(answer);
-            }
-            tried_again = true;
-        }
-    }
-
-    fn request(&self, draft: &Draft, authorization: Option<&HeaderValue>) -> Result<Request<Full<Bytes>>, StoreError> {
-        let nonsense = |error: &dyn fmt::Display| StoreError::Unsupported { detail: error.to_string() };
-        let uri = Uri::builder()
-            .scheme(self.target.scheme.clone())
-            .authority(self.target.authority.clone())
-            .path_and_query(draft.path.as_str())
-            .build()
-            .map_err(|error| nonsense(&error))?;
-        let mut request = Request::new(Full::new(draft.body.clone()));
-        *request.method_mut() = draft.method.clone();
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("haven/", env!("CARGO_PKG_VERSION"))));
-        if draft.method == Method::PUT {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(draft.body.len()));
-        }
-        if let Some(authorization) = authorization {
-            headers.insert(header::AUTHORIZATION, authorization.clone());
-        }
-        for (name, value) in &draft.headers {
-            headers.insert(name, HeaderValue::from_str(value).map_err(|error| nonsense(&error))?);
-        }
-        Ok(request)
-    }
-
-    async fn authorization(&self) -> Result<Option<HeaderValue>, StoreError> {
-        let Some(identity) = &self.target.identity else { return Ok(None) };
-        let mut held = self.authorization.lock().await;
-        if held.is_none() {
-            *held = Some(identity.header().await.map_err(|detail| StoreError::Unauthorized { detail })?);
-        }
-        Ok(held.clone())
-    }
-
-    /// After `used` was refused: reads the source again, and tells whether it now says otherwise.
-    async fn changed_since(&self, used: Option<&HeaderValue>) -> bool {
-        let Some(identity) = &self.target.identity else { return false };
-        let mut held = self.authorization.lock().await;
-        if held.as_ref() != used {
-            return true;
-        }
-        match identity.header().await {
-            Ok(read) if Some(&read) != used => {
-                *held = Some(read);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// What stands at `name` and, if `members`, in it.
-    async fn find(&self, name: &str, members: bool) -> Result<Found, Refusal> {
-        let mut draft = self.verb("PROPFIND", name).with(DEPTH, if members { "1" } else { "0" });
-        draft = draft.with(header::CONTENT_TYPE, "application/xml; charset=utf-8");
-        draft.body = Bytes::from_static(multistatus::PROPFIND.as_bytes());
-        let answer = self.send(draft).await?;
-        if answer.status != StatusCode::MULTI_STATUS {
-            return Err(Refusal::Answer(answer));
-        }
-        let found = multistatus::parse(&answer.body);
-        found.ok_or_else(|| {
-            let detail = format!("the answer to a PROPFIND makes no sense: {:?}", web::excerpt(&answer.body));
-            Refusal::Error(StoreError::Garbled { detail })
-        })
-    }
-
-    /// Moves or copies within the server. `Ok` is 201 or 204; 412 says that there is something already.
-    async fn transfer(&self, verb: &str, from: &str, to: &str, overwrite: bool) -> Result<Answer, StoreError> {
-        let whole = self.whole_destinations.load(Relaxed);
-        let send = |whole: bool| {
-            let path = self.target.path(to);
-            // A path alone is not mistaken for another server's behind a proxy.
-            let destination = match whole {
-                true => format!("{}://{}{path}", self.target.scheme, self.target.authority),
-                false => path,
-            };
-            let draft = self.verb(verb, from).with(DESTINATION, destination);
-            self.send(draft.with(OVERWRITE, if overwrite { "T" } else { "F" }))
-        };
-        let answer = send(whole).await?;
-        if answer.status == StatusCode::BAD_REQUEST && !whole {
-            let again = send(true).await?;
-            if again.status != StatusCode::BAD_REQUEST {
-                self.whole_destinations.store(true, Relaxed);
-            }
-            return Ok(again);
-        }
-        Ok(answer)
-    }
-}
-
-/// Why something was not found or done.
-enum Refusal {
-    /// The server said so.
-    Answer(Answer),
-    /// It could not be asked.
-    Error(StoreError),
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl Refusal {
-    fn is(&self, status: StatusCode) -> bool {
-        matches!(self, Self::Answer(answer) if answer.status == status)
     }
 }
 
@@ -437,110 +266,6 @@ impl WebDav {
     async fn is_object(&self, name: &str) -> bool {
         self.line.find(name, false).await.is_ok_and(|found| !found.itself.is_collection)
     }
-
-    fn temporary(&self) -> Temporary {
-        let number = self.next_temporary.fetch_add(1, Relaxed);
-        let name = format!("{TEMPORARY}{:016x}-{number:x}", self.random);
-        Temporary { line: self.line.clone(), name, there: true }
-    }
-
-    /// Sends a body to a temporary name.
-    async fn upload(&self, name: &ObjectName, body: &Bytes) -> Result<Temporary, StoreError> {
-        let line = self.line().await?;
-        let temporary = self.temporary();
-        self.make_collection(TEMPORARY, name).await?;
-        let mut draft = line.draft(Method::PUT, &temporary.name);
-        draft.body = body.clone();
-        let mut answer = line.send(draft.clone()).await?;
-        if matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::CONFLICT) {
-            // Somebody removed the collection: we knew it from before.
-            self.known.lock().clear();
-            self.make_collection(TEMPORARY, name).await?;
-            answer = line.send(draft).await?;
-        }
-        if !answer.did("PUT") {
-            return Err(self.explain(&answer, name).await);
-        }
-        if !self.swept.swap(true, Relaxed) {
-            self.sweep(web::date(&answer.headers)).await;
-        }
-        Ok(temporary)
-    }
-
-    /// Removes what is left in `~tmp` by puts that died. Best effort: what fails is tried by the next who
-    /// opens the store. `now` is the server's time.
-    async fn sweep(&self, now: Option<i64>) {
-        let (Some(now), Ok(found)) = (now, self.line.find(TEMPORARY, true).await) else { return };
-        for resource in found.members {
-            let old = resource.modified.is_some_and(|at| now - at > LEFTOVER_AGE_SECONDS);
-            if old && !resource.is_collection {
-                let leftover = format!("{TEMPORARY}{}", resource.name());
-                if self.line.send(self.line.draft(Method::DELETE, &leftover)).await.is_ok() {
-                    tracing::debug!(leftover, "removed the leftover of a put");
-                }
-            }
-        }
-    }
-
-    /// Gives what is at a temporary name its own.
-    async fn publish(&self, mut temporary: Temporary, name: &ObjectName, replace: bool) -> Result<(), StoreError> {
-        let collection = name.as_str().rfind('/').map_or("", |slash| &name.as_str()[..=slash]);
-        self.make_collection(collection, name).await?;
-        let mut answer = self.rename(&temporary.name, name, replace).await?;
-        let missing = [StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::INTERNAL_SERVER_ERROR];
-        if missing.contains(&answer.status) {
-            // Somebody removed the collection (500 from Apache's server): we knew it from before.
-            self.known.lock().clear();
-            self.make_collection(collection, name).await?;
-            answer = self.rename(&temporary.name, name, replace).await?;
-        }
-        match answer.status {
-            _ if answer.did("MOVE") => {
-                temporary.there = false;
-                Ok(())
-            }
-            StatusCode::PRECONDITION_FAILED => Err(StoreError::Exists { name: name.to_string() }),
-            StatusCode::NOT_FOUND | StatusCode::CONFLICT => {
-                self.check_root().await?;
-                let detail = format!("{} was removed by somebody else", temporary.name);
-                Err(StoreError::Unavailable { detail, after: None })
-            }
-            _ => Err(refused(&answer, name.as_str())),
-        }
-    }
-
-    async fn rename(&self, from: &str, name: &ObjectName, replace: bool) -> Result<Answer, StoreError> {
-        let answer = self.line.transfer("MOVE", from, name.as_str(), false).await?;
-        if answer.status != StatusCode::PRECONDITION_FAILED {
-            return Ok(answer);
-        }
-        // To replace a collection would be to delete what is in it.
-        match self.line.find(name.as_str(), false).await {
-            Ok(found) if found.itself.is_collection => {
-                Err(StoreError::Unsupported { detail: format!("{name}: there are objects below it") })
-            }
-            _ if !replace => Ok(answer),
-            Err(refusal) if !refusal.is(StatusCode::NOT_FOUND) => Err(self.because(refusal, name).await),
-            _ => self.line.transfer("MOVE", from, name.as_str(), true).await,
-        }
-    }
-}
-
-/// What a verb answers when it was done: a page of something in between says 200, too, and 207 tells of
-/// a failure.
-trait Did {
-    fn did(&self, verb: &str) -> bool;
-}
-
-impl Did for Answer {
-    fn did(&self, verb: &str) -> bool {
-        match (verb, self.status.as_u16()) {
-            (_, 201) => true,
-            (verb, 204) => verb != "MKCOL",
-            (verb, 200) => matches!(verb, "PUT" | "DELETE"),
-            _ => false,
-        }
-    }
 }
 
 fn meta(name: ObjectName, found: Resource) -> Result<ObjectMeta, StoreError> {
@@ -554,58 +279,6 @@ fn not_found(name: &ObjectName) -> StoreError {
 
 fn beside(name: &ObjectName) -> StoreError {
     StoreError::Unsupported { detail: format!("{name}: what it stands below is an object") }
-}
-
-/// What a status means where nothing more is known.
-fn refused(answer: &Answer, what: &str) -> StoreError {
-    let status = answer.status;
-    let detail = match web::excerpt(&answer.body) {
-        text if text.is_empty() || text.starts_with('<') => format!("{what}: status {status}"),
-        text => format!("{what}: status {status}: {text}"),
-    };
-    let after = web::retry_after(&answer.headers);
-    match status.as_u16() {
-        401 => StoreError::Unauthorized { detail },
-        403 => StoreError::Denied { detail },
-        507 => StoreError::Full { detail },
-        413 => StoreError::Unsupported { detail: format!("{detail}; the server takes no bodies of that length") },
-        301 | 302 | 307 | 308 => {
-            let place = answer.headers.get(header::LOCATION).and_then(|v| v.to_str().ok()).unwrap_or("another place");
-            StoreError::Unsupported { detail: format!("{detail}; it points to {place}") }
-        }
-        408 | 409 | 423 | 425 | 429 | 500 | 502 | 503 | 504 => StoreError::Unavailable { detail, after },
-        200..=299 => StoreError::Garbled { detail },
-        404 | 410 => StoreError::Garbled { detail },
-        _ => StoreError::Unsupported { detail },
-    }
-}
-
-/// A file of `~tmp`, removed when this goes unless it was moved.
-struct Temporary {
-    line: Arc<Line>,
-    name: String,
-    /// Whether there is, or may be, such a file.
-    there: bool,
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.there {
-            runtime.spawn(remove_later(self.line.clone(), self.line.draft(Method::DELETE, &self.name)));
-        }
-    }
-}
-
-/// Removes what a put has left. A put that was dropped may still be coming to its end on the server. What
-/// is left all the same is swept one day.
-async fn remove_later(line: Arc<Line>, draft: Draft) {
-    for pause in REMOVAL_PAUSES {
-        tokio::time::sleep(pause).await;
-        if line.send(draft.clone()).await.is_ok_and(|answer| answer.did("DELETE")) {
-            return;
-        }
-    }
 }
 
 #[async_trait]

@@ -171,6 +171,38 @@ async fn a_create_whose_answer_the_connection_lost_is_a_success() {
 }
 
 #[tokio::test]
+async fn a_store_that_knows_no_conditions_is_asked_whether_the_name_is_there() {
+    let scene = Scene::new().await;
+    scene.server.habits(|h| h.refuses_conditions = true);
+    let store = scene.store();
+    store.put(&name("a"), "ours".into(), PutMode::IfAbsent).await.expect("nobody had that name");
+    let again = store.put(&name("a"), "theirs".into(), PutMode::IfAbsent).await;
+    assert!(matches!(again, Err(StoreError::Exists { .. })), "{again:?}");
+    assert_eq!(scene.memory.peek("a").as_deref(), Some(&b"ours"[..]));
+    // That it can't be asked is never taken for absence.
+    scene.server.order([WireFault::Refuse(501, "NotImplemented"), WireFault::Refuse(403, "AccessDenied")]);
+    let refused = store.put(&name("b"), "ours".into(), PutMode::IfAbsent).await;
+    assert!(matches!(refused, Err(StoreError::Denied { .. })), "{refused:?}");
+    scene.server.order([WireFault::Refuse(501, "NotImplemented"), WireFault::NotS3(404)]);
+    let refused = store.put(&name("b"), "ours".into(), PutMode::IfAbsent).await;
+    assert!(matches!(refused, Err(StoreError::Garbled { .. })), "{refused:?}");
+    assert_eq!(scene.memory.count(), 1);
+    // What the store does not do at all is told as before.
+    scene.server.order([WireFault::Refuse(501, "NotImplemented"), WireFault::Refuse(404, "NoSuchKey")]);
+    scene.server.order([WireFault::Refuse(501, "NotImplemented")]);
+    let refused = store.put(&name("b"), "ours".into(), PutMode::IfAbsent).await;
+    assert!(matches!(refused, Err(StoreError::Unsupported { .. })), "{refused:?}");
+
+    let retry = patient(scene.store());
+    scene.server.order([WireFault::Refuse(501, "NotImplemented"), WireFault::Refuse(404, "NoSuchKey")]);
+    scene.server.order([WireFault::LoseAnswer]);
+    retry.put(&name("c"), "ours".into(), PutMode::IfAbsent).await.expect("it was ours");
+    let scene = Scene::new().await;
+    scene.server.habits(|h| h.refuses_conditions = true);
+    conformance(scene.store(), Honours::GARAGE).await;
+}
+
+#[tokio::test]
 async fn stray_refusals_are_waited_out_and_never_taken_for_absence() {
     let scene = Scene::new().await;
     scene.memory.plant("a", "body");

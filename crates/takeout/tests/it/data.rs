@@ -26,7 +26,8 @@ fn is_album_file(name: &str) -> bool {
 fn pair<'a>(files: &[&'a str], titles: &BTreeMap<&str, &'a str>) -> (Vec<&'a str>, Vec<&'a str>, Pairing) {
     let (jsons, media): (Vec<&str>, Vec<&str>) = files.iter().partition(|name| name.ends_with(".json"));
     let jsons: Vec<&str> = jsons.into_iter().filter(|name| !is_album_file(name)).collect();
-    let sidecars: Vec<_> = jsons.iter().map(|name| Sidecar { name, title: titles.get(name).copied() }).collect();
+    let sidecars: Vec<_> =
+        jsons.iter().map(|name| Sidecar { name, title: titles.get(name).copied(), taken: None }).collect();
     let pairing = pair_directory(&media, &sidecars, &[]);
     (media, jsons, pairing)
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use haven_takeout::{
-    Role,
-    live::Mark,
+    Confidence, Role,
+    live::{self, Mark},
     names::with_counter,
     pairing::{Sidecar, pair_marked},
 };
@@ -61,7 +61,8 @@ fn no_film_is_given_to_another_still() {
     for _ in 0..4000 {
         let made = made(&mut rng);
         let names: Vec<&str> = made.media.iter().map(String::as_str).collect();
-        let sidecars: Vec<Sidecar<'_>> = made.sidecars.iter().map(|name| Sidecar { name, title: None }).collect();
+        let sidecars: Vec<Sidecar<'_>> =
+            made.sidecars.iter().map(|name| Sidecar { name, title: None, taken: None }).collect();
         let pairing = pair_marked(&names, &sidecars, &[], &|at| made.marks.get(&at).cloned());
         assert_eq!(pairing.undecided, Vec::<usize>::new(), "all were looked into");
         for (film, own) in &made.halves {
@@ -71,9 +72,13 @@ fn no_film_is_given_to_another_still() {
                     assert_eq!(Some(still), *own, "{names:?} {:?}", made.marks);
                     chosen += 1;
                 }
-                Role::Motion(Some(_)) => joined += 1,
+                Role::Motion(Some(_)) => {
+                    let long = made.marks[film].millis.is_some_and(|millis| millis > live::HALF_MILLIS_MAX);
+                    assert!(!long, "too long for a half: {names:?}");
+                    joined += 1;
+                }
                 _ => {
-                    assert!(choice, "with one still the name is enough: {names:?}");
+                    assert!(choice || own.is_none(), "with one still the name is enough for its half: {names:?}");
                     assert_eq!(pairing.pairs[*film], None, "it has no sidecar of another photo");
                     left += 1;
                 }
@@ -82,8 +87,18 @@ fn no_film_is_given_to_another_still() {
         // Without a look into the files all in question are named.
         let blind = pair_marked(&names, &sidecars, &[], &|_| None);
         let asked = made.halves.keys().filter(|film| blind.undecided.contains(film)).count();
-        let twice = made.halves.keys().filter(|film| of_stem(&names, names[**film]) > 2);
-        assert_eq!(asked, twice.count());
+        assert_eq!(asked, made.halves.len());
     }
     assert!(joined > 500 && chosen > 1000 && left > 1000, "{joined} {chosen} {left}");
+}
+
+#[test]
+fn two_vintages_of_one_title_and_two_dates_are_no_sure_pair() {
+    let sidecar = |name, taken| Sidecar { name, title: Some("a.jpg"), taken };
+    let pair = |dates: [Option<i64>; 2]| {
+        let jsons = [sidecar("a.jpg.json", dates[0]), sidecar("a.jpg.supplemental-metadata.json", dates[1])];
+        pair_marked(&["a.jpg"], &jsons, &[], &|_| None).pairs[0].unwrap().confidence
+    };
+    assert_eq!(pair([Some(1), Some(1)]), Confidence::Strong);
+    assert_eq!(pair([Some(1), Some(2)]), Confidence::Weak);
 }

@@ -83,7 +83,8 @@ fn run(seed: u64, cases: u64, hostile: bool, loss: f64) -> Count {
         let media: Vec<&Made> = made.iter().filter(|_| !rng.random_bool(loss)).collect();
         let kept: Vec<&Made> = made.iter().filter(|_| !rng.random_bool(loss)).collect();
         let names: Vec<&str> = media.iter().map(|m| m.media.as_str()).collect();
-        let sidecars: Vec<_> = kept.iter().map(|m| Sidecar { name: &m.sidecar, title: Some(&m.title) }).collect();
+        let sidecars: Vec<_> =
+            kept.iter().map(|m| Sidecar { name: &m.sidecar, title: Some(&m.title), taken: None }).collect();
         let pairing = pair_directory(&names, &sidecars, &[]);
         for (at, photo) in media.iter().enumerate() {
             count.pairs += 1;
@@ -142,7 +143,8 @@ fn a_directory_of_a_hundred_thousand_files() {
     let jsons: Vec<String> =
         names.iter().map(|name| format!("{}.json", names::sidecar_base(name, Scheme::Supplemental))).collect();
     let media: Vec<&str> = names.iter().map(String::as_str).collect();
-    let sidecars: Vec<_> = jsons.iter().zip(&media).map(|(name, title)| Sidecar { name, title: Some(title) }).collect();
+    let sidecars: Vec<_> =
+        jsons.iter().zip(&media).map(|(name, title)| Sidecar { name, title: Some(title), taken: None }).collect();
     let start = std::time::Instant::now();
     let pairing = pair_directory(&media, &sidecars, &[]);
     let took = start.elapsed();

@@ -45,6 +45,8 @@ pub struct Habits {
     pub page_max: usize,
     pub ignores_start_after: bool,
     pub ignores_conditions: bool,
+    /// Answers 501 to a put with a condition.
+    pub refuses_conditions: bool,
     /// Answers a range with the whole object.
     pub ignores_ranges: bool,
     /// Says that more follows and gives no token.

@@ -111,6 +111,9 @@ async fn put(call: &Call<'_>, name: &ObjectName, body: Bytes) -> Result<Reply, S
     if !is_whole(habits, seen, &body) {
         return Ok(Reply::error(400, "BadDigest", None));
     }
+    if habits.refuses_conditions && (seen.header("if-none-match").or(seen.header("if-match"))).is_some() {
+        return Ok(Reply::error(501, "NotImplemented", None));
+    }
     let lock = seen.header("x-amz-object-lock-mode").filter(|_| habits.keeps_versions);
     let summed = seen.headers.iter().any(|(name, _)| name == "content-md5" || name.starts_with("x-amz-checksum-"));
     if lock.is_some() && !(habits.holds_locks && summed) {

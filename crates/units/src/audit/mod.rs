@@ -102,12 +102,21 @@ impl Finding {
 pub enum Scope {
     /// All: somebody pointed at these directories.
     All,
-    /// Those that have to do with the library, Immich, backups, and whatever they call: a machine has hundreds.
+    /// Those that have to do with the library, Immich, backups, and whatever they call: a machine has hundreds. Of templates
+    /// only what is in use.
     Photos,
 }
 
 /// Every mistake, by unit and place.
 pub fn audit(tree: &Tree, scope: Scope) -> Vec<Finding> {
+    let in_use;
+    let tree = match scope {
+        Scope::All => tree,
+        Scope::Photos => {
+            in_use = tree.in_use();
+            &in_use
+        }
+    };
     let roles = Roles::of(tree);
     let mut findings = Vec::new();
     for unit in tree.units.values().filter(|unit| scope == Scope::All || roles.concerns_photos(&unit.name)) {

@@ -15,6 +15,7 @@ fn units(keeper: bool, into: &Path) -> Vec<String> {
         point: Some("/mnt/photos".into()),
         keeper,
         alerts: true,
+        state: Some("/srv/my keeper".into()),
         credentials: vec![
             Credential { name: "haven-passphrase".into(), file: "/etc/haven/passphrase".into(), encrypted: false },
             Credential { name: "haven-s3".into(), file: "/etc/credstore.encrypted/haven-s3".into(), encrypted: true },

@@ -124,3 +124,21 @@ fn no_finding_repeats_a_secret() {
     let told = format!("{:?}", findings());
     assert!(!told.contains("AAEhBP0av28") && !told.contains("hunter2"), "{told}");
 }
+
+#[test]
+fn of_a_template_that_nobody_uses_nothing_is_said_on_a_machine() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    // As postgresql-common lays them down.
+    std::fs::write(at("pg_dump@.timer"), "[Timer]\nOnCalendar=weekly\n[Install]\nWantedBy=postgresql@%i.service\n")
+        .unwrap();
+    let service = "[Service]\nType=oneshot\nExecStart=/usr/bin/pg_backupcluster %i dump\n";
+    std::fs::write(at("pg_dump@.service"), service).unwrap();
+    let found = || audit(&Tree::read(&[directory.path().to_owned()]).unwrap(), Scope::Photos);
+    assert_eq!(found(), []);
+    std::fs::create_dir(at("postgresql@15-main.service.wants")).unwrap();
+    std::fs::write(at("postgresql@15-main.service.wants/pg_dump@15-main.timer"), "").unwrap();
+    let units: BTreeSet<String> = found().into_iter().map(|finding| finding.unit).collect();
+    assert!(units.contains("pg_dump@.timer") && units.contains("pg_dump@.service"), "{units:?}");
+    assert!(!audit(&Tree::read(&[directory.path().to_owned()]).unwrap(), Scope::All).is_empty());
+}

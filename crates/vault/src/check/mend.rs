@@ -1,7 +1,7 @@
 //! Mending: a good copy takes the place of a damaged object; where there is none, what is good is saved from it, and
 //! what is not is put on record, so that the same photo, stored again, heals every file that had it.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use haven_format::{
@@ -9,33 +9,84 @@ use haven_format::{
     record::{self, ChunkPlace, Dead, Lost, Op},
     root::Root,
 };
-use haven_store::PutMode;
+use haven_store::{DynStore, PutMode, StoreError};
 use prost::Message;
 
 use super::{CheckOptions, Checked, Fault, verify_pack};
-use crate::{Result, Vault, claim::object};
+use crate::{Result, Vault, VaultError, claim::object};
 
 /// Records changed in one commit.
 const AT_ONCE: usize = 1024;
 
-impl Vault {
+/// Copies that could not be asked. For all that is known they have everything; and nobody waits for them again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unasked {
+    away: HashSet<String>,
+    first: Option<VaultError>,
+    /// Something was not found that one of them may have.
+    wanted: bool,
+}
+
+impl Unasked {
+    /// Why the first of them could not be asked, where no other made up for it.
+    pub(super) fn into_error(self) -> Option<VaultError> {
+        self.first.filter(|_| self.wanted)
+    }
+
+    /// What a copy has under that name; `None`: nothing, or it can't be asked.
+    async fn get(&mut self, copy: &str, store: &DynStore, name: &str) -> Option<Bytes> {
+        if self.away.contains(copy) {
+            return None;
+        }
+        match store.get(&object(name)).await {
+            Ok(body) => Some(body),
+            Err(StoreError::NotFound { .. }) => {
+                tracing::warn!(copy, object = name, "no copy there");
+                None
+            }
+            Err(source) => {
+                let error = VaultError::Copy { copy: copy.to_owned(), source };
+                tracing::warn!(%error, "the check goes on without it");
+                self.away.insert(copy.to_owned());
+                self.first.get_or_insert(error);
+                None
+            }
+        }
+    }
+
     /// The first copy of an object that `good` accepts, and whose it is.
-    async fn good_copy(
-        &self,
-        options: &CheckOptions,
+    pub(super) async fn find(
+        &mut self,
+        copies: &[(String, DynStore)],
         name: &str,
         good: impl Fn(&Bytes) -> bool,
     ) -> Option<(String, Bytes)> {
-        for (copy, store) in &options.copies {
-            match store.get(&object(name)).await {
-                Ok(body) if good(&body) => return Some((copy.clone(), body)),
-                Ok(_) => tracing::warn!(copy, object = name, "the copy is damaged too"),
-                Err(error) => tracing::warn!(copy, object = name, %error, "no copy there"),
+        for (copy, store) in copies {
+            match self.get(copy, store, name).await {
+                Some(body) if good(&body) => return Some((copy.clone(), body)),
+                Some(_) => tracing::warn!(copy, object = name, "the copy is damaged too"),
+                None => {}
             }
         }
+        self.wanted |= !self.away.is_empty();
         None
     }
 
+    /// What all copies have under that name, good or not; `None` where one of them can't be asked.
+    async fn all(&mut self, copies: &[(String, DynStore)], name: &str) -> Option<Vec<Bytes>> {
+        let mut bodies = Vec::new();
+        for (copy, store) in copies {
+            bodies.extend(self.get(copy, store, name).await);
+            if !self.away.is_empty() {
+                self.wanted = true;
+                return None;
+            }
+        }
+        Some(bodies)
+    }
+}
+
+impl Vault {
     /// Puts a good object where a damaged one is, and reads it back.
     async fn put_back(&self, name: &str, body: Bytes) -> Result<()> {
         let object_name = object(name);
@@ -52,7 +103,8 @@ impl Vault {
         good: impl Fn(&Bytes) -> bool,
         report: &mut Checked,
     ) -> Result<Option<Bytes>> {
-        let found = if options.repair { self.good_copy(options, name, good).await } else { None };
+        let copies = if options.repair { &options.copies[..] } else { &[] };
+        let found = report.away.find(copies, name, good).await;
         let mut fault = Fault { object: name.to_owned(), what, repaired_from: None };
         let body = match found {
             Some((copy, body)) => {
@@ -136,8 +188,13 @@ impl Vault {
             report.mended.extend(affected(wrong));
             return Ok(());
         }
-        // No whole copy: chunk by chunk, from anywhere.
-        let (saved, lost) = self.rewrite_pack(options, pack, &wrong).await?;
+        // No whole copy: chunk by chunk, from anywhere. Nothing is given up before all have been asked.
+        let Some(mut bodies) = report.away.all(&options.copies, &layout::pack(pack)).await else {
+            report.chunks.extend(affected(wrong));
+            return Ok(());
+        };
+        bodies.extend(self.fetch_for_check(&self.world.store, &layout::pack(pack)).await?.ok());
+        let (saved, lost) = self.rewrite_pack(pack, &wrong, &bodies).await?;
         if let Some(fault) = report.faults.last_mut().filter(|_| lost.is_empty()) {
             fault.repaired_from = Some("its parts, from the cache and the copies".into());
         }
@@ -147,20 +204,15 @@ impl Vault {
         Ok(())
     }
 
-    /// Writes anew what can be had of a damaged pack, and puts the rest on record. Returns the damaged chunks that were
-    /// saved, and those that were not.
+    /// Writes anew what can be had of a damaged pack from the cache and from `bodies` of it, and puts the rest on record.
+    /// Returns the damaged chunks that were saved, and those that were not.
     async fn rewrite_pack(
         self: &Arc<Self>,
-        options: &CheckOptions,
         pack: PackId,
         wrong: &[ChunkId],
+        bodies: &[Bytes],
     ) -> Result<(Vec<ChunkId>, Vec<ChunkId>)> {
         let name = layout::pack(pack);
-        let mut bodies = Vec::new();
-        bodies.extend(self.fetch_for_check(&self.world.store, &name).await?.ok());
-        for (_, store) in &options.copies {
-            bodies.extend(store.get(&object(&name)).await.ok());
-        }
         let mut chunks = Vec::new();
         let live = self.live();
         self.walk(&live, record::chunks(), |key, value| {
@@ -175,7 +227,7 @@ impl Vault {
         for some in chunks.chunks(AT_ONCE) {
             let mut ops = Vec::new();
             for (id, place) in some {
-                match self.any_plain(pack, *id, place, &bodies) {
+                match self.any_plain(pack, *id, place, bodies) {
                     Some(plain) => {
                         let prepared = haven_format::codec::prepare(&plain);
                         let new = self.when_settled(|| self.packs.append(*id, plain.len(), &prepared)).await?;
@@ -193,7 +245,7 @@ impl Vault {
         }
         self.lost.lock().extend(lost.iter().copied());
         if lost.is_empty() {
-            let dead = Dead { since: self.world.clock.now().seconds, moved: true, ..Dead::default() };
+            let dead = Dead { since: self.world.clock.now().seconds, moved: true, lost: Some(0), ..Dead::default() };
             let op = Op { key: record::dead_key(&name), value: Some(dead.encode_to_vec().into()) };
             self.commit_own(vec![op], |_| ()).await?;
         }

@@ -3,8 +3,12 @@
 //! Quick, names and lengths are compared with what the records say. Thorough, every byte is read from the bucket (never
 //! from the cache) and every chunk compared with its id. What is found is told object by object and chunk by chunk;
 //! whose files they are is for the room above to say.
+//!
+//! What is known to be damaged stays known until a check has read it again and found it right, has mended it, or found
+//! that no record names it any more. Therefore each check, a quick one and a sample too, reads all of that again.
 
 mod mend;
+mod open;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -87,11 +91,36 @@ pub struct Checked {
     /// Chunks that can't be read, with the pack they were in; those that were put back are not among them.
     #[serde(skip)]
     pub chunks: Vec<(ChunkId, PackId)>,
+    /// What is damaged after this check, and how: what it found and did not mend, and what was known before and could not
+    /// be judged by it.
+    pub open: Vec<(String, String)>,
+    #[serde(skip)]
+    pub(crate) judged: Judged,
     /// Chunks that were damaged and are right again.
     #[serde(skip)]
     pub mended: Vec<(ChunkId, PackId)>,
     /// How many chunks are damaged and have no good copy anywhere.
     pub lost_chunks: u64,
+    #[serde(skip)]
+    pub(crate) away: mend::Unasked,
+    /// A copy could not be asked for something that no other has: it may have it. Nothing was given up for lost then.
+    #[serde(skip)]
+    pub unasked: Option<VaultError>,
+}
+
+/// What a check may end the alarm of.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Judged {
+    /// What was known to be damaged when it began: all of it is read.
+    again: HashSet<String>,
+    /// What has been read.
+    read: HashSet<String>,
+    /// What the records name.
+    named: HashSet<String>,
+    /// What was known to be damaged, and is in the bucket.
+    there: HashSet<String>,
+    /// Not all of the records could be read: there may be more that they name.
+    blind: bool,
 }
 
 /// How far a check is.
@@ -160,9 +189,13 @@ pub fn verify_object(keys: &Keys, name: &str, body: &Bytes) -> Result<(), String
 }
 
 /// Puts back damaged roots and log segments from the copies, before anything is opened: without them a library can't be
-/// opened for writing. Returns what was put back, and from where.
-pub async fn mend_log(store: &DynStore, keys: &Keys, copies: &[(String, DynStore)]) -> Result<Vec<(String, String)>> {
-    let mut mended = Vec::new();
+/// opened for writing. Returns what was put back, and from where; and a copy that could not be asked for what no other has.
+pub async fn mend_log(
+    store: &DynStore,
+    keys: &Keys,
+    copies: &[(String, DynStore)],
+) -> Result<(Vec<(String, String)>, Option<VaultError>)> {
+    let (mut mended, mut away) = (Vec::new(), mend::Unasked::default());
     for prefix in [layout::ROOTS, layout::SEGMENTS] {
         for name in list_all(&**store, prefix, None).await? {
             let whole = match store.get(&object(&name)).await {
@@ -170,18 +203,17 @@ pub async fn mend_log(store: &DynStore, keys: &Keys, copies: &[(String, DynStore
                 Err(StoreError::NotFound { .. }) => continue,
                 Err(error) => return Err(error.into()),
             };
-            for (copy, other) in copies.iter().filter(|_| !whole) {
-                if let Ok(body) = other.get(&object(&name)).await
-                    && verify_object(keys, &name, &body).is_ok()
-                {
-                    store.put(&object(&name), body, PutMode::Always).await?;
-                    mended.push((name.clone(), copy.clone()));
-                    break;
-                }
+            if whole {
+                continue;
+            }
+            let good = |body: &Bytes| verify_object(keys, &name, body).is_ok();
+            if let Some((copy, body)) = away.find(copies, &name, good).await {
+                store.put(&object(&name), body, PutMode::Always).await?;
+                mended.push((name, copy));
             }
         }
     }
-    Ok(mended)
+    Ok((mended, away.into_error()))
 }
 
 impl Vault {
@@ -209,6 +241,7 @@ impl Vault {
 
     async fn check_all(self: &Arc<Self>, from: &DynStore, options: &CheckOptions) -> Result<Checked> {
         let mut report = Checked::default();
+        report.judged.again = self.damage.lock().keys().cloned().collect();
         let roots = self.check_roots(from, options, &mut report).await?;
         self.check_shards(from, options, &roots, &mut report).await?;
         let bad = self.check_packs(from, options, &mut report).await?;
@@ -217,10 +250,13 @@ impl Vault {
         for (pack, (what, chunks)) in bad {
             self.settle_pack(options, pack, what, chunks, &mut report).await?;
         }
+        report.unasked = std::mem::take(&mut report.away).into_error();
+        // What is not mended is known, and read again by the next check whatever part that looks at.
         if options.read_data {
             _ = self.world.disk.remove(CURSOR);
         }
-        self.damage.lock().retain(|object, _| report.faults.iter().any(|fault| fault.object == *object));
+        self.check_chunks(&mut report).await?;
+        self.settle_damage(options, &mut report);
         Ok(report)
     }
 
@@ -235,7 +271,10 @@ impl Vault {
         let mut names: Vec<String> = newest.iter().filter_map(|root| root.name().ok()).collect();
         let snapshots = match self.when_settled(|| self.snapshots()).await {
             // The shard they stand in is told of below, and every root is looked at for itself.
-            Err(VaultError::Damaged { .. }) => Vec::new(),
+            Err(VaultError::Damaged { .. }) => {
+                report.judged.blind = true;
+                Vec::new()
+            }
             other => other?,
         };
         for (_, snapshot) in snapshots {
@@ -245,6 +284,9 @@ impl Vault {
         }
         let mut roots = Vec::new();
         report.seen.extend(names.iter().cloned());
+        report.judged.named.extend(names.iter().cloned());
+        report.judged.read.extend(names.iter().cloned());
+        let all = names.len();
         for name in names {
             report.objects += 1;
             match self.fetch_for_check(from, &name).await? {
@@ -255,6 +297,7 @@ impl Vault {
                 Err(what) => roots.extend(self.mend_root(options, name, what, report).await?),
             }
         }
+        report.judged.blind |= roots.len() < all;
         Ok(roots)
     }
 
@@ -284,27 +327,33 @@ impl Vault {
         let there = self.lengths(layout::SHARDS).await?;
         report.objects += wanted.len() as u64;
         report.seen.extend(wanted.keys().cloned());
+        report.judged.named.extend(wanted.keys().cloned());
+        let again = report.judged.again.clone();
         let check = |(name, wanted): (String, &ShardRef)| {
             let (length, bytes, hash) = (there.get(&name).copied(), wanted.bytes, wanted.hash.clone());
+            let reads = options.read_data || again.contains(&name);
             async move {
                 let what = match length {
                     None => Some("it is not in the bucket".to_owned()),
                     Some(length) if length != bytes => Some(format!("it has {length} bytes instead of {bytes}")),
-                    Some(_) if !options.read_data => None,
+                    Some(_) if !reads => None,
                     Some(_) => match self.fetch_for_check(from, &name).await? {
                         Ok(body) if blake3::hash(&body).as_bytes()[..] == hash[..] => None,
                         Ok(_) => Some("its content is not what was written".to_owned()),
                         Err(what) => Some(what),
                     },
                 };
-                Ok::<_, VaultError>((name, bytes, hash, what))
+                Ok::<_, VaultError>((name, if reads { bytes } else { 0 }, hash, what))
             }
         };
         let mut checked = stream::iter(wanted.into_iter().map(check)).buffer_unordered(READS);
         let mut bad = Vec::new();
         while let Some(result) = checked.next().await {
-            let (name, bytes, hash, what) = result?;
-            report.read_bytes += if options.read_data { bytes } else { 0 };
+            let (name, read, hash, what) = result?;
+            report.read_bytes += read;
+            if read > 0 {
+                report.judged.read.insert(name.clone());
+            }
             if let Some(what) = what {
                 bad.push((name, hash, what));
             }
@@ -331,10 +380,11 @@ impl Vault {
 
     /// Packs that the library's list names, without those that have not been sent yet or are on the dead list.
     /// None where the records themselves can't be read: then every pack is looked at for itself.
-    async fn packs_to_check(self: &Arc<Self>) -> Result<Vec<(PackId, PackInfo)>> {
+    async fn packs_to_check(self: &Arc<Self>, report: &mut Checked) -> Result<Vec<(PackId, PackInfo)>> {
         match self.listed_packs().await {
             Err(VaultError::Damaged { object, .. }) => {
                 tracing::warn!(object, "the list of packs can't be read; each is looked at for itself");
+                report.judged.blind = true;
                 Ok(Vec::new())
             }
             other => other,
@@ -355,9 +405,10 @@ impl Vault {
         options: &CheckOptions,
         report: &mut Checked,
     ) -> Result<BTreeMap<PackId, Bad>> {
-        let packs = self.packs_to_check().await?;
+        let packs = self.packs_to_check(report).await?;
         let there = self.lengths(layout::PACKS).await?;
         report.objects += packs.len() as u64;
+        report.judged.named.extend(packs.iter().map(|(id, _)| layout::pack(*id)));
         self.check_progress.done.store(0, Ordering::Relaxed);
         self.check_progress.all.store(packs.len().max(1) as u64, Ordering::Relaxed);
         let after = if options.resume { self.cursor() } else { None };
@@ -372,7 +423,8 @@ impl Vault {
                 Some(_) => None,
             };
             let chosen = options.sample.is_none_or(|share| self.world.dice.below(1_000_000) < (share * 1e6) as u64);
-            if what.is_some() || (options.read_data && chosen && after.is_none_or(|after| id > after)) {
+            let chosen = options.read_data && chosen && after.is_none_or(|after| id > after);
+            if what.is_some() || chosen || report.judged.again.contains(&layout::pack(id)) {
                 to_read.push((id, what));
             } else {
                 self.check_progress.done.fetch_add(1, Ordering::Relaxed);
@@ -401,6 +453,7 @@ impl Vault {
         while let Some(result) = checked.next().await {
             let (id, read, found) = result?;
             report.read_bytes += read;
+            report.judged.read.insert(layout::pack(id));
             let done = self.check_progress.done.fetch_add(1, Ordering::Relaxed);
             let whole = bad.is_empty() && found.is_none();
             if options.read_data && options.sample.is_none() && whole && done.is_multiple_of(NOTE_EVERY) {
@@ -420,11 +473,12 @@ impl Vault {
         options: &CheckOptions,
         report: &mut Checked,
     ) -> Result<()> {
-        let packs: HashSet<PackId> = self.packs_to_check().await?.into_iter().map(|(id, _)| id).collect();
+        let packs: HashSet<PackId> = self.packs_to_check(report).await?.into_iter().map(|(id, _)| id).collect();
         let base = self.root.lock().as_ref().map_or(0, |root| root.lsn);
         let mut names: Vec<String> = self.lengths("").await?.into_keys().collect();
         names.sort();
         let known: HashSet<String> = report.seen.drain().collect();
+        report.judged.there = names.iter().filter(|name| report.judged.again.contains(*name)).cloned().collect();
         names.retain(|name| {
             let pack = layout::parse_pack(name);
             let log = layout::parse_segment(name).is_some_and(|(lsn, ..)| lsn.0 > base);
@@ -432,7 +486,7 @@ impl Vault {
             let rest = options.read_data && options.sample.is_none();
             pack.is_none_or(|pack| !packs.contains(&pack) && !self.packs.is_staged(pack))
                 && !known.contains(name)
-                && (small || rest)
+                && (small || rest || (report.judged.there.contains(name) && !self.is_unneeded(name, report, base)))
         });
         report.objects += names.len() as u64;
         let check = |name: String| async move {
@@ -447,6 +501,7 @@ impl Vault {
         while let Some(result) = checked.next().await {
             let (name, read, wrong) = result?;
             report.read_bytes += read;
+            report.judged.read.insert(name.clone());
             bad.extend(wrong.map(|what| (name, what)));
         }
         drop(checked);

@@ -94,6 +94,8 @@ impl Vault {
         let footer = PackFooter::decode(opener.whole_footer(&body).map_err(unreadable)?)
             .map_err(|_| self.damaged(name.clone(), "its footer is unreadable"))?;
         let mut ops = Vec::new();
+        // What every pack has beside its seals is no loss.
+        let mut kept = FRAME + LINE * footer.chunks.len() as u64;
         for chunk in &footer.chunks {
             let id = chunk.chunk().map_err(unreadable)?;
             let key = record::chunk_key(id);
@@ -111,8 +113,10 @@ impl Vault {
             let prepared = haven_format::codec::prepare(&plain);
             let new = self.when_settled(|| self.packs.append(id, plain.len(), &prepared)).await?;
             ops.push(Op { key, value: Some(new.encode_to_vec().into()) });
+            kept += u64::from(place.len);
         }
-        ops.push(dead_op(&name, Dead { since: now, bytes, moved: true, ..Dead::default() }));
+        let lost = Some(bytes.saturating_sub(kept));
+        ops.push(dead_op(&name, Dead { since: now, bytes, moved: true, lost, ..Dead::default() }));
         self.commit_own(ops, |_| ()).await?;
         if self.packs.has_finished() {
             self.when_settled(|| self.offer_uploads(&mut self.head.lock(), false)).await?;

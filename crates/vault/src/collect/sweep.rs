@@ -232,6 +232,7 @@ impl Vault {
             // Those made since the mark hold what it has not seen.
             let known = self.when_settled(|| at_root.get(&record::pack_key(*pack))).await?.is_some();
             if known && !missing_in.contains(pack) && !self.uploading.lock().contains_key(pack) {
+                // Where the index leads to nothing in it, it was written anew, or a collection was cut off between the two.
                 condemn(layout::pack(*pack), filling.bytes, filling.chunks == 0);
             }
         }

@@ -27,9 +27,11 @@ use crate::{
     Need, Result, VaultError,
     budget::{Budget, Clean, Use, on_disk},
     disk::DynFile,
+    files::{OpenFiles, Ticket},
     journal::{Covered, Record, Tail, What},
     local,
     ranges::Ranges,
+    unsynced,
     world::World,
 };
 
@@ -83,7 +85,7 @@ pub(crate) struct FinishedPack {
 /// Any pack with bytes on this machine.
 #[derive(Debug)]
 struct LocalPack {
-    file: DynFile,
+    ticket: Ticket,
     opener: Opener,
     held: Mutex<Held>,
 }
@@ -91,8 +93,8 @@ struct LocalPack {
 #[derive(Debug)]
 struct Held {
     present: Ranges,
-    /// Whether the bucket has it too.
-    clean: bool,
+    /// Its file, while the bucket may not have it. A clean copy's is opened when it is wanted.
+    staged: Option<DynFile>,
 }
 
 #[derive(Debug)]
@@ -103,8 +105,12 @@ pub(crate) struct Packs {
     small: Mutex<Option<OpenPack>>,
     large: Mutex<Option<OpenPack>>,
     local: Mutex<HashMap<PackId, Arc<LocalPack>>>,
+    /// Of clean copies. One is kept open only under the lock of `local`, while the copy is in it.
+    files: OpenFiles,
     /// Files that may have something to sync.
     unsynced: Mutex<Vec<Arc<StagedFile>>>,
+    /// They get no more chunks, and end there. Kept until the footer is written: what is committed may name their chunks.
+    ended: Mutex<Vec<(OpenPack, u32)>>,
     /// Finished, in order, not yet handed to the uploader.
     finished: Mutex<Vec<FinishedPack>>,
     /// Fetched while the cache had no room: kept in memory for the call that wanted it.
@@ -136,20 +142,22 @@ impl Packs {
             small: Mutex::default(),
             large: Mutex::default(),
             local: Mutex::default(),
+            files: OpenFiles::new(),
             unsynced: Mutex::default(),
+            ended: Mutex::default(),
             finished: Mutex::default(),
             guests: Mutex::default(),
         }
     }
 
-    fn insert(&self, id: PackId, file: DynFile, present: Ranges, clean: bool) {
-        let pack = self.local_pack(id, file, present, clean);
+    fn insert(&self, id: PackId, present: Ranges, staged: Option<DynFile>) {
+        let pack = self.local_pack(id, present, staged);
         self.local.lock().insert(id, pack);
     }
 
-    fn local_pack(&self, id: PackId, file: DynFile, present: Ranges, clean: bool) -> Arc<LocalPack> {
-        let held = Mutex::new(Held { present, clean });
-        Arc::new(LocalPack { file, opener: pack::opener(&self.keys, id), held })
+    fn local_pack(&self, id: PackId, present: Ranges, staged: Option<DynFile>) -> Arc<LocalPack> {
+        let held = Mutex::new(Held { present, staged });
+        Arc::new(LocalPack { ticket: self.files.ticket(), opener: pack::opener(&self.keys, id), held })
     }
 
     /// Names of staged packs an earlier run left.
@@ -163,9 +171,15 @@ impl Packs {
         self.world.disk.remove(&staging_name(id)).map_err(local)
     }
 
+    /// Takes a copy of what the bucket had for a pack that is to be sent.
+    pub(crate) fn stage_again(&self, id: PackId) -> Result<()> {
+        self.world.disk.rename(&clean_name(id), &staging_name(id)).map_err(local)
+    }
+
     /// Opens a staged pack left by an earlier run: puts back what the journal kept of it and says from which of
-    /// the remembered chunks on (in the order given) bytes are missing. `None`: all are there.
-    pub(crate) fn recover(&self, id: PackId, known: &Remembered) -> Result<Option<usize>> {
+    /// the remembered chunks on (in the order given) bytes are missing. `None`: all are there. Bytes below `covered` need no
+    /// look.
+    pub(crate) fn recover(&self, id: PackId, known: &Remembered, covered: u64) -> Result<Option<usize>> {
         let name = staging_name(id);
         let file = match self.world.disk.open(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.world.disk.create(&name),
@@ -180,12 +194,31 @@ impl Packs {
         let opener = pack::opener(&self.keys, id);
         let whole = |chunk: &PackedChunk| {
             let part = chunk.part();
-            part.range().end <= known.covered
+            part.range().end <= covered
                 || file
                     .read_at(u64::from(part.offset), part.len as usize)
                     .is_ok_and(|sealed| opener.part(part, &sealed).is_ok())
         };
         Ok(known.chunks.iter().position(|chunk| !whole(chunk)))
+    }
+
+    /// Opens a staged pack left by an earlier run for reading alone.
+    pub(crate) fn show(&self, id: PackId, known: &Remembered) -> Result<()> {
+        let file = self.world.disk.open(&staging_name(id)).map_err(local)?;
+        for tail in &known.tails {
+            file.write_at(tail.offset, &tail.bytes).map_err(local)?;
+        }
+        let length = file.len().map_err(local)?;
+        self.budget.overdraw(on_disk(length));
+        let mut present = Ranges::default();
+        present.add(0..length);
+        self.insert(id, present, Some(file));
+        Ok(())
+    }
+
+    /// The log has not taken them up yet, and never will: they stay, if need be beyond the limit.
+    pub(crate) fn hold(&self, ids: &[PackId]) {
+        ids.iter().for_each(|id| self.budget.hold(Clean::Pack(*id)));
     }
 
     /// What is on the disk already counts, whatever the limit says now.
@@ -225,7 +258,7 @@ impl Packs {
             .map_err(local)?;
         let mut present = Ranges::default();
         present.add(0..bytes);
-        self.insert(id, file, present, false);
+        self.insert(id, present, Some(file));
         self.finished.lock().push(FinishedPack { id, bytes, chunks: count });
         Ok(())
     }
@@ -250,9 +283,12 @@ impl Packs {
         let before = open.sealer.offset();
         let part = open.sealer.append_payload(self.world.dice.roll(), payload, &mut sealed);
         if let Err(error) = open.staged.file.write_at(u64::from(before), &sealed) {
-            // The sealer has moved on: end this pack here, with what is whole in it.
+            // The sealer has moved on: end this pack here, with what is whole in it. At once, where that can be: the call is
+            // tried again and again while there is no room, and each try would leave one more.
             let broken = slot.take().expect("still there");
-            self.finish_at(broken, before)?;
+            _ = broken.staged.file.truncate(u64::from(before));
+            self.ended.lock().push((broken, before));
+            _ = self.finish_ended();
             return Err(local(error));
         }
         open.staged.marks.lock().written = part.range().end;
@@ -264,7 +300,9 @@ impl Packs {
         let place = ChunkPlace::new(open.staged.id, part, plain_len as u32);
         if open.sealer.offset() >= PACK_BYTES {
             let full = slot.take().expect("still there");
-            self.finish(full)?;
+            self.end(full);
+            // The chunk is kept, whatever becomes of this.
+            _ = self.finish_ended();
         }
         Ok(place)
     }
@@ -273,30 +311,47 @@ impl Packs {
         self.reserve(GRANT)?;
         let id = PackId(self.world.dice.roll());
         let (sealer, head) = pack::begin(&self.keys, id);
-        let made = self.world.disk.create(&staging_name(id)).and_then(|file| file.write_at(0, &head).map(|()| file));
+        let name = staging_name(id);
+        let made = self.world.disk.create(&name).and_then(|file| file.write_at(0, &head).map(|()| file));
         let file = made.map_err(|error| {
+            _ = self.world.disk.remove(&name);
             self.budget.release(GRANT);
             local(error)
         })?;
         let marks = Mutex::new(Marks { written: head.len() as u64, ..Marks::default() });
         let staged = Arc::new(StagedFile { id, file: file.clone(), marks });
         self.unsynced.lock().push(staged.clone());
-        self.insert(id, file, Ranges::default(), false);
+        self.insert(id, Ranges::default(), Some(file));
         Ok(OpenPack { staged, sealer, footer: PackFooter::default(), granted: GRANT })
     }
 
-    fn finish(&self, open: OpenPack) -> Result<()> {
-        let end = open.sealer.offset();
-        self.finish_at(open, end)
+    fn end(&self, open: OpenPack) {
+        let at = open.sealer.offset();
+        self.ended.lock().push((open, at));
     }
 
-    fn finish_at(&self, open: OpenPack, end: u32) -> Result<()> {
+    /// Finishes the packs that have ended. One that can't be finished now keeps back no other, and is tried again by the
+    /// next call.
+    fn finish_ended(&self) -> Result<()> {
+        let mut outcome = Ok(());
+        self.ended.lock().retain(|(open, at)| {
+            let finished = self.finish(open, *at);
+            let stays = finished.is_err();
+            if outcome.is_ok() {
+                outcome = finished;
+            }
+            stays
+        });
+        outcome
+    }
+
+    fn finish(&self, open: &OpenPack, end: u32) -> Result<()> {
         let OpenPack { staged, footer, granted, .. } = open;
         if footer.chunks.is_empty() {
+            self.world.disk.remove(&staging_name(staged.id)).map_err(local)?;
             self.local.lock().remove(&staged.id);
             self.unsynced.lock().retain(|other| other.id != staged.id);
-            self.world.disk.remove(&staging_name(staged.id)).map_err(local)?;
-            self.budget.release(granted);
+            self.budget.release(*granted);
             return Ok(());
         }
         let chunks = footer.chunks.len() as u32;
@@ -306,7 +361,7 @@ impl Packs {
         staged.file.write_at(u64::from(end), &out).map_err(local)?;
         staged.marks.lock().written = bytes;
         let kept = on_disk(bytes);
-        if kept > granted {
+        if kept > *granted {
             self.reserve_anyway(kept - granted)?;
         } else {
             self.budget.release(granted - kept);
@@ -320,10 +375,11 @@ impl Packs {
         if close_open {
             for slot in [&self.small, &self.large] {
                 if let Some(open) = slot.lock().take() {
-                    self.finish(open)?;
+                    self.end(open);
                 }
             }
         }
+        self.finish_ended()?;
         Ok(std::mem::take(&mut *self.finished.lock()))
     }
 
@@ -342,7 +398,7 @@ impl Packs {
 
     /// Whether the bucket may not have it yet.
     pub(crate) fn is_staged(&self, id: PackId) -> bool {
-        self.local.lock().get(&id).is_some_and(|local| !local.held.lock().clean)
+        self.local.lock().get(&id).is_some_and(|local| local.held.lock().staged.is_some())
     }
 
     /// The bucket has it: the file becomes a clean copy.
@@ -351,8 +407,8 @@ impl Packs {
         self.world.disk.rename(&staging_name(id), &clean_name(id)).map_err(local)?;
         if let Some(local) = self.local.lock().get(&id) {
             let mut held = local.held.lock();
-            held.clean = true;
             held.present.add(0..pack.bytes);
+            held.staged.take().into_iter().for_each(|file| self.files.keep(local.ticket, file));
         }
         self.unsynced.lock().retain(|staged| staged.id != id);
         self.budget.clean(Clean::Pack(id), on_disk(pack.bytes));
@@ -384,7 +440,7 @@ impl Packs {
                 records.push(What::Tail(Tail { pack: staged.id.0.to_vec(), offset: marks.covered, bytes }).into());
                 next.tails += tail;
             } else if !by_journal {
-                staged.file.sync().map_err(local)?;
+                staged.file.sync().map_err(unsynced)?;
                 name_needed |= !marks.named;
                 next.tails = 0;
                 records.push(What::Covered(Covered { pack: staged.id.0.to_vec(), until: marks.written }).into());
@@ -392,7 +448,7 @@ impl Packs {
             done.push((staged, next));
         }
         if name_needed {
-            self.world.disk.sync_folder("staging").map_err(local)?;
+            self.world.disk.sync_folder("staging").map_err(unsynced)?;
         }
         for (staged, next) in done {
             let mut marks = staged.marks.lock();
@@ -406,11 +462,11 @@ impl Packs {
         let files = self.unsynced.lock().clone();
         for staged in &files {
             let written = staged.marks.lock().written;
-            staged.file.sync().map_err(local)?;
+            staged.file.sync().map_err(unsynced)?;
             let mut marks = staged.marks.lock();
             *marks = Marks { written: marks.written, covered: written, tails: 0, named: true };
         }
-        if files.is_empty() { Ok(()) } else { self.world.disk.sync_folder("staging").map_err(local) }
+        if files.is_empty() { Ok(()) } else { self.world.disk.sync_folder("staging").map_err(unsynced) }
     }
 }
 

@@ -1,13 +1,6 @@
 //! Single behaviours, each in virtual time over a store and a disk in memory.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use haven_format::{Ino, TxSeq, record};
@@ -18,7 +11,7 @@ use haven_testkit::{
 };
 use haven_vault::{
     Change, Options, Vault, VaultError, World,
-    disk::{Disk, DiskFile, DynFile, MemoryDisk},
+    disk::{Disk, MemoryDisk},
     world::Dice,
 };
 use rand::{Rng, SeedableRng};
@@ -26,20 +19,20 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::worlds::{TurnedClock, keys, patiently};
 
-const MIB: usize = 1 << 20;
+pub(crate) const MIB: usize = 1 << 20;
 
-struct Machine {
-    bucket: DynStore,
-    disk: Arc<MemoryDisk>,
+pub(crate) struct Machine {
+    pub(crate) bucket: DynStore,
+    pub(crate) disk: Arc<MemoryDisk>,
     seed: u64,
 }
 
 impl Machine {
-    fn new(bucket: &DynStore, seed: u64) -> Self {
+    pub(crate) fn new(bucket: &DynStore, seed: u64) -> Self {
         Self { bucket: bucket.clone(), disk: MemoryDisk::new(), seed }
     }
 
-    fn world(&self, store: DynStore) -> World {
+    pub(crate) fn world(&self, store: DynStore) -> World {
         World {
             store,
             disk: self.disk.clone(),
@@ -50,76 +43,39 @@ impl Machine {
         }
     }
 
-    async fn open(&self, options: Options) -> Result<Arc<Vault>, VaultError> {
+    pub(crate) async fn open(&self, options: Options) -> Result<Arc<Vault>, VaultError> {
         Vault::open(self.world(self.bucket.clone()), keys(), options).await
     }
 
     /// Through a store that can be told to misbehave.
-    async fn open_faulty(&self, options: Options) -> (Arc<Vault>, FaultHandle) {
+    pub(crate) async fn open_faulty(&self, options: Options) -> (Arc<Vault>, FaultHandle) {
         let (faults, handle) = Faults::new(self.bucket.clone(), self.seed);
         (Vault::open(self.world(Arc::new(faults)), keys(), options).await.unwrap(), handle)
     }
 }
 
-fn bucket() -> DynStore {
+pub(crate) fn bucket() -> DynStore {
     Arc::new(Memory::new())
 }
 
-fn noise(seed: u64, length: usize) -> Bytes {
+pub(crate) fn noise(seed: u64, length: usize) -> Bytes {
     let mut out = vec![0; length];
     ChaCha8Rng::seed_from_u64(seed).fill(&mut out[..]);
     out.into()
 }
 
-fn op(name: &str, value: Option<&[u8]>) -> record::Op {
+pub(crate) fn op(name: &str, value: Option<&[u8]>) -> record::Op {
     let key = record::xattr_key(haven_format::Ino(99), name.as_bytes());
     record::Op { key, value: value.map(Bytes::copy_from_slice) }
 }
 
-async fn set(vault: &Arc<Vault>, name: &str, value: &[u8]) -> Result<TxSeq, VaultError> {
+pub(crate) async fn set(vault: &Arc<Vault>, name: &str, value: &[u8]) -> Result<TxSeq, VaultError> {
     patiently(vault, || vault.commit(vec![op(name, Some(value))], Change::default())).await
 }
 
-async fn get(vault: &Arc<Vault>, name: &str) -> Option<Bytes> {
+pub(crate) async fn get(vault: &Arc<Vault>, name: &str) -> Option<Bytes> {
     let key = record::xattr_key(haven_format::Ino(99), name.as_bytes());
     patiently(vault, || vault.live().get(&key)).await.unwrap()
-}
-
-#[test]
-fn of_two_writers_the_older_is_told_it_lost_and_its_unsent_changes_can_be_saved() {
-    in_virtual_time(async {
-        let bucket = bucket();
-        let (old, new) = (Machine::new(&bucket, 1), Machine::new(&bucket, 2));
-        let first = old.open(Options::default()).await.unwrap();
-        let sent = set(&first, "before", b"both know this").await.unwrap();
-        first.sync_bucket(sent).await.unwrap();
-
-        let second = new.open(Options::default()).await.unwrap();
-        assert_eq!(get(&second, "before").await.unwrap(), &b"both know this"[..]);
-        let photo = noise(1, 3000);
-        let (id, place) = first.put(&photo).unwrap();
-        let lost = first.commit(vec![op("only here", Some(b"unsent"))], Change::default()).unwrap();
-        let refused = first.sync_bucket(lost).await.unwrap_err();
-        assert!(matches!(&refused, VaultError::ReadOnly { why } if why.contains("machine-2")), "{refused}");
-        assert!(first.status().fenced);
-        assert!(matches!(set(&first, "more", b"x").await, Err(VaultError::ReadOnly { .. })));
-        let after = set(&second, "after", b"the library goes on").await.unwrap();
-        second.sync_bucket(after).await.unwrap();
-        first.close(false).await.unwrap();
-
-        let refused = old.open(Options::default()).await.unwrap_err();
-        assert!(refused.to_string().contains("haven salvage"), "{refused}");
-        let saved = old.open(Options { salvage: true, ..Options::default() }).await.unwrap();
-        assert_eq!(get(&saved, "only here").await.unwrap(), &b"unsent"[..]);
-        assert_eq!(get(&saved, "after").await, None);
-        assert_eq!(patiently(&saved, || saved.chunk(id, Some(&place))).await.unwrap(), photo);
-        saved.close(false).await.unwrap();
-
-        Vault::forget_unsent(&old.world(bucket.clone())).unwrap();
-        let third = old.open(Options::default()).await.unwrap();
-        assert_eq!(get(&third, "after").await.unwrap(), &b"the library goes on"[..]);
-        assert_eq!(get(&third, "only here").await, None);
-    });
 }
 
 #[test]
@@ -243,7 +199,7 @@ fn a_reader_waits_an_outage_out_and_tells_of_it_until_it_is_over() {
     });
 }
 
-async fn replace(bucket: &DynStore, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) async fn replace(bucket: &DynStore, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let name = ObjectName::new(name).unwrap();
     let mut body = bucket.get(&name).await.unwrap().to_vec();
     change(&mut body);
@@ -363,32 +319,6 @@ fn a_bit_that_flips_in_the_cache_is_fetched_again() {
 }
 
 #[test]
-fn a_bucket_gone_back_in_time_is_noticed_by_whoever_has_seen_newer() {
-    in_virtual_time(async {
-        let bucket = bucket();
-        let machine = Machine::new(&bucket, 1);
-        let vault = machine.open(Options::default()).await.unwrap();
-        let seq = set(&vault, "old", b"1").await.unwrap();
-        vault.sync_bucket(seq).await.unwrap();
-        let old: Vec<_> = bucket.list("", None, 1000).await.unwrap().objects;
-        for n in 0..5 {
-            let seq = set(&vault, "new", &[n]).await.unwrap();
-            vault.sync_bucket(seq).await.unwrap();
-        }
-        vault.close(true).await.unwrap();
-        for object in bucket.list("", None, 1000).await.unwrap().objects {
-            if !old.iter().any(|kept| kept.name == object.name) {
-                bucket.delete(&object.name).await.unwrap();
-            }
-        }
-        let refused = machine.open(Options::default()).await.unwrap_err();
-        assert!(refused.to_string().contains("gone back in time"), "{refused}");
-        let accepted = machine.open(Options { accept_rollback: true, ..Options::default() }).await.unwrap();
-        assert_eq!(get(&accepted, "old").await.unwrap(), &b"1"[..]);
-    });
-}
-
-#[test]
 fn a_hole_in_the_log_stops_writers_and_shows_readers_what_hangs_together() {
     in_virtual_time(async {
         let bucket = bucket();
@@ -495,127 +425,5 @@ fn chunks_are_fetched_ahead_also_for_threads_that_know_no_runtime() {
         std::thread::spawn(move || elsewhere.prefetch(&wanted)).join().expect("no runtime is needed");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(reader.chunk(id, Some(&place)).unwrap(), photo);
-    });
-}
-
-/// A disk whose journal can't be written, or which can't sync, on order.
-#[derive(Debug, Clone)]
-struct Frail {
-    disk: Arc<MemoryDisk>,
-    no_journal: Arc<AtomicBool>,
-    no_sync: Arc<AtomicBool>,
-}
-
-#[derive(Debug)]
-struct FrailFile {
-    file: DynFile,
-    journal: bool,
-    frail: Frail,
-}
-
-impl Frail {
-    fn new(disk: &Arc<MemoryDisk>) -> Self {
-        Self { disk: disk.clone(), no_journal: Arc::default(), no_sync: Arc::default() }
-    }
-
-    fn wrap(&self, name: &str, file: DynFile) -> DynFile {
-        Arc::new(FrailFile { file, journal: name.starts_with("journal/"), frail: self.clone() })
-    }
-}
-
-impl Disk for Frail {
-    fn create(&self, name: &str) -> io::Result<DynFile> {
-        Ok(self.wrap(name, self.disk.create(name)?))
-    }
-    fn open(&self, name: &str) -> io::Result<DynFile> {
-        Ok(self.wrap(name, self.disk.open(name)?))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        self.disk.list(folder)
-    }
-    fn sync_folder(&self, folder: &str) -> io::Result<()> {
-        self.disk.sync_folder(folder)
-    }
-}
-
-impl DiskFile for FrailFile {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if self.journal && self.frail.no_journal.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.file.write_at(offset, bytes)
-    }
-    fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        self.file.read_at(offset, len)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn allocated(&self) -> io::Result<u64> {
-        self.file.allocated()
-    }
-    fn sync(&self) -> io::Result<()> {
-        if self.frail.no_sync.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the disk fails"));
-        }
-        self.file.sync()
-    }
-    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.file.punch(offset, len)
-    }
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        self.file.truncate(len)
-    }
-}
-
-/// Commits twice, with a sync between that works; the caller breaks the disk for the next.
-async fn frail_vault(machine: &Machine, frail: &Frail) -> (Arc<Vault>, TxSeq, TxSeq) {
-    let world = World { disk: Arc::new(frail.clone()), ..machine.world(machine.bucket.clone()) };
-    let vault = Vault::open(world, keys(), Options::default()).await.unwrap();
-    vault.put(&noise(1, 3000)).unwrap();
-    let first = set(&vault, "a", b"1").await.unwrap();
-    vault.sync(first).unwrap();
-    vault.put(&noise(2, 3000)).unwrap();
-    let second = set(&vault, "b", b"2").await.unwrap();
-    (vault, first, second)
-}
-
-#[test]
-fn after_a_sync_that_failed_none_is_called_a_success_and_the_bucket_still_gets_everything() {
-    in_virtual_time(async {
-        let machine = Machine::new(&bucket(), 1);
-        let frail = Frail::new(&machine.disk);
-        let (vault, first, second) = frail_vault(&machine, &frail).await;
-        frail.no_sync.store(true, Ordering::Relaxed);
-        assert!(matches!(vault.sync(second), Err(VaultError::Local { .. })));
-        frail.no_sync.store(false, Ordering::Relaxed);
-        assert!(matches!(vault.sync(second), Err(VaultError::Local { .. })), "a success nobody can vouch for");
-        vault.sync(first).unwrap();
-        vault.sync_bucket(second).await.unwrap();
-    });
-}
-
-#[test]
-fn a_sync_that_works_again_after_the_disk_was_full_survives_a_power_cut() {
-    in_virtual_time(async {
-        let mut machine = Machine::new(&bucket(), 1);
-        let frail = Frail::new(&machine.disk);
-        let (vault, _, second) = frail_vault(&machine, &frail).await;
-        frail.no_journal.store(true, Ordering::Relaxed);
-        assert!(matches!(vault.sync(second), Err(VaultError::Local { full: true, .. })));
-        frail.no_journal.store(false, Ordering::Relaxed);
-        vault.sync(second).unwrap();
-        // Nothing that was not synced survives.
-        machine.disk = machine.disk.power_cut(|_| 0);
-        drop(vault);
-        let again = machine.open(Options::default()).await.unwrap();
-        assert!(again.head() >= second, "{} of {second}", again.head());
-        assert_eq!(get(&again, "b").await.unwrap(), &b"2"[..]);
     });
 }

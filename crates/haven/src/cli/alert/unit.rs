@@ -53,7 +53,7 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
     if !fresh {
         report::note("this failure was told before");
     }
-    let told = wire::runtime()?.block_on(deliver_here(config, &rooms, PATIENCE))?;
+    let told = wire::runtime()?.block_on(deliver_here(config, &rooms, &message.id, PATIENCE))?;
     context.answer(&value, &format!("{}\n", if told { "told" } else { "on its way" }))?;
     if told {
         return Ok(());

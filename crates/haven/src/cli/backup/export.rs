@@ -75,7 +75,7 @@ pub fn run(context: &Context, args: &Export) -> Result<(), Trouble> {
     let origin = Origin::named(context, args.from.as_deref(), true)?;
     let pick = Pick { point: args.point.as_deref(), of: args.of.as_deref(), older: None };
     let opened = origin.open(context, &runtime, &args.key, pick)?;
-    let point = opened.point(pick).map_err(|error| points::trouble(&error));
+    let point = opened.point(pick).map_err(|error| origin.lacks(&opened, pick, &error));
     let outcome = point.and_then(|point| write(context, args, &point, opened.media(&point)));
     drop(opened);
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

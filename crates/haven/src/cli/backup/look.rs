@@ -15,11 +15,7 @@ fn moment(stamp: jiff::Timestamp) -> String {
 }
 
 fn protected(until: i64) -> String {
-    match until {
-        0 => String::new(),
-        i64::MAX => "for ever".into(),
-        seconds => words::moment(Time { seconds, nanos: 0 }),
-    }
+    if until == 0 { String::new() } else { words::ends(until) }
 }
 
 pub fn list(context: &Context, which: &Which, of: Option<&str>) -> Result<(), Trouble> {
@@ -37,7 +33,7 @@ pub fn list(context: &Context, which: &Which, of: Option<&str>) -> Result<(), Tr
                 [
                     found.name.clone(),
                     moment(manifest.taken),
-                    words::bytes(manifest.files.bytes),
+                    words::bytes(manifest.files.own.map_or(manifest.files.bytes, |own| own.bytes)),
                     dump,
                     state.into(),
                     until,
@@ -94,7 +90,10 @@ fn shown(point: &Point, until: i64) -> String {
     let again =
         if manifest.quiesce.tries > 1 { format!(", at the {}th try", manifest.quiesce.tries) } else { String::new() };
     row("stood still", format!("{:.1} ms ({}){again}", manifest.quiesce.frozen_ms, manifest.quiesce.by));
-    row("files", format!("{}, {}", manifest.files.inodes, words::bytes(manifest.files.bytes)));
+    if let Some(own) = manifest.files.own {
+        row("files", format!("{}, {}", own.files, words::bytes(own.bytes)));
+    }
+    row("whole library", format!("{}, {}", manifest.files.inodes, words::bytes(manifest.files.bytes)));
     row("files in", point.media().map(|path| path.display().to_string()).unwrap_or_default());
     row("dump in", point.folder.display().to_string());
     if let Some(database) = &manifest.database {

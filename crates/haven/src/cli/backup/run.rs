@@ -23,7 +23,8 @@ use crate::{
 
 /// Take a recovery point
 ///
-/// It is there whole or not at all: with exit code 0 it is complete, with any other there is none from this run.
+/// It is there whole or not at all: with exit code 0 it is complete, with any other there is none from this run. --json
+/// gives a line for each application.
 #[derive(Debug, clap::Args)]
 pub struct Run {
     /// What to back up: NAME of a table [backup.NAME] in haven.toml [default: the only one there]
@@ -98,7 +99,7 @@ fn take(context: &Context, args: &Run, home: &Home, app: &App, stop: &Arc<Stop>)
     for warning in &taken.warnings {
         report::warn(warning);
     }
-    context.answer(&taken, &told(&taken))?;
+    context.line(&taken, &told(&taken))?;
     if taken.in_bucket == Some(false) {
         return Err(Trouble::new(Code::Unfinished, format!("{} is complete, but not yet in the bucket", taken.point))
             .meaning("it is safe on this machine's disk, and goes to the bucket by itself")

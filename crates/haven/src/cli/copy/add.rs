@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Context, Opened};
 use crate::{
-    copies::{self, Format, New},
+    copies::{self, CopyConfig, Format, New},
     report::{self, Code, Trouble, UNTOUCHED},
     settings_file,
 };
@@ -45,6 +45,8 @@ pub struct AddArgs {
 }
 
 /// Make a new repository at the place that haven.toml names
+///
+/// Not without a passphrase: whoever comes by could read it. encryption = "none" in the copy's table says that this is meant.
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
     name: String,
@@ -57,6 +59,9 @@ pub struct InitArgs {
 pub struct RemoveArgs {
     name: String,
 }
+
+const COPY_PASSPHRASE: &str =
+    "(umask 077; head -c 32 /dev/urandom | base64 > FILE)    makes one; keep a copy of it elsewhere";
 
 pub fn add(context: &Context, args: AddArgs) -> Result<(), Trouble> {
     let name = &args.name;
@@ -92,10 +97,12 @@ pub fn add(context: &Context, args: AddArgs) -> Result<(), Trouble> {
     if let Some(file) = new.passphrase_file.as_ref().filter(|file| !file.is_file()) {
         return Err(Trouble::new(Code::Usage, format!("there is no passphrase file {}", file.display()))
             .meaning(UNTOUCHED)
-            .next("(umask 077; head -c 32 /dev/urandom | base64 > FILE)    makes one; keep a copy of it elsewhere"));
+            .next(COPY_PASSPHRASE));
     }
     if new.passphrase_file.is_none() {
-        report::warn("no passphrase: only a repository with encryption = \"none\" can be opened without");
+        report::warn(format!(
+            "no passphrase: haven copy init makes no repository without one, unless copy.{name} says encryption = \"none\""
+        ));
     }
     let lines = copies::lines(name, &new);
     let mut told = format!("copy {name} at {repository}\n");
@@ -117,11 +124,15 @@ pub fn add(context: &Context, args: AddArgs) -> Result<(), Trouble> {
 }
 
 pub async fn init(context: &Context, args: InitArgs) -> Result<(), Trouble> {
+    ensure_secret(&args.name, context.config.copy_called(&args.name)?)?;
     let opened = Opened::new(context, &args.name, None)?;
     opened.work("making", |copy, watch| copy.init(watch)).await?;
     let config = &opened.config;
     let mut told = format!("repository made at {}\n", config.repository);
-    told += "Keep its passphrase where a fire in this house does not reach it: without it the copy is lost.\n";
+    told += match config.open_to_all() {
+        true => "It is not encrypted: whoever can read that place can see every photo.\n",
+        false => "Keep its passphrase where a fire in this house does not reach it: without it the copy is lost.\n",
+    };
     if config.encryption.as_deref().is_some_and(|how| how.starts_with("keyfile")) {
         told += &format!(
             "Its key is on this machine alone, below {}: keep a copy of that, too.\n",
@@ -130,6 +141,24 @@ pub async fn init(context: &Context, args: InitArgs) -> Result<(), Trouble> {
     }
     told += &format!("\nhaven copy run {}\n", args.name);
     context.answer(&json!({ "name": args.name, "repository": config.repository, "format": config.format }), &told)
+}
+
+/// Borg would take an empty passphrase, and its key lies in the repository: that is no lock.
+fn ensure_secret(name: &str, config: &CopyConfig) -> Result<(), Trouble> {
+    if config.open_to_all() || config.has_secret(name)? {
+        return Ok(());
+    }
+    let without = match (&config.passphrase_file, &config.passphrase_command) {
+        (Some(file), _) => format!("the first line of {} is empty", file.display()),
+        (_, Some(_)) => "its passphrase_command prints nothing".into(),
+        _ => format!("copy.{name} in haven.toml has no passphrase_file and no passphrase_command"),
+    };
+    Err(Trouble::new(Code::NoSecret, format!("copy {name} has no passphrase: whoever comes by could read it"))
+        .because(without)
+        .meaning("no repository was made")
+        .next(COPY_PASSPHRASE)
+        .next(format!("then passphrase_file = \"FILE\" in [copy.{name}] of haven.toml"))
+        .next("or encryption = \"none\" there, for Borg, if everybody may read it"))
 }
 
 pub fn remove(context: &Context, args: RemoveArgs) -> Result<(), Trouble> {

@@ -9,7 +9,7 @@ mod state;
 
 use std::sync::Arc;
 
-use haven_offsite::{Cancel, Error, Kind, Progress, ThirdCopy, Watch};
+use haven_offsite::{Archive, Cancel, Error, Kind, Progress, ThirdCopy, Watch};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use state::Remembered;
@@ -83,6 +83,17 @@ impl Opened {
         let config = context.config.copy_called(name)?.clone();
         let copy = config.open(name, limit)?.into();
         Ok(Self { name: name.to_owned(), config, copy })
+    }
+
+    /// The application whose points an archive holds, where its name says so; empty, where it does not.
+    pub fn series<'a>(&self, archive: &'a Archive) -> &'a str {
+        haven_offsite::series(&archive.name, &self.config.prefix)
+    }
+
+    /// Whether its name does not say that it is another application's.
+    pub fn may_be_of(&self, archive: &Archive, application: Option<&str>) -> bool {
+        let whose = self.series(archive);
+        whose.is_empty() || application.is_none_or(|wanted| wanted == whose)
     }
 
     pub fn trouble(&self, error: &Error) -> Trouble {

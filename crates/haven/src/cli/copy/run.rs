@@ -1,4 +1,5 @@
-//! `haven copy run`: an archive of a recovery point, if the library has any, else of a snapshot.
+//! `haven copy run`: an archive of a recovery point, if the library has any, else of a snapshot. Where several applications
+//! have points each gets an archive of its newest: what two have at two instants is in no one snapshot.
 //!
 //! A point is two snapshots: NAME, the files at the instant, and NAME+dump, taken when the dump was in the library. They
 //! are shown as one: the files of the first, and over its folder `.haven` that of the second.
@@ -7,14 +8,15 @@
 //! inode and times. Only root can do that; else the snapshot has one name each time, which does the same.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use haven_mount::control::{Found, Locator, Request, find};
-use haven_offsite::Source;
+use haven_offsite::{Archive, Source};
 use haven_point::Point;
 use haven_store::human;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
@@ -31,8 +33,8 @@ use crate::{
 
 /// Make an archive of the newest recovery point, of the library as it is now, or of a snapshot
 ///
-/// The library is mounted on this machine, and in use. If it has recovery points, the newest is copied, files and
-/// database together; else a snapshot is taken, copied, and removed again. The archive has its name only when everything is in it; when a file could not be read, or the connection was lost, the run ends
+/// The library is mounted on this machine, and in use. If it has recovery points, the newest is copied (of each
+/// application, where there are several), files and database together; else a snapshot is taken, copied, and removed again. The archive has its name only when everything is in it; when a file could not be read, or the connection was lost, the run ends
 /// with an error that says so, and what was sent already is not sent again.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -106,6 +108,8 @@ struct Taken {
     ours: bool,
     /// The folder to show over its `.haven`: it is a recovery point.
     dump: Option<PathBuf>,
+    /// The application it is a point of, where several have points.
+    of: Option<String>,
 }
 
 /// Where Haven keeps what is its own.
@@ -130,14 +134,18 @@ fn dumps(root: &Path) -> Result<BTreeMap<String, PathBuf>, Trouble> {
 }
 
 impl Taken {
-    fn new(at: Locator, root: &Path, copy: &str, args: &RunArgs) -> Result<Self, Trouble> {
+    /// What is to be copied, oldest first.
+    fn all(at: Locator, root: &Path, copy: &str, args: &RunArgs) -> Result<Vec<Self>, Trouble> {
         let bad = |_| Trouble::new(Code::Bug, "the mount's process answered something else");
         let list = ask::ask(&at, &Request::new("snapshot list").with("unique", false), "looking")?;
         let known: Vec<Shown> = serde_json::from_value(list).map_err(bad)?;
         let dumps = dumps(root)?;
+        let applications: BTreeSet<&str> = dumps.keys().filter_map(|name| haven_point::application(name)).collect();
         let there = |shown: &Shown| {
             let dump = dumps.get(&shown.name).cloned();
-            Self { at: at.clone(), name: shown.name.clone(), seconds: shown.taken_seconds, ours: false, dump }
+            let of = dump.as_ref().filter(|_| applications.len() > 1).and(haven_point::application(&shown.name));
+            let of = of.map(str::to_owned);
+            Self { at: at.clone(), name: shown.name.clone(), seconds: shown.taken_seconds, ours: false, dump, of }
         };
         if let Some(name) = &args.snapshot {
             let shown = known.iter().find(|shown| shown.name == *name).ok_or_else(|| {
@@ -145,11 +153,26 @@ impl Taken {
                     .meaning(UNTOUCHED)
                     .next("haven snapshot list    shows the names")
             })?;
-            return Ok(there(shown));
+            return Ok(vec![there(shown)]);
         }
         let points = known.iter().filter(|shown| !args.now && dumps.contains_key(&shown.name));
-        if let Some(newest) = points.max_by_key(|shown| shown.taken_seconds) {
-            return Ok(there(newest));
+        let now = Timestamp::now();
+        // One of a time to come would be the newest until then.
+        let rank = |shown: &Shown| {
+            let taken = Timestamp::from_second(shown.taken_seconds);
+            (taken.is_ok_and(|taken| !haven_point::is_ahead(taken, now)), shown.taken_seconds)
+        };
+        let mut newest: BTreeMap<Option<&str>, &Shown> = BTreeMap::new();
+        for point in points {
+            let best = newest.entry(haven_point::application(&point.name)).or_insert(point);
+            if rank(point) >= rank(best) {
+                *best = point;
+            }
+        }
+        if !newest.is_empty() {
+            let mut all: Vec<Self> = newest.into_values().map(there).collect();
+            all.sort_by_key(|one| one.seconds);
+            return Ok(all);
         }
         let name = format!("copy-{copy}");
         if known.iter().any(|one| one.name == name) {
@@ -161,7 +184,7 @@ impl Taken {
             .with("note", format!("being copied to {copy}"))
             .with("by", "haven copy");
         let shown: Shown = serde_json::from_value(ask::ask(&at, &request, "taking a snapshot")?).map_err(bad)?;
-        Ok(Self { at, name, seconds: shown.taken_seconds, ours: true, dump: None })
+        Ok(vec![Self { at, name, seconds: shown.taken_seconds, ours: true, dump: None, of: None }])
     }
 }
 
@@ -191,7 +214,68 @@ async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Troubl
     if args.dry_run {
         return ready(context, args, &opened, &point);
     }
-    let taken = Taken::new(at, &point, name, args)?;
+    let all = Taken::all(at, &point, name, args)?;
+    let several = all.len() > 1;
+    let (mut made, mut first): (Vec<Done>, Option<Trouble>) = (Vec::new(), None);
+    for taken in all {
+        match archive(&opened, &point, taken).await {
+            Ok(archive) => made.push(archive),
+            // One that fails keeps no other from being made, and one that is there already is no failure beside others.
+            Err(trouble) if several && trouble.code != Code::Unfinished => match &first {
+                None => first = Some(trouble),
+                Some(before) if before.code == Code::Occupied => first = Some(trouble),
+                Some(_) => trouble.tell(context.json),
+            },
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    let trouble = match first {
+        Some(trouble) if made.is_empty() => return Err(trouble),
+        first => first.filter(|trouble| trouble.code != Code::Occupied),
+    };
+    let archives = opened.copy.list().map_err(|error| opened.trouble(&error))?;
+    let missing = Remembered::read(&opened)?.missing(&archives);
+    let mut deleted = Vec::new();
+    // Not while archives are missed: a person looks first.
+    if let Some(rules) = rules.filter(|_| missing.is_empty() && trouble.is_none()) {
+        let judged = keep::judged(&opened, &rules)?;
+        let goes: Vec<_> = judged.into_iter().filter(|one| !one.keep).map(|one| one.archive).collect();
+        keep::let_go(&opened, &goes).await?;
+        deleted.extend(goes.into_iter().map(|archive| archive.name));
+    }
+    if let Some(last) = made.last_mut().filter(|_| !deleted.is_empty()) {
+        last.told += &format!("{name}: {} deleted\n", words::count(deleted.len(), "archive"));
+    }
+    for done in &mut made {
+        done.value["missing"] = json!(missing);
+        done.value["deleted"] = json!(deleted);
+        context.line(&done.value, &done.told)?;
+        if !context.json {
+            done.warnings.iter().for_each(report::warn);
+        }
+    }
+    if missing.is_empty() {
+        return trouble.map_or(Ok(()), Err);
+    }
+    if let Some(trouble) = trouble {
+        trouble.tell(context.json);
+    }
+    // Those just made are no comfort for those that are gone.
+    let new = |archive: &Archive| made.iter().any(|done| done.archive == archive.name);
+    let others = archives.iter().filter(|one| !new(one)).cloned().collect::<Vec<_>>();
+    Err(vanished(name, &missing, whole(&others)))
+}
+
+/// An archive that was made, and what is told of it.
+struct Done {
+    archive: String,
+    value: Value,
+    told: String,
+    warnings: Vec<String>,
+}
+
+async fn archive(opened: &Opened, point: &Path, taken: Taken) -> Result<Done, Trouble> {
+    let name = &opened.name;
     let root = rustix::process::geteuid().is_root();
     if taken.dump.is_some() && !root {
         return Err(Trouble::new(Code::Local, "only root can show a recovery point's files and its dump as one")
@@ -205,8 +289,9 @@ async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Troubl
         taken: taken.seconds,
         note: if taken.ours { String::new() } else { taken.name.clone() },
     };
-    let archive = format!("{}{}", opened.config.prefix, stamp(taken.seconds));
-    let mut known = Remembered::read(&opened)?;
+    let of = taken.of.as_ref().map(|of| format!("{of}-")).unwrap_or_default();
+    let archive = format!("{}{of}{}", opened.config.prefix, stamp(taken.seconds));
+    let mut known = Remembered::read(opened)?;
     let (there, wish) = (source.clone(), archive.clone());
     let made = opened
         .work("copying", move |copy, watch| {
@@ -219,44 +304,21 @@ async fn one(context: &Context, args: &RunArgs, name: &str) -> Result<(), Troubl
         .await?;
     let of = (!taken.ours).then(|| taken.name.clone());
     drop(taken);
-    let archives = opened.copy.list().map_err(|error| opened.trouble(&error))?;
     known.archives.insert(archive.clone(), source.taken);
-    let missing = known.missing(&archives);
     known.last_good = Some(words::now().seconds);
-    known.write(&opened)?;
-    let mut deleted = Vec::new();
-    // Not while archives are missed: a person looks first.
-    if let Some(rules) = rules.filter(|_| missing.is_empty()) {
-        let judged = keep::judged(&opened, &rules)?;
-        deleted.extend(judged.into_iter().filter(|one| !one.keep).map(|one| one.name));
-        keep::let_go(&opened, deleted.clone()).await?;
-    }
+    known.write(opened)?;
     let mut value = serde_json::to_value(&made).unwrap_or_default();
-    value["name"] = name.into();
+    value["name"] = name.as_str().into();
     value["taken"] = source.taken.into();
     value["snapshot"] = json!(of);
-    value["missing"] = json!(missing);
-    value["deleted"] = json!(deleted);
-    let mut told = format!(
+    let told = format!(
         "{name}: {archive} is whole: {}, {}; {} new, in {:.1} s\n",
         words::count(made.files as usize, "file"),
         words::bytes(made.original_bytes),
         words::bytes(made.new_bytes),
         made.seconds,
     );
-    if !deleted.is_empty() {
-        told += &format!("{name}: {} deleted\n", words::count(deleted.len(), "archive"));
-    }
-    context.line(&value, &told)?;
-    if !context.json {
-        made.warnings.iter().for_each(report::warn);
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    // The one just made is no comfort for those that are gone.
-    let others = archives.iter().filter(|one| one.name != archive).cloned().collect::<Vec<_>>();
-    Err(vanished(name, &missing, whole(&others)))
+    Ok(Done { archive, value, told, warnings: made.warnings })
 }
 
 /// `2026-11-26T21:28:25Z`.
@@ -271,7 +333,7 @@ fn ready(context: &Context, args: &RunArgs, opened: &Opened, point: &Path) -> Re
     let of = match (&args.snapshot, args.now) {
         (Some(name), _) => format!("the snapshot {name}"),
         (None, true) => "a snapshot taken now".to_owned(),
-        (None, false) => "the newest recovery point, or a snapshot taken now,".to_owned(),
+        (None, false) => "the newest recovery point of each application, or a snapshot taken now,".to_owned(),
     };
     let last = newest.map_or("nothing yet".into(), |one| format!("{} (of {})", one.name, moment(one.taken)));
     let told = format!(

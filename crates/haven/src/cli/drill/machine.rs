@@ -35,7 +35,12 @@ pub fn write(context: &Context, args: &Args) -> Result<(), Trouble> {
         }
     };
     fs::create_dir_all(to).map_err(|error| local("the directory can't be made", &error))?;
-    let data = user_data(program, &sum, &settings, &args.copy);
+    let apps: Vec<String> = match (&args.point, &args.of) {
+        (None, None) => context.config.apps.iter().map(|app| app.name.clone()).collect(),
+        (None, Some(of)) => vec![of.clone()],
+        (Some(_), _) => return Err(usage("a fresh machine proves the newest point: --of says of which application")),
+    };
+    let data = user_data(program, &sum, &settings, &args.copy, &apps);
     let path = to.join("user-data");
     fs::write(&path, data).map_err(|error| local("user-data can't be written", &error))?;
     let command = "ssh -t root@NEW-MACHINE haven-comes-back";
@@ -51,8 +56,22 @@ fn block(text: &str) -> String {
     text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("      {line}\n") }).collect()
 }
 
-fn user_data(program: &str, sum: &str, settings: &str, copies: &[String]) -> String {
-    let copies: String = copies.iter().map(|name| format!(" --copy '{}'", name.replace('\'', "'\\''"))).collect();
+fn user_data(program: &str, sum: &str, settings: &str, copies: &[String], apps: &[String]) -> String {
+    let quoted = |name: &String| format!(" '{}'", name.replace('\'', "'\\''"));
+    let copies: String = copies.iter().map(|name| format!(" --copy{}", quoted(name))).collect();
+    let drill = |of: &str| {
+        format!(
+            "haven drill --config /etc/haven/haven.toml --level 2 --no-record --recovery-words \"$work/words\"{of}{copies} \"$@\" || exit=$?"
+        )
+    };
+    // Where the settings name no application it is the drill that finds it, or says which there are.
+    let drills = match apps {
+        [] => drill(""),
+        _ => {
+            let apps: String = apps.iter().map(quoted).collect();
+            format!("for app in{apps}; do\n  {}\ndone", drill(" --of \"$app\""))
+        }
+    };
     let script = format!(
         r#"#!/bin/sh
 # Proves on this machine, which has nothing of the old one, that a recovery point comes back.
@@ -66,7 +85,9 @@ if grep -q 's3://' /etc/haven/haven.toml && [ -z "${{AWS_ACCESS_KEY_ID:-}}" ]; t
   printf 'Secret access key: '; read -r AWS_SECRET_ACCESS_KEY
   export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
 fi
-haven drill --config /etc/haven/haven.toml --level 2 --no-record --recovery-words "$work/words"{copies} "$@"
+exit=0
+{drills}
+exit $exit
 "#
     );
     format!(
@@ -91,14 +112,31 @@ mod tests {
 
     #[test]
     fn a_fresh_machine_gets_the_settings_the_program_and_no_secret() {
-        let data =
-            user_data("https://x.org/haven", "ab12", "[library]\nurl = \"s3://b/h\"\n\n[mount]\n", &["far".into()]);
+        let data = user_data(
+            "https://x.org/haven",
+            "ab12",
+            "[library]\nurl = \"s3://b/h\"\n\n[mount]\n",
+            &["far".into()],
+            &["immich".into(), "papers".into()],
+        );
         assert!(data.starts_with("#cloud-config\n"), "{data}");
         assert!(
             data.contains("    content: |\n      [library]\n      url = \"s3://b/h\"\n\n      [mount]\n"),
             "{data}"
         );
-        assert!(data.contains("--level 2 --no-record --recovery-words \"$work/words\" --copy 'far' \"$@\""), "{data}");
+        assert!(
+            data.contains("--no-record --recovery-words \"$work/words\" --of \"$app\" --copy 'far' \"$@\" || exit=$?"),
+            "{data}"
+        );
+        assert!(data.contains("for app in 'immich' 'papers'; do"), "each has a point of its own: {data}");
         assert!(data.contains("'https://x.org/haven'") && data.contains("echo 'ab12  "), "{data}");
+    }
+
+    #[test]
+    fn where_the_settings_name_no_application_there_is_a_drill_all_the_same() {
+        let data = user_data("https://x.org/haven", "ab12", "[library]\nurl = \"s3://b/h\"\n", &[], &[]);
+        assert!(!data.contains("for app in") && !data.contains("$app"), "{data}");
+        let drill = "\n      haven drill --config /etc/haven/haven.toml --level 2 --no-record --recovery-words \"$work/words\" \"$@\" || exit=$?\n";
+        assert!(data.contains(drill), "{data}");
     }
 }

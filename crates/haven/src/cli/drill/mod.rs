@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use haven_format::Keys;
 use haven_mount::control::{Found, find};
 use haven_point::pg::Reach;
-use haven_recover::proof::{self, Report};
+use haven_recover::proof::{self, Report, Step};
 use haven_store::human;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::Context;
@@ -30,7 +31,7 @@ use crate::{
 /// is signed with a key of the library's and kept in it, in .haven/drills.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven drill                                    nightly: level 0 of the library and every copy\n  haven drill --level 1 --copy far               weekly\n  haven drill --level 2 --older --scratch /srv/scratch   monthly, and an older point, too\n  haven drill --level 2 --hook ./start-immich    and an Immich over what came back\n  haven drill --level 3 --to ./machine --program https://example.org/haven\n  haven drill list                               what was proven when\n\nExit codes: 0 everything is proven; 6 something is broken or missing; 4 a copy can't be reached"
+    after_help = "Examples:\n  haven drill                                    nightly: level 0 of the library and every copy\n  haven drill --level 1 --copy far               weekly\n  haven drill --level 2 --older --scratch /srv/scratch   monthly, and an older point, too\n  haven drill --level 2 --hook ./start-immich    and an Immich over what came back\n  haven drill --level 3 --to ./machine --program https://example.org/haven\n  haven drill list                               what was proven when\n\nExit codes: 0 everything is proven; 6 something is broken or missing, or a copy's newest point is\nolder than --max-age and another copy's is not; 4 a copy can't be reached; 11 all are older.\nWhat is no fault of a copy's is not recorded: 2 and 7 there is no such point,\n8 this machine can't do it"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -150,36 +151,167 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
             .meaning(UNTOUCHED)
             .next("put it into ~/.pgpass, or the file that PGPASSFILE names"));
     }
-    let mut bad = Vec::new();
     haven_recover::scratch::clear(&[args.scratch.as_deref(), Some(std::env::temp_dir().as_path())]);
+    let newest = Pick { point: args.point.as_deref(), of: args.of.as_deref(), older: None };
+    let mut round = Round::default();
     for origin in &origins {
-        // One copy that is bad keeps none of the others from being looked at.
-        let newest = Pick { point: args.point.as_deref(), of: args.of.as_deref(), older: None };
-        let drilled = one::drill(context, &args, origin, newest)?;
-        let than = drilled.report.point.clone().filter(|_| args.older);
-        let mut all = vec![drilled];
-        if let Some(than) = &than {
-            let older = Pick { older: Some(than), of: args.of.as_deref(), ..Pick::default() };
-            let drilled = one::drill(context, &args, origin, older)?;
-            let lacks = |step: &proof::Step| step.name == "point" && !step.ok;
-            // That there is none is no fault of the copy's.
-            if drilled.code == Code::NoCopy || drilled.report.steps.iter().any(lacks) {
-                report::note(format!("{} has no recovery point that is older than {than}", origin.name));
-            } else {
-                all.push(drilled);
-            }
-        }
-        for drilled in all {
-            let kept = if args.no_record { None } else { record(context, &args, &drilled)? };
-            context
-                .line(&json!({ "report": drilled.report, "kept": kept }), &told(&drilled.report, kept.as_deref()))?;
-            if !drilled.report.ok {
-                bad.push(drilled);
-            }
+        if let Err(over) = round.drill(context, &args, origin, newest) {
+            round.settle(context, &args)?;
+            return Err(over);
         }
     }
-    let Some(first) = bad.first() else { return Ok(()) };
+    round.end(context, &args, newest)
+}
+
+/// What came of the copies.
+#[derive(Default)]
+struct Round {
+    /// Told, and not proven.
+    bad: Vec<one::Drilled>,
+    /// Those that have no such point, which is told when all were looked at.
+    lacking: Vec<one::Drilled>,
+    /// Those whose newest point is older than it may be, and how old: the same.
+    stale: Vec<(String, one::Drilled)>,
+    /// Points that are not, and of which application.
+    fresh: Vec<(String, Timestamp)>,
+    /// What this machine could not do, and why.
+    own: Vec<(String, Trouble)>,
+    late: Option<String>,
+    /// Some copy has such a point.
+    somewhere: bool,
+}
+
+impl Round {
+    /// A copy that is bad keeps none of the others from being looked at, nor does what this machine can't do.
+    fn drill(&mut self, context: &Context, args: &Args, origin: &Origin, newest: Pick<'_>) -> Result<(), Trouble> {
+        let Some(mut drilled) = self.one(context, args, origin, newest)? else { return Ok(()) };
+        if drilled.lacks.is_some() {
+            self.lacking.push(drilled);
+            return Ok(());
+        }
+        self.somewhere |= drilled.report.point.is_some();
+        let than = drilled.report.point.clone().filter(|_| args.older);
+        if let Some(late) = drilled.late.take() {
+            self.stale.push((late, drilled));
+        } else {
+            let (of, now) = (drilled.report.application().map(str::to_owned), Timestamp::now());
+            let taken = drilled.report.taken.filter(|taken| !haven_point::is_ahead(*taken, now));
+            self.fresh.extend(of.zip(taken));
+            self.keep(context, args, drilled)?;
+        }
+        let Some(than) = than else { return Ok(()) };
+        let older = Pick { older: Some(&than), of: args.of.as_deref(), ..Pick::default() };
+        match self.one(context, args, origin, older)? {
+            // That there is none is no fault of the copy's.
+            Some(drilled) if drilled.lacks.is_some() => {
+                report::note(format!("{} has no recovery point that is older than {than}", origin.name));
+                Ok(())
+            }
+            Some(drilled) => self.keep(context, args, drilled),
+            None => Ok(()),
+        }
+    }
+
+    /// `None`: this machine can't.
+    fn one(
+        &mut self,
+        context: &Context,
+        args: &Args,
+        origin: &Origin,
+        pick: Pick<'_>,
+    ) -> Result<Option<one::Drilled>, Trouble> {
+        // Nothing more is fetched for a database that can't be restored here: the files are read where they are.
+        let unfit = self.own.iter().any(|(_, own)| own.code == Code::Unfit);
+        let level = if unfit { args.level.min(1) } else { args.level };
+        if level < args.level {
+            report::note(format!(
+                "{} is drilled at level {level}: its database can't be restored here",
+                origin.called()
+            ));
+        }
+        match one::drill(context, args, origin, pick, level) {
+            Ok(mut drilled) => {
+                let undone = drilled.undone.take();
+                self.own.extend(undone.map(|own| (format!("{} was not drilled to the end", origin.called()), own)));
+                Ok(Some(drilled))
+            }
+            Err(one::NoDrill::Here(own)) => {
+                self.own.push((format!("{} was not drilled", origin.called()), own));
+                Ok(None)
+            }
+            Err(one::NoDrill::Over(trouble)) => Err(trouble),
+        }
+    }
+
+    /// Keeps the report, and tells it.
+    fn keep(&mut self, context: &Context, args: &Args, drilled: one::Drilled) -> Result<(), Trouble> {
+        let kept = if args.no_record { Ok(None) } else { record(context, args, &drilled) };
+        let kept = kept.unwrap_or_else(|trouble| {
+            self.own.push((format!("the report of {} is not kept", drilled.report.copy), trouble));
+            None
+        });
+        context.line(&json!({ "report": drilled.report, "kept": kept }), &told(&drilled.report, kept.as_deref()))?;
+        if !drilled.report.ok {
+            self.bad.push(drilled);
+        }
+        Ok(())
+    }
+
+    /// Keeps those that are too old. A copy is at fault when another one has a newer point.
+    fn settle(&mut self, context: &Context, args: &Args) -> Result<(), Trouble> {
+        for (late, mut drilled) in std::mem::take(&mut self.stale) {
+            let report = &mut drilled.report;
+            let newer = |(of, taken): &(String, Timestamp)| {
+                report.application() == Some(of.as_str()) && report.taken.is_some_and(|ours| ours < *taken)
+            };
+            if self.fresh.iter().any(newer) {
+                let said = format!("{late}; another copy has a newer one");
+                report.steps.push(Step { name: "age".into(), ok: false, said, seconds: 0.0 });
+                report.ok = false;
+            } else {
+                self.late.get_or_insert(late);
+            }
+            self.keep(context, args, drilled)?;
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a copy is said before what is wrong here.
+    fn end(mut self, context: &Context, args: &Args, newest: Pick<'_>) -> Result<(), Trouble> {
+        self.settle(context, args)?;
+        let lacking = std::mem::take(&mut self.lacking);
+        // A copy is at fault when it lacks what another one has.
+        let missing = self.somewhere || !lacking.is_empty() && at_home(context, args, newest);
+        if !missing && self.bad.is_empty() && self.own.is_empty() && !lacking.is_empty() {
+            return Err(nowhere(context, &lacking, newest));
+        }
+        for drilled in lacking {
+            match &drilled.lacks {
+                // Whether those that were not looked at have it is not known.
+                Some(lacks) if !missing => report::note(&lacks.what),
+                _ => self.keep(context, args, drilled)?,
+            }
+        }
+        let found = if self.bad.is_empty() { self.late.map(too_old) } else { Some(not_proven(&self.bad)) };
+        let mut own = self.own.into_iter();
+        let ended = found.or_else(|| own.next().map(|(which, own)| own.because(which)));
+        for (which, own) in own {
+            report::warn(format!("{which}: {}", own.what));
+        }
+        ended.map_or(Ok(()), Err)
+    }
+}
+
+fn too_old(late: String) -> Trouble {
+    Trouble::new(Code::Point, "the newest recovery point is older than it may be")
+        .because(late)
+        .meaning("what was drilled was proven, and is recorded")
+        .next("haven runs --kind backup    tells what became of those that should have come")
+}
+
+fn not_proven(bad: &[one::Drilled]) -> Trouble {
     let names: Vec<&str> = bad.iter().map(|drilled| drilled.report.copy.as_str()).collect();
+    let first = &bad[0];
     // A copy that can't be reached is not the same as one that is broken.
     let code = if bad.iter().all(|drilled| drilled.unreached) { first.code } else { Code::Damaged };
     let mut trouble = Trouble::new(code, format!("not everything would come back from {}", names.join(", ")));
@@ -189,10 +321,52 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
     for broken in first.report.broken.iter().take(5) {
         trouble = trouble.because(format!("{} {}: {}", broken.id, broken.path, broken.why));
     }
-    Err(trouble
+    trouble
         .meaning("nothing was changed; what is not named was proven")
         .next("haven explain ASSET    tells which other copies have it")
-        .next("haven check --repair --copy REPLICA    mends what the store has damaged"))
+        .next("haven check --repair --copy REPLICA    mends what the store has damaged")
+}
+
+/// Whether the mounted library has such a point.
+fn at_home(context: &Context, args: &Args, pick: Pick<'_>) -> bool {
+    let Some(all) = mounted(context, args.library.as_deref()).and_then(|root| haven_point::list(&root).ok()) else {
+        return false;
+    };
+    let fits = |name: &str| {
+        pick.point.is_none_or(|point| point == name)
+            && pick.of.is_none_or(|of| haven_point::application(name) == Some(of))
+    };
+    all.iter().any(|found| fits(&found.name))
+}
+
+/// There is nothing that could be drilled, which is no fault of anybody's.
+fn nowhere(context: &Context, lacking: &[one::Drilled], pick: Pick<'_>) -> Trouble {
+    let names: Vec<&str> = lacking.iter().map(|drilled| drilled.report.copy.as_str()).collect();
+    let apps: Vec<String> = context.config.apps.iter().map(|app| app.name.clone()).collect();
+    let unknown = pick.of.filter(|of| !apps.iter().any(|app| app == of));
+    let code = if unknown.is_some() { Code::Usage } else { Code::NoPoint };
+    let mut trouble = Trouble::new(
+        code,
+        match (pick.point, pick.of) {
+            (Some(point), _) => format!("there is no recovery point called {point}"),
+            (None, Some(of)) => format!("there is no recovery point of {of}"),
+            (None, None) => "there is no recovery point yet".into(),
+        },
+    );
+    trouble = trouble.because(format!("looked in {}", names.join(", ")));
+    // What each has instead.
+    for why in lacking.iter().flat_map(|drilled| &drilled.lacks).flat_map(|lacks| &lacks.because).take(1) {
+        trouble = trouble.because(why.clone());
+    }
+    trouble = trouble.meaning("nothing was drilled, and nothing was recorded");
+    match (pick.point, unknown) {
+        (Some(_), _) => trouble.next("haven backup list    tells which there are"),
+        (None, Some(of)) => match crate::config::nearest(of, &apps) {
+            Some(near) => trouble.next(format!("is it {near}?")),
+            None => trouble.next("haven backup list    tells what there are points of"),
+        },
+        (None, None) => trouble.next("haven backup run    takes one"),
+    }
 }
 
 /// Keeps the report in the library, if it is mounted.

@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     process::{Command, Stdio},
-    sync::{Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,9 @@ use crate::{
     wire, words,
 };
 
+/// What trouble of this machine's means.
+const NO_DRILL: &str = "that says nothing about the copy: it is no drill, and is not recorded as one";
+
 /// What came of it.
 pub struct Drilled {
     pub report: Report,
@@ -36,17 +39,38 @@ pub struct Drilled {
     /// It could not even be opened, and why.
     pub unreached: bool,
     pub code: Code,
+    /// It has no such point. Whether that is the copy's fault only those who know of the others can tell.
+    pub lacks: Option<Trouble>,
+    /// The newest point is older than it may be.
+    pub late: Option<String>,
+    /// Why this machine could not do all of it, where what it did found something.
+    pub undone: Option<Trouble>,
 }
 
-pub fn drill(context: &Context, args: &Args, origin: &Origin, pick: Pick<'_>) -> Result<Drilled, Trouble> {
+/// Why there is no report.
+pub enum NoDrill {
+    /// This machine can't do it, or a setting is wrong: the other copies can be drilled all the same.
+    Here(Trouble),
+    /// It was interrupted, or nobody has said which point is meant: nothing else is drilled either.
+    Over(Trouble),
+}
+
+/// What is this machine's own trouble, or a slip of who typed, is no drill: it says nothing about the copy.
+fn is_our_own(code: Code) -> bool {
+    matches!(code, Code::Usage | Code::Local | Code::Unfit | Code::Mount)
+}
+
+/// Drills at `level`, which may be less than what is asked for.
+pub fn drill(context: &Context, args: &Args, origin: &Origin, pick: Pick<'_>, level: u8) -> Result<Drilled, NoDrill> {
     let begun = Instant::now();
     let started = Timestamp::now();
     let mut report = Report {
         haven_drill: proof::VERSION,
-        level: args.level,
+        level,
         library: String::new(),
         copy: origin.name.clone(),
         kind: origin.kind.to_owned(),
+        of: pick.of.map(str::to_owned),
         point: None,
         taken: None,
         age_seconds: None,
@@ -66,24 +90,51 @@ pub fn drill(context: &Context, args: &Args, origin: &Origin, pick: Pick<'_>) ->
         without_row: 0,
         proven_sha256: String::new(),
     };
-    let runtime = wire::runtime()?;
+    let runtime = wire::runtime().map_err(NoDrill::Over)?;
     let mut steps = Steps::default();
     let opened = origin.open(context, &runtime, &args.key, pick);
     let (mut unreached, mut code, mut keys, mut proven) = (false, Code::Damaged, None, Vec::new());
+    let (mut lacks, mut late, mut own) = (None, None, None);
     match &opened {
+        Err(trouble) if trouble.code == Code::Unfinished => {}
+        Err(trouble) if is_our_own(trouble.code) => own = Some(trouble.clone()),
         Err(trouble) => {
             steps.note("open", false, all_of(trouble), begun.elapsed());
-            (unreached, code) = (true, trouble.code);
+            (unreached, code) = (trouble.code != Code::NoPoint, trouble.code);
+            lacks = Some(trouble.clone()).filter(|trouble| trouble.code == Code::NoPoint);
         }
         Ok(opened) => {
+            // Which point is meant is the one question that no look at a copy answers.
+            if pick.is_any()
+                && let Err(error @ haven_point::Error::Several { .. }) = opened.point(pick)
+            {
+                return Err(NoDrill::Over(crate::points::trouble(&error)));
+            }
             steps.note("open", true, opened.how(), opened.took);
             keys.clone_from(&opened.keys);
-            let mut look = Look { context, args, pick, begun, steps: &mut steps, report: &mut report };
+            let stop = opened.stop();
+            let (steps, report) = (&mut steps, &mut report);
+            let (lacks, late, own) = (&mut lacks, &mut late, &mut own);
+            let mut look = Look { context, args, origin, pick, begun, stop, steps, report, lacks, late, own };
             proven = look.through(opened);
         }
     }
+    // What was not looked at to its end says nothing of the copy.
+    let interrupted = match &opened {
+        Ok(opened) => opened.is_stopped(),
+        Err(trouble) => trouble.code == Code::Unfinished,
+    };
     drop(opened);
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if interrupted {
+        let trouble = Trouble::new(Code::Unfinished, "interrupted").meaning("nothing is told of the copy");
+        return Err(NoDrill::Over(trouble));
+    }
+    // What was found before this machine could not go on is told, and recorded.
+    let found = !steps.ok() || !report.broken.is_empty();
+    if !found && let Some(own) = own {
+        return Err(NoDrill::Here(own));
+    }
     let list = proof::list(proven);
     report.library = keys.as_ref().map(|keys| keys.library().to_string()).unwrap_or_default();
     report.ok = steps.ok() && report.broken.is_empty();
@@ -91,16 +142,22 @@ pub fn drill(context: &Context, args: &Args, origin: &Origin, pick: Pick<'_>) ->
     report.proven_sha256 = proof::sha256(&list);
     report.finished = Timestamp::now();
     report.seconds_to_complete = begun.elapsed().as_secs_f64();
-    Ok(Drilled { report, proven: list, keys, unreached, code })
+    Ok(Drilled { report, proven: list, keys, unreached, code, lacks, late, undone: own })
 }
 
 struct Look<'a> {
     context: &'a Context,
     args: &'a Args,
+    origin: &'a Origin,
     pick: Pick<'a>,
     begun: Instant,
+    stop: Arc<AtomicBool>,
     steps: &'a mut Steps,
     report: &'a mut Report,
+    lacks: &'a mut Option<Trouble>,
+    late: &'a mut Option<String>,
+    /// Why this machine can't drill it.
+    own: &'a mut Option<Trouble>,
 }
 
 impl Look<'_> {
@@ -125,7 +182,7 @@ impl Look<'_> {
         };
         let Some(known) = self.rows(&point, &dump) else { return Vec::new() };
         self.report.assets = known.promised().count() as u64;
-        match self.args.level {
+        match self.report.level {
             0 => self.sampled(&known, &media),
             1 => self.all(&known, &media),
             _ => self.brought_back(&known, &point, &dump, &media),
@@ -149,7 +206,7 @@ impl Look<'_> {
                 return;
             }
         }
-        match self.args.level {
+        match self.report.level {
             0 => {
                 _ = self.steps.run("walk", || {
                     let (files, bytes) = media.size().map_err(plain)?;
@@ -176,19 +233,28 @@ impl Look<'_> {
                 self.report.bytes += read.unwrap_or_default();
             }
             _ => {
-                let stop = AtomicBool::new(false);
-                let Some(scratch) = self.lay(media, &stop) else { return };
+                let Some(scratch) = self.lay(media) else { return };
                 if let Some(dump) = point.dump() {
-                    self.database(point, &dump, &scratch.files(), &stop);
+                    self.database(point, &dump, &scratch.files());
                 }
             }
         }
     }
 
     fn point(&mut self, opened: &Open) -> Option<Point> {
-        let (args, pick, now) = (self.args, self.pick, Timestamp::now());
+        let (args, pick, now, begun) = (self.args, self.pick, Timestamp::now(), Instant::now());
+        let found = opened.point(pick);
+        if let Err(error @ (haven_point::Error::None { .. } | haven_point::Error::Missing { .. })) = &found {
+            let trouble = self.origin.lacks(opened, pick, error);
+            self.steps.note("point", false, all_of(&trouble), begun.elapsed());
+            // One that is there and is not complete is the copy's fault.
+            let fits = |name: &String| pick.of.is_none_or(|of| haven_point::application(name) == Some(of));
+            let broken = pick.point.is_none() && pick.older.is_none() && opened.points().iter().any(fits);
+            *self.lacks = (!broken).then_some(trouble);
+            return None;
+        }
         let point = self.steps.run("point", || {
-            let point = opened.point(pick)?;
+            let point = found?;
             let said = format!("{} is complete{}", point.name(), if point.sealed { " and sealed" } else { "" });
             Ok::<_, haven_point::Error>((point, said))
         })?;
@@ -196,9 +262,12 @@ impl Look<'_> {
         self.report.point = Some(point.name().to_owned());
         self.report.taken = Some(point.manifest.taken);
         self.report.age_seconds = Some(age);
-        if let Some(most) = args.max_age.filter(|most| pick.older.is_none() && age > most.as_secs() as i64) {
-            let said = format!("the newest point is {age} s old, and {} s is what may be", most.as_secs());
+        if haven_point::is_ahead(point.manifest.taken, now) {
+            let said = format!("it is of a time to come, {} s from now: a clock stood wrong, or does here", -age);
             self.steps.note("age", false, said, Duration::ZERO);
+        }
+        if let Some(most) = args.max_age.filter(|most| pick.older.is_none() && age > most.as_secs() as i64) {
+            *self.late = Some(format!("the newest point is {age} s old, and {} s is what may be", most.as_secs()));
         }
         Some(point)
     }
@@ -279,51 +348,94 @@ impl Look<'_> {
         dump: &Path,
         media: &Media,
     ) -> Vec<haven_point::immich::Sha1> {
-        let stop = AtomicBool::new(false);
-        let Some(scratch) = self.lay(media, &stop) else { return Vec::new() };
+        let Some(scratch) = self.lay(media) else { return Vec::new() };
         let proven = self.all(known, &Media::Folder(scratch.files()));
-        self.database(point, dump, &scratch.files(), &stop);
+        self.database(point, dump, &scratch.files());
         proven
     }
 
     /// Brings the files to a directory that goes with what is returned.
-    fn lay(&mut self, media: &Media, stop: &AtomicBool) -> Option<scratch::Scratch> {
+    fn lay(&mut self, media: &Media) -> Option<scratch::Scratch> {
+        let stop = self.stop.clone();
         let within = self.args.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let scratch = scratch::Scratch::new(scratch::DRILL, &within);
-        let scratch = self.steps.run("scratch", || scratch.map(|made| (made, within.display().to_string())))?;
+        let scratch = match scratch::Scratch::new(scratch::DRILL, &within) {
+            Ok(scratch) => scratch,
+            Err(error) => {
+                let own = Trouble::new(Code::Local, format!("nothing can be brought back to {}", within.display()))
+                    .caused_by(&error)
+                    .meaning(NO_DRILL)
+                    .next("--scratch DIR    a directory that this user may write to, with room for the files");
+                self.not_done("scratch", own);
+                return None;
+            }
+        };
+        self.steps.note("scratch", true, within.display().to_string(), Duration::ZERO);
         let (parallel, before) = (self.args.parallel, self.begun.elapsed());
         let bar = ask::progress_bar("files");
+        let mut full = None;
         let laid = self.steps.run("files", || {
             let (_, bytes) = media.size().map_err(|trouble| Error::Nothing(trouble.what))?;
             if lay::room(scratch.path()).is_some_and(|room| room < bytes) {
                 let what = format!("{} has no room for {}", within.display(), words::bytes(bytes));
-                return Err(Error::Unfit { what, next: "--scratch DIR".into() });
+                let next = "--scratch DIR    a directory with more room";
+                full = Some(Trouble::new(Code::Local, &what).meaning(NO_DRILL).next(next));
+                return Err(Error::Unfit { what, next: next.into() });
             }
             let told = |progress: lay::Progress| {
                 bar.set_message(format!("{} of {}", words::bytes(progress.bytes), words::bytes(progress.bytes_total)));
             };
-            let laid = media.bring(None, &scratch.files(), parallel, stop, &told);
+            let laid = media.bring(None, &scratch.files(), parallel, &stop, &told);
             let laid = laid.map_err(|trouble| Error::Nothing(all_of(&trouble)))?;
             let said = format!("{} came back, {}", words::count(laid.files as usize, "file"), words::bytes(laid.bytes));
             Ok((laid, said))
         });
         bar.finish_and_clear();
-        self.report.seconds_to_first_photo = laid?.first.map(|first| (before + first).as_secs_f64());
+        if let Some(full) = full {
+            self.not_done("files", full);
+        }
+        let laid = laid?;
+        if let Some((name, why)) = laid.failed.first()
+            && let Some(step) = self.steps.0.last_mut()
+        {
+            // What did come is still looked at.
+            let count = words::count(laid.failed.len(), "file");
+            (step.ok, step.said) = (false, format!("{count} did not come back; the first is {name}: {why}"));
+        }
+        self.report.seconds_to_first_photo = laid.first.map(|first| (before + first).as_secs_f64());
         Some(scratch)
     }
 
-    fn database(&mut self, point: &Point, dump: &Path, files: &Path, stop: &AtomicBool) {
+    /// This machine can't do a step: that is no fault of the copy's, and must not be told as its first one.
+    fn not_done(&mut self, name: &str, own: Trouble) {
+        self.steps.0.retain(|step| step.name != name);
+        self.steps.note(name, true, format!("not done: {}", all_of(&own)), Duration::ZERO);
+        *self.own = Some(own);
+    }
+
+    fn database(&mut self, point: &Point, dump: &Path, files: &Path) {
+        let stop = self.stop.clone();
         let server = self.args.server();
         let bar = ask::progress_bar("database");
+        let mut unfit = None;
         let restored = self.steps.run("database", || {
             let told = &mut |doing: &str| bar.set_message(doing.to_owned());
-            let (scratch, restored) =
-                Scratch::restore(&point.manifest, dump, point.roles().as_deref(), server.as_ref(), stop, told)?;
+            let roles = point.roles();
+            let back = Scratch::restore(&point.manifest, dump, roles.as_deref(), server.as_ref(), &stop, told);
+            let (scratch, restored) = back.inspect_err(|error| {
+                if let Error::Unfit { what, next } = error {
+                    unfit = Some(Trouble::new(Code::Unfit, what).meaning(NO_DRILL).next(next));
+                }
+            })?;
             let said = format!("{} rows in {} tables, as many as were counted", restored.rows, restored.tables);
             Ok::<_, Error>((scratch, said))
         });
         bar.finish_and_clear();
-        let Some(scratch) = restored else { return };
+        let Some(scratch) = restored else {
+            if let Some(unfit) = unfit {
+                self.not_done("database", unfit);
+            }
+            return;
+        };
         self.steps.run("indexes", || match scratch.amcheck()? {
             None => Ok(((), "not looked at: the server has no amcheck".to_owned())),
             Some((count, broken)) if broken.is_empty() => Ok(((), format!("{count} looked through"))),

@@ -105,7 +105,12 @@ pub fn takeout(context: &Context, args: TakeoutArgs) -> Result<(), Trouble> {
     let options = args.google.options(args.what.options());
     let journal = args.state.path(args.paths.first().map(PathBuf::as_path));
     let prepared = prepare(&journal, &inputs, &options, args.what.verify_copies)?;
-    gate(&prepared, args.google.allow_missing_parts || options.no_wait)?;
+    if let Err(held) = gate(&prepared, args.google.allow_missing_parts || options.no_wait) {
+        if !args.dry_run {
+            wire::runtime()?.block_on(give_back(&prepared.journal, &args.server));
+        }
+        return Err(held);
+    }
     go(context, prepared, options, &args.server, args.dry_run)
 }
 
@@ -134,8 +139,12 @@ fn go(context: &Context, prepared: Prepared, options: Options, server: &ServerAr
     if summary.is_whole() {
         return Ok(());
     }
-    let mut trouble = Trouble::new(Code::Held, "some files could not be brought over");
-    for why in summary.failed.iter().take(5) {
+    let what = match summary.failed.is_empty() && !summary.waiting.is_empty() {
+        true => "some files wait for their sidecars",
+        false => "some files could not be brought over",
+    };
+    let mut trouble = Trouble::new(Code::Held, what);
+    for why in summary.failed.iter().chain(&summary.waiting).take(5) {
         trouble = trouble.because(format!("{}: {}", why.files, why.why));
     }
     Err(trouble
@@ -152,6 +161,9 @@ async fn import(context: &Context, prepared: &Prepared, options: Options, args: 
     })?;
     let server: Arc<dyn Server> =
         Arc::new(open(&prepared.journal, args, args.place.api_key_file.as_deref(), &address).await?);
+    if !args.pause_immich_jobs {
+        give_back(&prepared.journal, args).await;
+    }
     let admin: Option<Arc<dyn Server>> = match (args.pause_immich_jobs, &args.admin_api_key_file) {
         (false, _) => None,
         (true, None) => Some(server.clone()),
@@ -159,13 +171,14 @@ async fn import(context: &Context, prepared: &Prepared, options: Options, args: 
     };
     let (cancel, cancelled) = watch::channel(false);
     tokio::spawn(async move {
-        interrupted().await;
+        interrupted(!ignores_hangup()).await;
         // Whoever waits is told; where nobody waits any more it is over.
         _ = cancel.send(true);
         report::note(
             "stopping; what is under way is broken off. Press again to leave the server's background work as it is",
         );
-        interrupted().await;
+        // A terminal that closes says so twice, and nobody sits there who means it.
+        interrupted(false).await;
         std::process::exit(i32::from(Code::Unfinished.exit()));
     });
     let shown = Watch::start(prepared.progress.clone(), context.json);
@@ -185,6 +198,46 @@ async fn import(context: &Context, prepared: &Prepared, options: Options, args: 
         warn: Box::new(move |text| Watch::warn(bar.as_ref(), text)),
     };
     haven_import::run(setup).await.map_err(|stop| trouble::stopped(&stop, &address))
+}
+
+/// Resumes background work that an earlier run paused and left so, whatever this one does; or tells how that is done.
+async fn give_back(journal: &Journal, args: &ServerArgs) {
+    let leased = jobs::leased(journal).unwrap_or_default();
+    if leased.is_empty() {
+        return;
+    }
+    let resumed = async {
+        let address = args.place.server.as_deref().ok_or("no server was named")?;
+        let (admin, user) = both(args, address).await.map_err(|trouble| trouble.what)?.map_err(|e| e.to_string())?;
+        jobs::resume(journal, &admin, user.as_ref().unwrap_or(&admin), address).await.map_err(|e| e.to_string())
+    };
+    match resumed.await {
+        Ok(queues) => {
+            report::note(format!("background work that an earlier run paused is resumed: {}", queues.join(", ")))
+        }
+        Err::<_, String>(why) => report::warn(format!(
+            "background work that an earlier run paused is still paused ({}): {why}; haven import resume-jobs --server {} \
+             --admin-api-key-file FILE --state {} resumes it",
+            leased.join(", "),
+            jobs::place(journal).ok().flatten().unwrap_or_else(|| "URL".to_owned()),
+            journal.path().display()
+        )),
+    }
+}
+
+/// The server with the key that may resume its background work, and with the one of the import, where that is another.
+async fn both(args: &ServerArgs, address: &str) -> Result<Result<(Immich, Option<Immich>), ServerError>, Trouble> {
+    let (admin, user) = (args.admin_api_key_file.as_deref(), args.place.api_key_file.as_deref());
+    let opened = match server::open(&args.place, admin.or(user), address).await? {
+        Ok(opened) => opened,
+        Err(error) => return Ok(Err(error)),
+    };
+    if admin.is_none() || user.is_none() {
+        return Ok(Ok((opened, None)));
+    }
+    // It is needed only where the address is another one.
+    let user = server::open(&args.place, user, address).await.ok().and_then(Result::ok);
+    Ok(Ok((opened, user)))
 }
 
 /// Opens the server. One that this import has been to before is waited for: it may be away for its nightly backup. Of another one
@@ -207,15 +260,30 @@ async fn open(journal: &Journal, args: &ServerArgs, file: Option<&Path>, address
     }
 }
 
-/// Returns when the process is asked to end.
-async fn interrupted() {
+/// Returns when the process is asked to end; `hangup`: when its terminal closes too.
+async fn interrupted(hangup: bool) {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
+    };
+    let closed = async {
+        match hangup.then(|| signal(SignalKind::hangup())) {
+            Some(Ok(mut closed)) => closed.recv().await,
+            _ => std::future::pending().await,
+        }
     };
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+        _ = closed => {}
     }
+}
+
+/// Was it started so that it outlives its terminal, as nohup does? A handler would undo that.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // Hangup is the first of all signals.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 pub fn resume_jobs(context: &Context, args: &ResumeArgs) -> Result<(), Trouble> {
@@ -226,14 +294,16 @@ pub fn resume_jobs(context: &Context, args: &ResumeArgs) -> Result<(), Trouble> 
         .server
         .clone()
         .ok_or_else(|| Trouble::new(Code::Usage, "no server was named").next("--server http://HOST:2283"))?;
-    let file = args.server.admin_api_key_file.as_deref().or(args.server.place.api_key_file.as_deref());
     let resumed = wire::runtime()?.block_on(async {
-        let server = server::open(&args.server.place, file, &address).await?;
-        let server = server.map_err(|error| trouble::server(&error, &address))?;
-        jobs::resume(&journal, &server).await.map_err(|error| {
-            Trouble::new(Code::Store, "background work could not be resumed")
-                .caused_by(&error)
-                .next("resume the queues by hand: Immich, administration, jobs")
+        let (admin, user) = both(&args.server, &address).await?.map_err(|error| trouble::server(&error, &address))?;
+        jobs::resume(&journal, &admin, user.as_ref().unwrap_or(&admin), &address).await.map_err(|error| {
+            let mut trouble = Trouble::new(Code::Store, "background work could not be resumed").caused_by(&error);
+            if let jobs::JobsError::Elsewhere(place) = &error {
+                trouble = trouble
+                    .next(format!("name the server as it was named then: --server {place}"))
+                    .next("or give the import's own key, too, by which it is known: --api-key-file FILE");
+            }
+            trouble.next("resume the queues by hand: Immich, administration, jobs")
         })
     })?;
     let text = match resumed.len() {

@@ -82,7 +82,16 @@ pub fn foretell(context: &Context, prepared: &Prepared, seen: Option<Seen>) -> R
         text += &told::server(&seen.server, seen.cap, &seen.compared);
         value["server"] = json!(seen);
     }
-    context.answer(&value, &text)
+    context.answer(&value, &text)?;
+    match prepared.indexed.trouble.first() {
+        Some(part) if prepared.summary.entries == 0 => {
+            Err(Trouble::new(Code::Held, format!("nothing of this Takeout can be read: {}", part.path.display()))
+                .because(part.what.clone())
+                .meaning(UNTOUCHED)
+                .next("download it again from takeout.google.com"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a server adds to a plan.
@@ -152,6 +161,12 @@ pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -
     }
     for path in &indexed.twice {
         report::warn(format!("{} is the same part as another one, and is passed over", path.display()));
+    }
+    for part in haven_import::homeless(&journal).map_err(|error| trouble::journal(&error))? {
+        report::warn(format!(
+            "{part}: its name does not tell which of several exports it is a part of, and it is taken for one of its own: give it \
+             the name it was downloaded under, or import each export by itself"
+        ));
     }
     let summary = journal_report::summary(&journal).map_err(trouble::report)?;
     Ok(Prepared { journal, progress, indexed, gaps, summary })

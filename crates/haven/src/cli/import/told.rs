@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use haven_import::{
-    Bound, Cap, Compared, Counted, Estimate, FILES_PER_SECOND, Listed, Outlook, PartTrouble, ServerFacts,
+    Bound, Cap, Compared, Counted, Estimate, FILES_PER_SECOND, Foreseen, Listed, Outlook, PartTrouble, ServerFacts,
     USUAL_CAP_BYTES, report::Summary,
 };
 
@@ -50,7 +50,13 @@ pub fn summary(summary: &Summary, long: bool) -> String {
             _ = writeln!(out, "  {:<48}{:>7} of {}{failed}", album.title, album.done, album.photos);
         }
     }
-    for (title, whys) in [("failed", &summary.failed), ("not wanted", &summary.filtered), ("to know", &summary.notes)] {
+    let whys = [
+        ("failed", &summary.failed),
+        ("waiting", &summary.waiting),
+        ("not wanted", &summary.filtered),
+        ("to know", &summary.notes),
+    ];
+    for (title, whys) in whys {
         if whys.is_empty() {
             continue;
         }
@@ -91,6 +97,7 @@ pub fn outlook(outlook: &Outlook) -> String {
     listed(&mut out, "names that lie about what the file is", &outlook.misnamed, |file| {
         format!("{} goes as {}", file.path, file.sent_as)
     });
+    dates(&mut out, &outlook.dates);
     if !outlook.largest.is_empty() {
         out += "\nlargest files\n";
         for file in &outlook.largest {
@@ -109,6 +116,22 @@ pub fn outlook(outlook: &Outlook) -> String {
     }
     estimate(&mut out, &outlook.estimate);
     out
+}
+
+fn dates(out: &mut String, dates: &Foreseen) {
+    let all = [
+        ("the sidecar", dates.sidecar),
+        ("the name", dates.name),
+        ("the folder's year", dates.folder),
+        ("nobody but the file", dates.nobody),
+    ];
+    if all.iter().all(|(_, files)| *files == 0) {
+        return;
+    }
+    *out += "\ndates from, where a file's own clock does not tell (that is read when it is sent)\n";
+    for (source, files) in all.iter().filter(|(_, files)| *files > 0) {
+        _ = writeln!(out, "  {source:<48}{files:>7}");
+    }
 }
 
 fn listed<T>(out: &mut String, title: &str, listed: &Listed<T>, tell: impl Fn(&T) -> String) {

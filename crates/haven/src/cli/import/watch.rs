@@ -1,4 +1,4 @@
-//! Shows how an import goes on: one line that changes on a terminal, plain lines otherwise.
+//! Shows how an import goes on: a few lines that change on a terminal, plain ones otherwise.
 
 use std::{
     io::IsTerminal,
@@ -13,6 +13,8 @@ use crate::{report, words};
 
 /// How often a line is written where nobody can watch one change.
 const LINE: Duration = Duration::from_secs(30);
+/// Width of the bar, letters.
+const BAR: usize = 50;
 const TICK: Duration = Duration::from_millis(250);
 
 /// Shows until it is dropped.
@@ -38,12 +40,12 @@ impl Watch {
             let (mut last, mut line) = (Instant::now(), Line::default());
             loop {
                 tokio::time::sleep(TICK).await;
-                let text = line.tell(&progress, Instant::now());
+                let rows = line.tell(&progress, Instant::now());
                 match &shown {
-                    Some(bar) => bar.set_message(text),
+                    Some(bar) => bar.set_message(screen(&rows, share(&progress))),
                     None if !quiet && last.elapsed() >= LINE => {
                         last = Instant::now();
-                        report::note(text);
+                        report::note(rows.join(", "));
                     }
                     None => {}
                 }
@@ -81,43 +83,66 @@ struct Line {
 }
 
 impl Line {
-    fn tell(&mut self, progress: &Progress, now: Instant) -> String {
+    /// What is done, how fast, what is left, what is waited for, what came of it: those of which there is something to tell.
+    fn tell(&mut self, progress: &Progress, now: Instant) -> Vec<String> {
         let phase = progress.phase();
         let seen = self.pace.look(progress, now);
         if let Some(why) = progress.waiting() {
-            return format!("{phase}: waiting for the server, which is away: {why}");
+            return vec![format!("{phase}: waiting for the server, which is away: {why}")];
         }
         let (files, total) = (progress.files.load(Relaxed), progress.files_total.load(Relaxed));
         let (bytes, bytes_total) = (progress.bytes.load(Relaxed), progress.bytes_total.load(Relaxed));
-        let mut text = format!("{phase}: {files} of {total}");
+        let mut rows = vec![format!("{phase}: {files} of {total}")];
         if bytes_total > 0 {
-            text += &format!(", {} of {}", words::bytes(bytes), words::bytes(bytes_total));
+            rows[0] += &format!(", {} of {}", words::bytes(bytes), words::bytes(bytes_total));
             if seen.bytes_per_second > 0.0 {
                 let rate = words::bytes(seen.bytes_per_second as u64);
-                text += &format!(", {rate}/s, {:.1} files/s", seen.files_per_second);
+                rows.push(format!("{rate}/s, {:.1} files/s", seen.files_per_second));
             }
-            if let Some(left) = seen.left {
-                text += &left_words(left);
-            }
+            rows.extend(seen.left.map(left_words));
         }
         if phase == "upload" {
             let (in_flight, lanes) = (progress.in_flight.load(Relaxed), progress.lanes.load(Relaxed));
-            text += &format!(", {in_flight} in flight (up to {lanes})");
-            text += match seen.waits_for {
+            let waits = match seen.waits_for {
                 Some(WaitsFor::Disk) => ", waiting on the disk",
                 Some(WaitsFor::Network) => ", waiting on the network",
                 Some(WaitsFor::Server) => ", waiting on the server",
                 None => "",
             };
+            rows.push(format!("{in_flight} in flight (up to {lanes}){waits}"));
         }
-        let counts = [(&progress.there, "there already"), (&progress.retries, "retries"), (&progress.failed, "failed")];
-        for (count, word) in counts.map(|(count, word)| (count.load(Relaxed), word)) {
-            if count > 0 {
-                text += &format!(", {count} {word}");
-            }
+        let counts = [
+            (&progress.sent, "sent"),
+            (&progress.there, "there already"),
+            (&progress.retries, "retries"),
+            (&progress.failed, "failed"),
+        ];
+        let counts = counts.map(|(count, word)| (count.load(Relaxed), word));
+        let told: Vec<_> =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(n, word)| format!("{n} {word}")).collect();
+        if !told.is_empty() {
+            rows.push(told.join(", "));
         }
-        text
+        rows
     }
+}
+
+/// How much of the phase is done, 0 to 1, by bytes where there are any; none where nobody knows how much there is.
+fn share(progress: &Progress) -> Option<f64> {
+    let of = |done: u64, all: u64| (all > 0).then(|| (done as f64 / all as f64).min(1.0));
+    let bytes = of(progress.bytes.load(Relaxed), progress.bytes_total.load(Relaxed));
+    bytes.or_else(|| of(progress.files.load(Relaxed), progress.files_total.load(Relaxed)))
+}
+
+/// The rows below each other, the first with a bar behind it.
+fn screen(rows: &[String], share: Option<f64>) -> String {
+    let mut out = rows.first().cloned().unwrap_or_default();
+    if let Some(share) = share {
+        let full = (share * BAR as f64) as usize;
+        out += &format!("\n  [{}{}] {:.1} %", "#".repeat(full), "-".repeat(BAR - full), share * 100.0);
+    }
+    rows.iter().skip(1).for_each(|row| out += &format!("\n  {row}"));
+    out
 }
 
 /// The time that binds, and what it hangs on; the other one behind it.
@@ -126,7 +151,7 @@ fn left_words(left: Left) -> String {
         Bound::Bytes => ("the bytes", format!("{} for the server's part of each file", words::about(left.by_files))),
         Bound::Files => ("the server's part of each file", format!("{} for the bytes", words::about(left.by_bytes))),
     };
-    format!(", {} left for {what} ({other})", words::about(left.time()))
+    format!("{} left for {what} ({other})", words::about(left.time()))
 }
 
 #[cfg(test)]
@@ -139,19 +164,27 @@ mod tests {
         progress.begin("upload", 100_000, 300_000_000_000);
         progress.lanes.store(8, Relaxed);
         progress.in_flight.store(3, Relaxed);
-        assert_eq!(line.tell(&progress, start), "upload: 0 of 100000, 0 B of 300.0 GB, 3 in flight (up to 8)");
+        assert_eq!(
+            line.tell(&progress, start).join(", "),
+            "upload: 0 of 100000, 0 B of 300.0 GB, 3 in flight (up to 8)"
+        );
         progress.files.store(100, Relaxed);
         progress.bytes.store(1_000_000_000, Relaxed);
         progress.server_nanos.store(7, Relaxed);
         progress.retries.store(2, Relaxed);
         progress.there.store(40, Relaxed);
+        let rows = line.tell(&progress, start + Duration::from_secs(10));
         assert_eq!(
-            line.tell(&progress, start + Duration::from_secs(10)),
+            rows.join(", "),
             "upload: 100 of 100000, 1.0 GB of 300.0 GB, 100.0 MB/s, 10.0 files/s, 2 h 47 min left for the server's part \
              of each file (50 min for the bytes), 3 in flight (up to 8), waiting on the server, 40 there already, 2 retries"
         );
+        let screen = screen(&rows, share(&progress));
+        assert_eq!(screen.lines().count(), 6, "{screen}");
+        assert!(screen.lines().all(|line| line.chars().count() < 80), "{screen}");
+        assert!(screen.contains("\n  [-----") && screen.contains("] 0.3 %\n  100.0 MB/s"), "{screen}");
         progress.set_waiting(Some("connection refused".to_owned()));
         let told = line.tell(&progress, start + Duration::from_secs(20));
-        assert_eq!(told, "upload: waiting for the server, which is away: connection refused");
+        assert_eq!(told, ["upload: waiting for the server, which is away: connection refused"]);
     }
 }

@@ -183,7 +183,16 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
 }
 
 fn work(context: &Context, args: &Args, origin: &Origin, opened: &Open) -> Result<(), Trouble> {
-    let point = opened.point(args.pick()).map_err(|error| points::trouble(&error))?;
+    let point = opened.point(args.pick()).map_err(|error| {
+        // Whoever is here has lost something: a new point is the last thing that helps.
+        let trouble = origin.lacks(opened, args.pick(), &error);
+        match origin.others(&context.config).as_slice() {
+            others @ [first, ..] if trouble.code == Code::NoPoint => {
+                trouble.next(format!("haven recover --from {first}    looks into another copy: {}", others.join(", ")))
+            }
+            _ => trouble,
+        }
+    })?;
     let media = opened.media(&point);
     let wishes = some::wishes(args);
     if !wishes.is_empty() {
@@ -224,7 +233,8 @@ fn work(context: &Context, args: &Args, origin: &Origin, opened: &Open) -> Resul
         seconds_to_first_photo: None,
         seconds: 0.0,
     };
-    let stop = AtomicBool::new(false);
+    // While it is held, a signal waits until what is at work has ended.
+    let stop = opened.stop();
     if let Some(to) = &args.to {
         let media = media.as_ref().ok_or_else(|| no_files(&point))?;
         files(args, &point, media, to, &stop, begun, &mut done)?;
@@ -238,6 +248,7 @@ fn work(context: &Context, args: &Args, origin: &Origin, opened: &Open) -> Resul
         bar.finish_and_clear();
         done.database = Some(restored.map_err(|error| trouble(&error))?);
     }
+    drop(stop);
     if let Some(to) = args.to.as_ref().filter(|_| point.manifest.kind == Kind::Immich) {
         done.checked = Some(checked(args, &point, to)?);
     }

@@ -68,9 +68,7 @@ pub async fn add(context: &Context, args: AddArgs) -> Result<(), Trouble> {
     };
     let written_already = known.is_some();
     let (source, _) = source_of(&context.config, from.as_deref())?;
-    if source == url {
-        return Err(Trouble::new(Code::Usage, "a replica can't be where the library is").meaning(UNTOUCHED));
-    }
+    super::ensure_own(&context.config, name, &url, from.as_deref())?;
     let with = with_replica(&context.config, name, &url, from.as_deref())?;
     let context_with = Context { config: with, json: context.json };
     let opened = open(&context_with, name, &args.key).await?;

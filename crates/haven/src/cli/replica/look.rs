@@ -1,6 +1,6 @@
 //! `haven replica list` and `status`.
 
-use haven_replica::{Replicator, Run, Side, newest_standing};
+use haven_replica::{Replicator, Run, Side, Summary, newest_standing};
 use serde_json::{Value, json};
 
 use super::{Context, Opened, open, replica_trouble, source_of, world};
@@ -16,7 +16,8 @@ pub struct ListArgs {}
 
 /// Tell how replicas are: where they stand, how far behind, when last verified, what is wrong
 ///
-/// Looks into the library and into each replica. Nothing is changed.
+/// Looks into the library and into each replica. Nothing is changed. One to which no copy has come to its end yet holds
+/// nothing to go on from, and is told as never complete.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 all are well; 10 one is not, or can't be looked at")]
 pub struct StatusArgs {
@@ -89,7 +90,10 @@ async fn look(name: &str, opened: &Opened) -> Value {
         Err(error) => return unseen(name, &replica_trouble(name, &error)),
     };
     let Some(standing) = held.standing.clone() else {
-        return json!({ "name": name, "url": url, "well": false, "trouble": "nothing was copied there yet" });
+        return json!({
+            "name": name, "url": url, "well": false, "complete": false, "lag_seconds": null,
+            "trouble": "nothing was copied there yet",
+        });
     };
     let seconds = |time: Option<haven_format::record::Time>| time.map(|time| time.seconds);
     let mut value = json!({
@@ -120,7 +124,17 @@ async fn look(name: &str, opened: &Opened) -> Value {
             value["behind_bytes"] = json!(summary.bytes);
             value["kept_bytes"] = json!(summary.deletions.waiting_bytes + summary.deletions.bytes);
             value["strange"] = json!(summary.strange);
-            let missing: Vec<String> = summary.damaged.iter().map(ToString::to_string).collect();
+            value["complete"] = complete(&summary).into();
+            if !complete(&summary) {
+                // Of nothing it can't be told how old it is.
+                value["lag_seconds"] = Value::Null;
+            }
+            // What is noted outlives what it speaks of.
+            let lost = !complete(&summary) && !standing.segment.is_empty();
+            value["lost"] = lost.into();
+            let gone = "its log and its roots are gone: nothing would come back from it now".to_owned();
+            let missing: Vec<String> =
+                lost.then_some(gone).into_iter().chain(summary.damaged.iter().map(ToString::to_string)).collect();
             value["trouble"] = if missing.is_empty() { Value::Null } else { missing.join("; ").into() };
         }
         Err(error) => {
@@ -129,8 +143,14 @@ async fn look(name: &str, opened: &Opened) -> Value {
         }
     }
     let well = value["trouble"].is_null() && standing.brake.is_empty() && standing.damaged == 0;
-    value["well"] = well.into();
+    value["well"] = (well && value["complete"] == true).into();
     value
+}
+
+/// Whether a copy has come to its end, and what says so is there. Without that there is nothing in it to go on from.
+fn complete(summary: &Summary) -> bool {
+    let empty_library = summary.source.segment.is_empty() && summary.objects == 0;
+    empty_library || !summary.position.segment.is_empty()
 }
 
 fn told(value: &Value) -> String {
@@ -147,17 +167,21 @@ fn told(value: &Value) -> String {
     if let Some(source) = value["source"].as_object() {
         let behind = value["behind_objects"].as_u64().unwrap_or_default();
         let number = |name: &str| source[name].as_u64().unwrap_or_default();
+        let left = format!(
+            "{}, {}",
+            words::count(behind as usize, "object"),
+            words::bytes(value["behind_bytes"].as_u64().unwrap_or_default())
+        );
         row(
             "behind",
-            if behind == 0 {
+            if value["lost"] == true {
+                format!("COMPLETE NO MORE: {left} are still to be copied")
+            } else if value["complete"] == false {
+                format!("NEVER COMPLETE: {left} are still to be copied")
+            } else if behind == 0 {
                 format!("nothing: it has everything up to change {}", number("tx"))
             } else {
-                format!(
-                    "{:.0} s, {}, {}",
-                    value["lag_seconds"].as_f64().unwrap_or_default(),
-                    words::count(behind as usize, "object"),
-                    words::bytes(value["behind_bytes"].as_u64().unwrap_or_default())
-                )
+                format!("{:.0} s, {left}", value["lag_seconds"].as_f64().unwrap_or_default())
             },
         );
     }

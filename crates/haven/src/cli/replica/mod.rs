@@ -2,6 +2,7 @@
 
 mod add;
 mod look;
+mod place;
 mod promote;
 mod sync;
 mod trouble;
@@ -12,29 +13,31 @@ use std::{
     time::Duration,
 };
 
-use haven_format::Keys;
+use haven_format::{Keys, keys::Secret};
 use haven_replica::{Options, Progress, ProgressFn, World};
-use haven_store::{Stack, StoreOptions};
+use haven_store::{DynStore, Stack, StoreOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Context;
 use crate::{
     config::Config,
     library,
-    replicas::ReplicaConfig,
+    replicas::{Place, ReplicaConfig},
     report::{self, Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
     wire, words,
 };
 
+pub use place::ensure_own;
 pub use trouble::replica_trouble;
 
 /// Keep copies of the library in other places, look at them, go on from them
 ///
 /// A replica is the same library in another bucket, on another disk, or on a machine at home. It is made and brought up
 /// to date while the library is in use, only what is missing travels, every object is verified, and at every moment it
-/// can be mounted (read-only). What the library deletes, a replica deletes later; when the library is wiped, damaged
-/// or has gone back to an older state, its replicas stay as they are and say so.
+/// can be mounted (read-only). Where another command takes a library's URL, a replica's name will do. What the library
+/// deletes, a replica deletes later; when the library is wiped, damaged or has gone back to an older state, its replicas
+/// stay as they are and say so.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haven replica add home sftp://backup@nas.example.org/haven\n  haven replica sync home                             once: from a timer, each night\n  haven replica sync home --continuous                as a service, seconds behind\n  haven replica status                                how far is each one, and is it well?\n  haven replica verify home --read-data --sample 5%\n  haven mount --read-only sftp://backup@nas.example.org/haven /mnt/look\n  haven replica promote home                          when the library is gone for good"
@@ -75,16 +78,11 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
 
 /// Where a replica comes from: its URL, and how its store is opened.
 pub fn source_of(config: &Config, from: Option<&str>) -> Result<(String, StoreOptions), Trouble> {
-    let url = match from {
-        Some(name) if config.replicas.contains_key(name) => {
-            let own = &config.replica(name)?.own;
-            return Ok((own.url.clone(), own.store.clone()));
-        }
-        Some(url) => url.to_owned(),
-        None => library_url(config)?,
+    let Place { url, store } = match from {
+        Some(named) => config.place(named),
+        None => config.place(&library_url(config)?),
     };
-    let options = config.store_of(&url);
-    Ok((super::absolute(&url), options))
+    Ok((url, store))
 }
 
 fn library_url(config: &Config) -> Result<String, Trouble> {
@@ -103,6 +101,8 @@ pub struct Opened {
     pub source: Stack,
     pub replica: Stack,
     pub keys: Keys,
+    /// Whether the source refuses the secret, which opens the replica alone, by an older configuration.
+    pub locked_out: bool,
 }
 
 /// Opens the replica called `name`. Either side's configuration will do to unlock: what is wrong with a source that has
@@ -112,18 +112,52 @@ pub async fn open(context: &Context, name: &str, key: &KeyArgs) -> Result<Opened
     let (source_url, options) = source_of(&context.config, config.own.from.as_deref())?;
     let source = library::open_store(&source_url, &options)?;
     let replica = library::open_store(&config.own.url, &config.own.store)?;
+    let (keys, locked_out) = unlock(context, Some(&source), &replica, key).await?;
+    Ok(Opened { config, source_url, source, replica, keys, locked_out })
+}
+
+/// A replica alone, opened and unlocked; and what it is a copy of, or why that can't be opened.
+pub struct Alone {
+    pub config: ReplicaConfig,
+    pub source: Result<Stack, Trouble>,
+    pub replica: Stack,
+    pub keys: Keys,
+}
+
+/// Opens the replica called `name` for the day when what it is a copy of may be gone.
+pub async fn open_alone(context: &Context, name: &str, key: &KeyArgs) -> Result<Alone, Trouble> {
+    let config = context.config.replica(name)?.clone();
+    let (source_url, options) = source_of(&context.config, config.own.from.as_deref())?;
+    let source = library::open_store(&source_url, &options);
+    let replica = library::open_store(&config.own.url, &config.own.store)?;
+    let (keys, _) = unlock(context, source.as_ref().ok(), &replica, key).await?;
+    Ok(Alone { config, source, replica, keys })
+}
+
+/// The keys; and whether the source refuses the secret.
+async fn unlock(
+    context: &Context,
+    source: Option<&Stack>,
+    replica: &Stack,
+    key: &KeyArgs,
+) -> Result<(Keys, bool), Trouble> {
     let secret = key.source(&context.config.key).read()?;
-    let unlock = async |stack: &Stack| -> Result<Keys, Trouble> {
-        Ok(library::find(&stack.store).await?.unlock(&secret)?.keys().clone())
+    unlock_with(&secret, source.map(|source| &source.store), &replica.store).await
+}
+
+async fn unlock_with(secret: &Secret, source: Option<&DynStore>, replica: &DynStore) -> Result<(Keys, bool), Trouble> {
+    let unlock = async |store: &DynStore| -> Result<Keys, Trouble> {
+        Ok(library::find(store).await?.unlock(secret)?.keys().clone())
     };
-    let keys = match unlock(&source).await {
-        Ok(keys) => keys,
-        Err(trouble) => match unlock(&replica).await {
-            Ok(keys) => keys,
-            Err(_) => return Err(trouble),
+    let Some(source) = source else { return Ok((unlock(replica).await?, false)) };
+    match unlock(source).await {
+        Ok(keys) => Ok((keys, false)),
+        Err(trouble) => match unlock(replica).await {
+            // One that can't be read just now says nothing of the secret.
+            Ok(keys) => Ok((keys, trouble.code == Code::WrongSecret)),
+            Err(_) => Err(trouble),
         },
-    };
-    Ok(Opened { config, source_url, source, replica, keys })
+    }
 }
 
 impl Opened {
@@ -138,6 +172,7 @@ impl Opened {
             brake_floor: common.brake_floor,
             verify_within: common.verify_within,
             note_every: common.note_every,
+            keep_configs: self.locked_out,
         }
     }
 
@@ -205,4 +240,45 @@ pub fn damaged_trouble(damaged: &[haven_replica::Damage], meaning: &str, next: &
 /// Said, unless a script listens.
 pub fn warn_all(warnings: &[String]) {
     warnings.iter().for_each(report::warn);
+}
+
+#[cfg(test)]
+mod tests {
+    use haven_format::{Nonce, config::OpenConfig, keys::Argon2Cost, record::Time};
+    use haven_store::memory::Memory;
+    use haven_testkit::{
+        faults::{Faults, Weather},
+        seed::in_virtual_time,
+    };
+
+    use super::*;
+
+    fn planted(config: &OpenConfig) -> DynStore {
+        let memory = Memory::new();
+        let (name, body) = config.seal(Nonce([7; 8]));
+        memory.plant(&name, body);
+        Arc::new(memory)
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_read_does_not_refuse_the_secret() {
+        in_virtual_time(async {
+            let (secret, other) = (Secret::passphrase("photos").unwrap(), Secret::passphrase("others").unwrap());
+            let cheap = || Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
+            let then = || Time { seconds: 1, nanos: 0 };
+            let mut dice = |out: &mut [u8]| out.fill(3);
+            let mut config = OpenConfig::create(&secret, "test", cheap(), then(), &mut dice).unwrap();
+            let (same, replica) = (planted(&config), planted(&config));
+            let slot = config.slot();
+            config.change(slot, &other, cheap(), then(), &mut dice).unwrap();
+            let changed = planted(&config);
+            let (down, handle) = Faults::new(same.clone(), 1);
+            handle.set_weather(Weather::Down);
+            let down: DynStore = Arc::new(down);
+            for (source, locked_out) in [(&same, false), (&changed, true), (&down, false)] {
+                let (_, told) = unlock_with(&secret, Some(source), &replica).await.unwrap();
+                assert_eq!(told, locked_out, "{source:?}");
+            }
+        });
+    }
 }

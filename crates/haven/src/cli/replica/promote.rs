@@ -3,7 +3,7 @@
 use haven_replica::{PromoteOptions, promote};
 use serde_json::json;
 
-use super::{Context, open, replica_trouble, world};
+use super::{Context, open_alone, replica_trouble, world};
 use crate::{
     report::{self, Trouble},
     secret::KeyArgs,
@@ -27,14 +27,20 @@ pub struct PromoteArgs {
 }
 
 pub async fn run(context: &Context, args: PromoteArgs) -> Result<(), Trouble> {
-    let opened = open(context, &args.name, &args.key).await?;
+    let opened = open_alone(context, &args.name, &args.key).await?;
     let url = opened.config.own.url.clone();
     let options = PromoteOptions {
         url: url.clone(),
         accept_loss: args.accept_loss,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let done = promote(&opened.replica.store, &opened.source.store, &opened.keys, &world(), &options)
+    let old = match &opened.source {
+        Ok(source) => Ok(&source.store),
+        Err(trouble) => {
+            Err(std::iter::once(&trouble.what).chain(&trouble.because).cloned().collect::<Vec<_>>().join(": "))
+        }
+    };
+    let done = promote(&opened.replica.store, old, &opened.keys, &world(), &options)
         .await
         .map_err(|error| replica_trouble(&args.name, &error))?;
     let mut text = format!("{url} is the library now, from {} on (epoch {})\n", done.position, done.epoch);
@@ -44,6 +50,11 @@ pub async fn run(context: &Context, args: PromoteArgs) -> Result<(), Trouble> {
             format!("the old library ended with {old}: {lost} of it are there and nowhere else\n")
         }
         (Some(old), None) => format!("the old library ended with {old}: nothing of it is lost\n"),
+        (Some(old), Some(why)) => format!(
+            "the old library ended with {old}, {} of it are there and nowhere else; it could not be told ({why}), and a \
+             machine that still writes there does not know\n",
+            words::count(done.lost_changes as usize, "change")
+        ),
         (_, why) => format!(
             "the old library could not be asked ({}): what it had beyond this is not here, and a machine that still \
              writes there does not know\n",

@@ -21,6 +21,9 @@ pub fn replica_trouble(name: &str, error: &ReplicaError) -> Trouble {
             .meaning(UNTOUCHED)
             .next("install the newer Haven here too"),
         ReplicaError::NotAReplica { role, of } => not_a_replica(*role, of),
+        ReplicaError::Displaced { role, of } => not_a_replica(*role, of)
+            .because("it was a replica when this began, and somebody has changed that since")
+            .meaning("nothing more is written there"),
         ReplicaError::Strange { .. } => {
             Trouble::new(Code::Occupied, "what is there can't be told to be a replica of this library")
                 .caused_by(error)

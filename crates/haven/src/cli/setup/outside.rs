@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use toml_edit::{Item, TableLike};
+
 use super::{
     asker::{Asker, say},
     finish::haven,
@@ -123,6 +125,7 @@ impl Guide {
                 .meaning(UNTOUCHED)
                 .next(format!("one of {}, none", kinds.join(", "))));
         };
+        self.make_way_for(&kind);
         self.set(&["alert", "owner", "kind"], &kind);
         for Field { answer: name, setting, question } in channel.fields {
             let default = match (kind.as_str(), *setting) {
@@ -146,7 +149,7 @@ impl Guide {
                 self.set(&["alert", "owner", setting, "file"], file.display().to_string());
             }
         }
-        self.set(&["alert", "to"], toml_edit::Array::from_iter(["owner"]));
+        self.add_owner();
         self.config()?;
         say("   sending a test …");
         let trial = tempfile::NamedTempFile::new().map_err(|error| {
@@ -158,6 +161,36 @@ impl Guide {
         haven(trial.path(), &["alert", "test", "owner"], "the test message was not taken")?;
         say("   it was taken. Did it arrive?");
         Ok(())
+    }
+}
+
+impl Guide {
+    /// What another kind of channel was told by is nothing that this one knows.
+    fn make_way_for(&mut self, kind: &str) {
+        let Some(owner) = self.table(&["alert", "owner"]) else { return };
+        if owner.get("kind").and_then(Item::as_str) != Some(kind) {
+            let known: Vec<String> = owner.iter().map(|(name, _)| name.to_owned()).collect();
+            // How grave it must be is said of any channel.
+            known.iter().filter(|name| *name != "least").for_each(|name| _ = owner.remove(name));
+        }
+    }
+
+    /// The owner is told beside whoever is told already; where nobody is named, everybody is.
+    fn add_owner(&mut self) {
+        let Some(to) = self.table(&["alert"]).and_then(|alert| alert.get_mut("to")).and_then(Item::as_array_mut) else {
+            return;
+        };
+        if !to.iter().any(|name| name.as_str() == Some("owner")) {
+            to.push("owner");
+        }
+    }
+
+    fn table(&mut self, path: &[&str]) -> Option<&mut dyn TableLike> {
+        let mut item = self.document.as_item_mut();
+        for name in path {
+            item = item.as_table_like_mut()?.get_mut(name)?;
+        }
+        item.as_table_like_mut()
     }
 }
 

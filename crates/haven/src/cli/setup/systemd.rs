@@ -158,6 +158,7 @@ fn setup(context: &Context, has: Abilities, args: &Args) -> Result<Setup, Troubl
         point: Some(std::path::absolute(&mount).unwrap_or(mount)),
         keeper: has.keeper,
         alerts: has.alert,
+        state: config.schedule.directory.as_ref().map(|own| std::path::absolute(own).unwrap_or_else(|_| own.clone())),
         environment: below(&args.root, environment).exists().then(|| environment.to_owned()),
         applications: if args.immich.is_empty() { installed_immich(&args.root) } else { named(&args.immich) },
         docker: is_installed(&args.root, "docker.service"),
@@ -277,7 +278,9 @@ fn cannot(path: &Path, error: &std::io::Error) -> Trouble {
 fn judged(args: &Args) -> Vec<Finding> {
     let there: Vec<PathBuf> = directories(&args.root).filter(|path| path.is_dir()).collect();
     let findings = Tree::read(&there).map(|tree| audit(&tree, Scope::Photos)).unwrap_or_default();
-    let verify = Command::new("systemd-analyze").args(["verify", "--man=no", "haven.service"]).output();
+    let ours = ["haven.service", "haven-alert@.service"].map(|name| args.root.join(UNITS).join(name));
+    let ours = ours.into_iter().filter(|path| path.exists());
+    let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(ours).output();
     // It ends well on names it does not know: what it says counts.
     let said = verify.map(|done| String::from_utf8_lossy(&done.stderr).into_owned()).unwrap_or_default();
     for line in said.lines().filter(|line| line.contains("haven")) {

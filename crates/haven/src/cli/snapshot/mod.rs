@@ -105,7 +105,7 @@ enum Command {
         #[command(flatten)]
         which: Which,
     },
-    /// Bring a file or folder back; it shares its content with the snapshot, so nothing is copied
+    /// Bring a file or folder back; in the mount it shares its content with the snapshot, and nothing is copied
     Restore(restore::Restore),
 }
 
@@ -151,12 +151,7 @@ fn create(context: &Context, which: &Which, name: Option<String>, note: &str) ->
 }
 
 fn until(shown: &Shown) -> String {
-    let time = |seconds| haven_format::record::Time { seconds, nanos: 0 };
-    match shown.protected_until {
-        Some(i64::MAX) => "for ever".into(),
-        Some(seconds) => words::moment(time(seconds)),
-        None => String::new(),
-    }
+    shown.protected_until.map(words::ends).unwrap_or_default()
 }
 
 fn list(context: &Context, which: &Which, unique: bool) -> Result<(), Trouble> {
@@ -239,19 +234,24 @@ fn prune(context: &Context, which: &Which, rules: Option<String>, dry: bool, pre
     context.answer(&serde_json::json!({ "snapshots": judged }), &words::table(["", "NAME", "TAKEN", "WHY"], &rows))
 }
 
+/// The longest span, in seconds: a slip of the finger is not to outlive every calendar.
+const LONGEST: i64 = 1000 * 365 * 86_400;
+
 /// A day, or a span from now, as seconds since the Unix epoch.
 pub fn parse_until(text: &str) -> Result<i64, Trouble> {
     if text == "never" {
         return Ok(0);
     }
-    if let Ok(span) = text.parse::<haven_format::retention::Span>() {
-        return Ok(words::now().seconds + span.seconds());
-    }
-    moment(text).ok_or_else(|| {
-        Trouble::new(Code::Usage, format!("{text:?} is no day and no span of time"))
+    let refused = |what: String| {
+        Trouble::new(Code::Usage, what)
             .meaning(UNTOUCHED)
-            .next("write 2027-01-31, 30d, 6m, 2y, or never")
-    })
+            .next("write 2027-01-31, 30d, 6m or 2y; never takes the protection away")
+    };
+    match text.parse::<haven_format::retention::Span>() {
+        Ok(span) if span.seconds() > LONGEST => Err(refused(format!("{text} is longer than 1000 years"))),
+        Ok(span) => Ok(words::now().seconds + span.seconds()),
+        Err(_) => moment(text).ok_or_else(|| refused(format!("{text:?} is no day and no span of time"))),
+    }
 }
 
 /// A moment as people write it, in this machine's time zone: `2026-11-23`, `2026-11-23 04:46`, or with a zone of its
@@ -283,5 +283,6 @@ mod tests {
         assert_eq!(parse_until("never").ok(), Some(0));
         assert!(parse_until("30d").is_ok_and(|until| until > words::now().seconds + 29 * 86_400));
         assert!(parse_until("soon").is_err());
+        assert!(parse_until("1000y").is_ok() && parse_until("1001y").is_err() && parse_until("99999y").is_err());
     }
 }

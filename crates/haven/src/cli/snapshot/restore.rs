@@ -9,11 +9,14 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use rustix::fs::CWD;
-use serde::Serialize;
+use haven_mount::control::Request;
+use rustix::{fs::CWD, io::Errno};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    cli::Context,
+    cli::{Context, ask},
+    config,
+    past::Shown,
     reach::Which,
     report::{Code, Trouble, UNTOUCHED},
     words,
@@ -26,7 +29,7 @@ pub struct Restore {
     /// The snapshot to restore from
     #[arg(long, value_name = "NAME")]
     from: String,
-    /// Into this folder of the mount [default: where it was]
+    /// Into this folder; where that is not in the mount the content is copied [default: where it was]
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
     /// Put it in place of what is there now
@@ -61,20 +64,30 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> Failed + '_ {
 pub fn run(context: &Context, args: &Restore) -> Result<(), Trouble> {
     let point = args.which.mount_point(&context.config)?;
     let inside = relative(&point, &args.path)?;
-    let source = point.join(".snapshots").join(&args.from).join(&inside);
+    let snapshot = point.join(".snapshots").join(&args.from);
+    if fs::symlink_metadata(&snapshot).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Err(no_snapshot(&point, &args.from));
+    }
+    let source = snapshot.join(&inside);
     let about = fs::symlink_metadata(&source).map_err(|error| {
         Trouble::new(Code::Usage, format!("{} is not in the snapshot {}", inside.display(), args.from))
             .because(error.to_string())
             .meaning(UNTOUCHED)
-            .next(format!("ls {}    shows what is", point.join(".snapshots").join(&args.from).display()))
+            .next(format!("ls {}    shows what is", snapshot.display()))
     })?;
     let target = match (&args.to, inside.file_name()) {
         (Some(folder), Some(name)) => folder.join(name),
         (Some(folder), None) => folder.clone(),
-        (None, _) => point.join(&inside),
+        (None, Some(_)) => point.join(&inside),
+        (None, None) => point.clone(),
     };
-    if fs::symlink_metadata(&target).is_ok() && !args.overwrite && inside.file_name().is_some() {
-        return Err(Trouble::new(Code::Occupied, format!("{} is there already", target.display()))
+    let occupied = match inside.file_name() {
+        Some(_) => fs::symlink_metadata(&target).is_ok().then_some("is there already"),
+        // The root itself, or what stands for it, is always there: what counts is what it holds.
+        None => holds_something(&target).then_some("is not empty"),
+    };
+    if let Some(how) = occupied.filter(|_| !args.overwrite) {
+        return Err(Trouble::new(Code::Occupied, format!("{} {how}", target.display()))
             .meaning(UNTOUCHED)
             .next("--to DIR restores it beside, --overwrite in its place"));
     }
@@ -93,6 +106,27 @@ pub fn run(context: &Context, args: &Restore) -> Result<(), Trouble> {
         target.display()
     );
     context.answer(&restored, &text)
+}
+
+/// A name with a slip in it is answered with the one that was meant.
+fn no_snapshot(point: &Path, name: &str) -> Trouble {
+    let trouble = Trouble::new(Code::Usage, format!("there is no snapshot called {name}")).meaning(UNTOUCHED);
+    let listed = ask::living(point).and_then(|at| ask::ask(&at, &Request::new("snapshot list"), "reading"));
+    let shown = listed.ok().and_then(|answer| Vec::<Shown>::deserialize(answer).ok()).unwrap_or_default();
+    let names: Vec<String> = shown.into_iter().map(|shown| shown.name).collect();
+    let trouble = match config::nearest(name, &names) {
+        Some(near) => trouble.next(format!("is it {near}?")),
+        None => trouble,
+    };
+    trouble.next("haven snapshot list    tells which there are")
+}
+
+/// Whether a restore of the root into this folder could replace anything.
+fn holds_something(folder: &Path) -> bool {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => entries.any(|entry| entry.map_or(true, |entry| entry.file_name() != ".snapshots")),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// The path below the mount point.
@@ -132,22 +166,31 @@ impl Restored {
         // Under another name until it is whole.
         let half = half_name(target);
         _ = fs::remove_file(&half);
-        if kind.is_file() {
-            share(source, &half).map_err(at(source))?;
-        } else if kind.is_symlink() {
-            let to = fs::read_link(source).map_err(at(source))?;
-            symlink(to, &half).map_err(at(&half))?;
-        } else if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
-            let (kind, mode) =
-                (rustix::fs::FileType::from_raw_mode(about.mode()), rustix::fs::Mode::from_raw_mode(about.mode()));
-            rustix::fs::mknodat(CWD, &half, kind, mode, about.rdev()).map_err(|e| at(&half)(e.into()))?;
+        let whole = Self::fill(source, about, &half).and_then(|()| fs::rename(&half, target).map_err(at(target)));
+        if whole.is_err() {
+            _ = fs::remove_file(&half);
         }
-        dress(source, about, &half)?;
-        fs::rename(&half, target).map_err(at(target))?;
+        whole?;
         if about.nlink() > 1 {
             self.links.insert(about.ino(), target.to_owned());
         }
         Ok(())
+    }
+
+    /// Makes what is not there yet: a file, a link or something of that kind.
+    fn fill(source: &Path, about: &Metadata, half: &Path) -> Result<(), Failed> {
+        let kind = about.file_type();
+        if kind.is_file() {
+            share(source, half).map_err(at(source))?;
+        } else if kind.is_symlink() {
+            let to = fs::read_link(source).map_err(at(source))?;
+            symlink(to, half).map_err(at(half))?;
+        } else if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
+            let (kind, mode) =
+                (rustix::fs::FileType::from_raw_mode(about.mode()), rustix::fs::Mode::from_raw_mode(about.mode()));
+            rustix::fs::mknodat(CWD, half, kind, mode, about.rdev()).map_err(|e| at(half)(e.into()))?;
+        }
+        dress(source, about, half)
     }
 
     fn put_folder(&mut self, source: &Path, about: &Metadata, target: &Path) -> Result<(), Failed> {
@@ -170,20 +213,32 @@ fn half_name(target: &Path) -> PathBuf {
     target.with_file_name(name)
 }
 
-/// Copies the content by having the file system share it.
+/// Copies the content by having the file system share it, where it is the same one.
 fn share(source: &Path, target: &Path) -> io::Result<()> {
-    let from = File::open(source)?;
-    let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
+    let mut from = File::open(source)?;
+    let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
     let size = from.metadata()?.len();
     let (mut read, mut written) = (0, 0);
     while read < size {
         let wanted = usize::try_from(size - read).unwrap_or(usize::MAX).min(1 << 30);
-        let copied = rustix::fs::copy_file_range(&from, Some(&mut read), &to, Some(&mut written), wanted)?;
+        let copied = match rustix::fs::copy_file_range(&from, Some(&mut read), &to, Some(&mut written), wanted) {
+            // Another file system shares nothing with us.
+            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if written == 0 => {
+                let copied = io::copy(&mut from, &mut to)?;
+                to.sync_all()?;
+                return if copied == size { Ok(()) } else { Err(ends_early()) };
+            }
+            copied => copied?,
+        };
         if copied == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot's file ends early"));
+            return Err(ends_early());
         }
     }
     Ok(())
+}
+
+fn ends_early() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot's file ends early")
 }
 
 fn dress(source: &Path, about: &Metadata, target: &Path) -> Result<(), Failed> {

@@ -1,6 +1,7 @@
 //! The status page: served by the keeper, from what the keeper knows.
 
 mod browse;
+mod copies;
 mod source;
 
 use std::{

@@ -4,22 +4,19 @@ use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use haven_keeper::{
-    findings::Severity,
-    ledger::{Filter, Verdict as Ended},
-    state::{Sight, State},
-};
+use haven_keeper::ledger::{Filter, Verdict as Ended};
 use haven_mount::control::Request;
 use haven_page as page;
 use haven_page::{
-    Action, Answer, Colour, Copy, CopyKind, Download, DrillReport, DrillStep, ErrorKind, Event, EventStream,
-    GrowthPoint, Listing, Metric, Overview, Run, RunFilter, Snapshot, Source, SourceError, Upcoming,
+    Action, Answer, Colour, Download, DrillReport, DrillStep, ErrorKind, Event, EventStream, GrowthPoint, Listing,
+    Metric, Overview, Run, RunFilter, Snapshot, Source, SourceError, Upcoming,
 };
 use haven_recover::proof::{self, Read};
 
 use super::{
     super::{Keeper, child, locked, millis, seconds, tell},
     Served, browse,
+    copies::copies,
 };
 use crate::{past::Shown, served::Inside};
 
@@ -83,110 +80,6 @@ fn run(one: &haven_keeper::ledger::Run) -> Run {
         said: one.said.clone(),
         bytes: one.bytes,
     }
-}
-
-/// The worst that is said of a copy.
-fn colour_of(findings: &[haven_keeper::findings::Finding], name: &str) -> Colour {
-    let own = findings.iter().filter(|one| one.subject.split(',').any(|subject| subject == name));
-    match own.map(|one| one.severity).max() {
-        Some(Severity::Critical) => Colour::Red,
-        Some(Severity::Warning) => Colour::Yellow,
-        _ => Colour::Green,
-    }
-}
-
-/// What is said of a copy of which nothing is known.
-const UNSEEN: &str = "can't be looked at";
-
-fn copies(state: &State, findings: &[haven_keeper::findings::Finding]) -> Vec<Copy> {
-    let now = state.now;
-    let proven = |name: &str| {
-        let own = state.drills.iter().filter(|drill| drill.copy == name && drill.ok && drill.level >= 1);
-        own.max_by_key(|drill| drill.at).map(|drill| (drill.at, format!("drill level {}", drill.level)))
-    };
-    let ago = |at: Option<i64>| {
-        at.map_or("never made".to_owned(), |at| format!("{} ago", haven_keeper::findings::long(now - at)))
-    };
-    let unseen = |what: Sight| state.unseen(&what).is_some();
-    let proof_unseen = unseen(Sight::Drills);
-    let mut all = Vec::new();
-    if let Some(place) = &state.library {
-        let waits = state.queue.changes;
-        let drill = proven("library");
-        all.push(Copy {
-            name: "library".into(),
-            kind: CopyKind::Library,
-            place: place.url.clone(),
-            colour: if state.mount.answers.is_some() { colour_of(findings, "library") } else { Colour::Red },
-            said: match (&state.mount.answers, waits) {
-                (None, _) => "not mounted".into(),
-                (_, 0) => "everything is in the bucket".into(),
-                (_, some) => format!("{some} changes on their way"),
-            },
-            lag: state.queue.since.map(|since| (now - since).max(0).unsigned_abs()).or(Some(0)),
-            verified: None,
-            proven: drill.as_ref().map(|(at, _)| *at),
-            proven_by: drill.map(|(_, by)| by).unwrap_or_default(),
-            proof_unseen,
-            synced: None,
-            bytes: Some(state.sums.stored_bytes).filter(|bytes| *bytes > 0),
-            locked: place.fixed,
-        });
-    }
-    for one in &state.replicas {
-        // Whatever was later: a drill from it, or the end of a round in which every byte of it was read back.
-        let read = one.verified.map(|at| (at, "every byte read".to_owned()));
-        let proof = proven(&one.name).max(read);
-        all.push(Copy {
-            name: one.name.clone(),
-            kind: CopyKind::Replica,
-            place: one.place.url.clone(),
-            colour: match (unseen(Sight::Replica(one.name.clone())), one.up_to_date) {
-                (true, _) => Colour::Unknown,
-                (false, None) => Colour::Yellow,
-                (false, Some(_)) => colour_of(findings, &one.name),
-            },
-            said: match one.up_to_date {
-                Some(_) => format!("up to date {}", ago(one.up_to_date)),
-                None if unseen(Sight::Replica(one.name.clone())) => UNSEEN.into(),
-                None => "never complete yet".into(),
-            },
-            lag: one.up_to_date.map(|at| (now - at).max(0).unsigned_abs()),
-            verified: one.verified,
-            proven: proof.as_ref().map(|(at, _)| *at),
-            proven_by: proof.map(|(_, by)| by).unwrap_or_default(),
-            proof_unseen,
-            synced: one.up_to_date,
-            bytes: None,
-            locked: one.place.fixed,
-        });
-    }
-    for one in &state.copies {
-        all.push(Copy {
-            name: one.name.clone(),
-            kind: CopyKind::Third,
-            place: format!("{} {}", one.format, one.place.url),
-            colour: match (unseen(Sight::Copy(one.name.clone())), one.last_good) {
-                (true, _) => Colour::Unknown,
-                (false, None) => Colour::Yellow,
-                (false, Some(_)) => colour_of(findings, &one.name),
-            },
-            said: match one.last_good {
-                Some(_) => format!("newest archive {}", ago(one.last_good)),
-                None if unseen(Sight::Copy(one.name.clone())) => UNSEEN.into(),
-                None => "no archive yet".into(),
-            },
-            lag: one.last_good.map(|at| (now - at).max(0).unsigned_abs()),
-            verified: None,
-            proven: None,
-            proven_by: String::new(),
-            proof_unseen,
-            synced: one.last_good,
-            bytes: None,
-            locked: one.place.fixed,
-        });
-    }
-    all
 }
 
 impl Served {
@@ -272,6 +165,7 @@ impl Source for Served {
             findings: seen.findings.iter().map(finding).collect(),
             copies: copies(state, &seen.findings),
             runs: newest.iter().map(run).collect(),
+            mounted: status.is_object(),
             cache: page::Cache {
                 place: state.cache.place.clone(),
                 used_bytes: number("cache_used"),
@@ -529,44 +423,5 @@ impl Source for Served {
         let every = self.keeper.config().health.every.as_secs();
         let old = seconds() - seen.state.now;
         seen.state.now == 0 || old < i64::try_from(every * 5 + 120).unwrap_or(i64::MAX)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use haven_keeper::state::{Drill, Place, Replica, Unseen};
-
-    use super::*;
-
-    const NOW: i64 = 1_800_000_000;
-
-    fn replica(verified: Option<i64>) -> State {
-        let place = Place { url: "s3://far/x".into(), ..Place::default() };
-        let one = Replica { name: "far".into(), place, up_to_date: Some(NOW), verified, ..Replica::default() };
-        let drill = Drill { copy: "far".into(), level: 1, at: NOW - 500, ok: true, why: String::new() };
-        State { now: NOW, replicas: vec![one], drills: vec![drill], ..State::default() }
-    }
-
-    #[test]
-    fn the_last_proof_of_a_replica_is_a_drill_or_the_end_of_a_round() {
-        let shown = |verified| {
-            let copy = copies(&replica(verified), &[]).remove(0);
-            (copy.proven, copy.proven_by, copy.verified)
-        };
-        assert_eq!(shown(None), (Some(NOW - 500), "drill level 1".into(), None));
-        assert_eq!(shown(Some(NOW - 900)), (Some(NOW - 500), "drill level 1".into(), Some(NOW - 900)));
-        assert_eq!(shown(Some(NOW - 100)), (Some(NOW - 100), "every byte read".into(), Some(NOW - 100)));
-    }
-
-    #[test]
-    fn a_replica_of_which_nothing_is_known_is_not_called_incomplete() {
-        let mut state = replica(None);
-        state.replicas[0].up_to_date = None;
-        let said = |state: &State| copies(state, &[]).remove(0).said;
-        assert_eq!(said(&state), "never complete yet");
-        let unseen = |what| Unseen { what, why: "torn".into(), since: None, newest: None };
-        state.unseen = vec![unseen(Sight::Replica("far".into())), unseen(Sight::Drills)];
-        let copy = copies(&state, &[]).remove(0);
-        assert_eq!((copy.said.as_str(), copy.colour, copy.proof_unseen), ("can't be looked at", Colour::Unknown, true));
     }
 }
