@@ -38,6 +38,14 @@ if [ -n "${KEEP:-}" ]; then say "keeping $SCRATCH"; else at_exit rm -rf --one-fi
 umask 077; head -c 24 /dev/urandom | base64 >"$SCRATCH/passphrase"; umask 022
 export HAVEN_PASSPHRASE_FILE=$SCRATCH/passphrase
 
+# debian_mirror: where this machine's packages come from, or Debian's own.
+debian_mirror() {
+  local found
+  found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
+    sed -nE 's/^deb( \[[^]]*\])? (http[^ ]+).*/\2/p; s/^URIs: (http[^ ]+).*/\1/p' | head -n 1) || true
+  echo "${found:-http://deb.debian.org/debian}"
+}
+
 need_root() { [ "$(id -u)" = 0 ] || die "$(basename "$0") must run as root ($1)"; }
 need() { local tool; for tool; do command -v "$tool" >/dev/null || die "$tool is missing; scripts/test says what installs it"; done; }
 
