@@ -7,6 +7,10 @@ use crate::{
     options::{Locked, Only, Options, Partner, Source},
 };
 
+/// Whether nobody but the file says what it is: for items `i` and their entries `e`.
+pub const SAYS_NOTHING: &str = "i.sidecar IS NULL AND i.xmp IS NULL
+  AND NOT EXISTS(SELECT 1 FROM detail t WHERE t.dir = e.dir AND t.name = e.name)";
+
 /// Chooses a copy of each content: one with a sure sidecar, of the newest export, outside of albums; and one that is read,
 /// the same where its part is here. Then which contents are moving halves, and of what.
 pub fn contents(tx: &Transaction<'_>) -> rusqlite::Result<()> {
@@ -20,13 +24,15 @@ pub fn contents(tx: &Transaction<'_>) -> rusqlite::Result<()> {
         [],
     )?;
     tx.execute(
-        "UPDATE content SET entry = best.entry FROM (
-           SELECT e.content, e.id AS entry, row_number() OVER (
-             PARTITION BY e.content ORDER BY i.role = 2, i.sidecar IS NULL, i.strong DESC, p.export DESC,
-             EXISTS(SELECT 1 FROM album a WHERE a.dir = e.dir), e.id) AS n
-           FROM item i JOIN entry e ON e.id = i.entry JOIN part p ON p.id = e.part
-           JOIN content c ON c.id = e.content WHERE c.entry IS NULL) best
-         WHERE best.n = 1 AND best.content = content.id",
+        &format!(
+            "UPDATE content SET entry = best.entry FROM (
+               SELECT e.content, e.id AS entry, row_number() OVER (
+                 PARTITION BY e.content ORDER BY i.role = 2, {SAYS_NOTHING}, i.strong DESC, p.export DESC,
+                 EXISTS(SELECT 1 FROM album a WHERE a.dir = e.dir), e.id) AS n
+               FROM item i JOIN entry e ON e.id = i.entry JOIN part p ON p.id = e.part
+               JOIN content c ON c.id = e.content WHERE c.entry IS NULL) best
+             WHERE best.n = 1 AND best.content = content.id"
+        ),
         [],
     )?;
     tx.execute(

@@ -16,10 +16,11 @@ use tokio::sync::Semaphore;
 
 use crate::{
     asked::Asked,
+    choose::SAYS_NOTHING,
     clock::Clock,
     content::{ContentRow, Linked, Mark, There},
     describe::{Described, Facts, Telling},
-    journal::{Journal, JournalError, State},
+    journal::{Journal, JournalError, State, flag},
     lane::Lane,
     patience::{Failed, Patience, Stop},
     progress::Progress,
@@ -116,7 +117,14 @@ impl Payload {
 /// Uploads all that is planned and can be read at any place. Short files and long ones have lanes of their own: a video of an
 /// hour keeps no photo waiting, and says nothing of how many photos the server takes.
 pub async fn upload_all(shared: &Arc<Shared>) -> Result<(), Stop> {
-    let mut due = planned(&shared.journal)?.into_iter();
+    let (second, first) = planned(&shared.journal)?.into_iter().partition(|due| due.copy);
+    upload(shared, first).await?;
+    // Those whose bytes another one of more to say may have: it has been sent, or could not be.
+    upload(shared, second).await
+}
+
+async fn upload(shared: &Arc<Shared>, due: Vec<Due>) -> Result<(), Stop> {
+    let mut due = due.into_iter();
     // Long files that were met while as many as may be are under way.
     let mut waiting = VecDeque::new();
     // One task drives all requests; what costs time, reading and hashing, is done by threads.
@@ -165,18 +173,28 @@ pub struct Due {
     pub id: i64,
     pub part: i64,
     pub bytes: u64,
+    /// Another one of this length and CRC-32 is due that has more to say: one of two that are sent at once would stand for
+    /// both, and which, the server decides.
+    pub copy: bool,
 }
 
 /// Contents to upload, in the order of reading. Moving halves whose still is planned too go with it.
 pub fn planned(journal: &Journal) -> Result<Vec<Due>, JournalError> {
     let db = journal.db();
-    let mut query = db.prepare(
-        "SELECT c.id, c.part, c.bytes FROM content c WHERE c.state IN (0, 1) AND c.entry IS NOT NULL
+    let mut query = db.prepare(&format!(
+        "SELECT c.id, c.part, c.bytes, row_number() OVER (
+           PARTITION BY c.bytes, c.crc32 ORDER BY coalesce(s.flags, 0) & {trashed} <> 0, {SAYS_NOTHING},
+           coalesce(i.strong, 0) DESC, c.part, c.place) > 1
+         FROM content c JOIN entry e ON e.id = c.entry LEFT JOIN item i ON i.entry = c.entry
+         LEFT JOIN sidecar s ON s.entry = i.sidecar WHERE c.state IN (0, 1)
          AND NOT EXISTS(SELECT 1 FROM content s WHERE s.id = c.still AND s.state IN (0, 1) AND s.entry IS NOT NULL)
          ORDER BY c.part, c.place",
-    )?;
-    let rows = query
-        .query_map([], |row| Ok(Due { id: row.get(0)?, part: row.get(1)?, bytes: row.get::<_, i64>(2)? as u64 }))?;
+        trashed = flag::TRASHED,
+    ))?;
+    let rows = query.query_map([], |row| {
+        let bytes = row.get::<_, i64>(2)? as u64;
+        Ok(Due { id: row.get(0)?, part: row.get(1)?, bytes, copy: row.get(3)? })
+    })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

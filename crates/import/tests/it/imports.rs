@@ -418,6 +418,41 @@ async fn a_folder_brings_its_xmp_and_becomes_albums() {
     assert_eq!(state.albums.values().next().unwrap().0, "Sea");
 }
 
+/// Copies under other names are sent one after the other, and the one with most to say is the first.
+#[tokio::test]
+async fn of_copies_under_several_names_the_one_with_an_xmp_or_outside_of_the_trash_speaks() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("Pictures");
+    std::fs::create_dir_all(&root).unwrap();
+    for (number, with) in ["0", "7", "9"].into_iter().enumerate() {
+        for name in 0..10 {
+            std::fs::write(root.join(format!("{name} {number}.jpg")), made::jpeg(&number.to_string())).unwrap();
+        }
+        std::fs::write(root.join(format!("{with} {number}.jpg.xmp")), format!("<x:xmpmeta n='{number}'/>")).unwrap();
+    }
+    let server = Arc::new(Memory::default());
+    let folder = Options { source: Source::Folder, takeout_tag: false, ..options() };
+    let summary = import(&server, &dir.path().join("j"), &[root], &folder).await.unwrap();
+    assert_eq!((summary.count(Bucket::Uploaded), summary.count(Bucket::Duplicate)), (3, 27));
+    assert!(server.state().assets.values().all(|kept| kept.upload.xmp.is_some()), "{:?}", server.state().assets);
+
+    let year = |name: &str| -> &'static str { format!("Takeout/Google Photos/Photos from 2019/{name}").leak() };
+    let files = vec![
+        (year("binned.jpg"), made::jpeg("same")),
+        (year("binned.jpg.json"), made::sidecar("binned.jpg", 1_558_173_600, r#", "trashed": true"#)),
+        (year("kept.jpg"), made::jpeg("same")),
+    ];
+    let path = dir.path().join("takeout-20240101T000000Z-001.zip");
+    made::zip(&path, &files);
+    let server = Arc::new(Memory::default());
+    let trashed = Options { trashed: true, ..options() };
+    import(&server, &dir.path().join("k"), &[path], &trashed).await.unwrap();
+    let state = server.state();
+    let kept = state.assets.values().next().unwrap();
+    assert!(!kept.trashed && kept.upload.name == "kept.jpg", "{kept:?}");
+    assert!(kept.said.iter().any(|said| said.contains("2019-05-18")), "the sidecar of its copy knows when: {kept:?}");
+}
+
 #[tokio::test]
 async fn what_a_file_is_tells_the_server_where_its_name_does_not() {
     let dir = tempfile::tempdir().unwrap();

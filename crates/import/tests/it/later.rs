@@ -64,6 +64,44 @@ async fn a_sidecar_that_comes_later_is_told_to_the_server() {
     assert_eq!(held(&server), before, "what was told is not told again");
 }
 
+/// In a tar they come in the order of the archive, and in parts in the order of the parts.
+#[tokio::test]
+async fn a_sidecar_of_a_copy_under_another_name_is_told_though_the_copy_came_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let year = |name: &str| -> &'static str { format!("Takeout/Google Photos/Photos from 2019/{name}").leak() };
+    let without = (year("copy.jpg"), made::jpeg("same"));
+    let with = vec![
+        (year("one.jpg"), made::jpeg("same")),
+        (year("one.jpg.json"), made::sidecar("one.jpg", 1_558_173_600, r#", "favorited": true"#)),
+    ];
+    let knows = |server: &Memory| {
+        let state = server.state();
+        assert_eq!(state.assets.len(), 1);
+        let kept = state.assets.values().next().unwrap();
+        assert_eq!(kept.upload.name, "copy.jpg");
+        assert!(kept.said.iter().any(|said| said.contains("2019-05-18")) && kept.upload.favourite, "{kept:?}");
+        assert!(!kept.tags.contains("takeout/unmatched") || kept.untagged.contains("takeout/unmatched"), "{kept:?}");
+    };
+    let tgz = dir.path().join("takeout-20240101T000000Z-001.tgz");
+    made::tgz(&tgz, &[vec![without.clone()], with.clone()].concat());
+    let server = Arc::new(Memory::default());
+    import(&server, &dir.path().join("tar"), std::slice::from_ref(&tgz), &options()).await.unwrap();
+    knows(&server);
+    let before = held(&server);
+    import(&server, &dir.path().join("tar"), std::slice::from_ref(&tgz), &options()).await.unwrap();
+    assert_eq!(held(&server), before, "what was told is not told again");
+
+    let parts = [1, 2].map(|number| dir.path().join(format!("takeout-20240101T000000Z-00{number}.zip")));
+    made::zip(&parts[0], &[without]);
+    made::zip(&parts[1], &with);
+    let (server, state) = (Arc::new(Memory::default()), dir.path().join("parts"));
+    let alone = Options { no_wait: true, ..options() };
+    import(&server, &state, &parts[..1], &alone).await.unwrap();
+    assert!(server.state().assets.values().all(|kept| kept.said.is_empty()));
+    import(&server, &state, &parts[1..], &alone).await.unwrap();
+    knows(&server);
+}
+
 #[tokio::test]
 async fn two_photos_of_one_length_and_crc_are_two() {
     let dir = tempfile::tempdir().unwrap();
