@@ -279,4 +279,20 @@ mod tests {
         ];
         assert!(codes.iter().all(|code| EXIT_CODES.iter().any(|(exit, _)| *exit == code.exit())));
     }
+
+    #[test]
+    fn the_manual_has_the_word_of_every_code_beside_its_exit() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/book/scripts.md");
+        let chapter = std::fs::read_to_string(path).unwrap();
+        // What is said of a word that is none names all that are.
+        let all = serde_json::from_str::<Code>("\"?\"").unwrap_err().to_string();
+        let words: Vec<&str> = all.split('`').skip(3).step_by(2).collect();
+        assert!(words.len() > 20, "{all}");
+        for word in words {
+            let code: Code = serde_json::from_value(word.into()).unwrap();
+            let row =
+                chapter.lines().find(|line| line.starts_with(&format!("| {} | ", code.exit()))).unwrap_or_default();
+            assert!(row.contains(&format!("`{word}`")), "{word} is not in the row of {}: {row}", code.exit());
+        }
+    }
 }

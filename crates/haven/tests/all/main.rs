@@ -20,3 +20,4 @@ mod points;
 mod recovering;
 mod replicas;
 mod run;
+mod scripting;
