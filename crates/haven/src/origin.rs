@@ -42,7 +42,7 @@ use crate::{
 
 mod archived;
 
-/// Bytes of what is fetched that are kept for a while.
+/// Bytes of metadata that are kept on the disk meanwhile. Files are read once, and are not.
 const CACHE: u64 = 2 << 30;
 /// What the names of directories for this begin with.
 const LOOK: &str = "haven-look-";
@@ -373,7 +373,7 @@ impl Shown {
         let store = read_only(standing::store_for(&stack, &keys, &config, false).await?);
         let disk = wire::local_disk(&directory.path().join("cache"))?;
         let world = haven_vault::World { store, ..wire::world(&stack, disk) };
-        let options = haven_vault::Options { follow_every: STILL, ..wire::vault_options(&config) };
+        let options = haven_vault::Options { follow_every: STILL, keeps_data: false, ..wire::vault_options(&config) };
         let vault = wire::vault(world, &keys, options).await?;
         let mounted = async {
             let fs = wire::file_system(&vault, &keys, &config).await.map_err(|error| wire::fs_trouble(&error))?;

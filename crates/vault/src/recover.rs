@@ -40,7 +40,7 @@ impl Vault {
         }
         check_marker(&world, keys.library())?;
         let budget = Arc::new(Budget::new(options.cache_limit));
-        let packs = Arc::new(Packs::new(world.clone(), keys.clone(), budget.clone()));
+        let packs = Arc::new(Packs::new(world.clone(), keys.clone(), budget.clone(), options.keeps_data));
         let shards = Arc::new(Shards::new(world.clone(), keys.clone(), budget.clone()));
         let_give_way(&budget, &packs, &shards);
         let (journal, replay) = if options.read_only && !options.salvage {
@@ -180,7 +180,7 @@ impl Vault {
         let keys = Keys::new(LibraryId([0; 16]), &haven_format::MasterKey([0; 32]));
         let options = Options { local_only: true, cache_limit: 64 << 30, ..Options::default() };
         let budget = Arc::new(Budget::new(options.cache_limit));
-        let packs = Arc::new(Packs::new(world.clone(), keys.clone(), budget.clone()));
+        let packs = Arc::new(Packs::new(world.clone(), keys.clone(), budget.clone(), options.keeps_data));
         let shards = Arc::new(Shards::new(world.clone(), keys.clone(), budget.clone()));
         let_give_way(&budget, &packs, &shards);
         let head = Head {

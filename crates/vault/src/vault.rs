@@ -50,6 +50,9 @@ const CHUNK_CACHE_BYTES: u64 = 48 << 20;
 pub struct Options {
     /// Bytes the cache directory may hold, at least 256 MiB. Never exceeded.
     pub cache_limit: u64,
+    /// What is fetched of files is kept in the cache directory. Without it it is kept in memory for a while, at most
+    /// 128 MiB: for who reads each file once, and is to write nothing for it.
+    pub keeps_data: bool,
     pub read_only: bool,
     /// How long changes wait for company before they are sent.
     pub send_after: Duration,
@@ -77,6 +80,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_limit: 10 << 30,
+            keeps_data: true,
             read_only: false,
             send_after: Duration::from_millis(1000),
             sync_after: Duration::from_millis(1000),

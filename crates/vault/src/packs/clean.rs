@@ -15,9 +15,6 @@ use crate::{
     ranges::Ranges,
 };
 
-/// How many bytes of guests are kept.
-const GUESTS_MAX: usize = 16 << 20;
-
 impl Packs {
     /// Takes account of the clean copies an earlier run left. Which parts are there is found out as they are read:
     /// a hole does not open. What is to be kept never gives way.
@@ -138,28 +135,20 @@ impl Packs {
     }
 
     fn read_guest(&self, id: PackId, part: Part) -> Result<Bytes, Miss> {
-        let range = part.range();
-        let holds = |(pack, at, bytes): &(PackId, u64, Bytes)| {
-            *pack == id && *at <= range.start && at + bytes.len() as u64 >= range.end
-        };
-        let sealed = {
-            let guests = self.guests.lock();
-            let Some((_, at, bytes)) = guests.iter().find(|guest| holds(guest)) else { return Err(Miss::Absent) };
-            bytes.slice((range.start - at) as usize..(range.end - at) as usize)
-        };
+        let Some(sealed) = self.guests.get(id, &part.range()) else { return Err(Miss::Absent) };
         pack::opener(&self.keys, id).part(part, &sealed).map_err(|_| {
-            // Else it would be found again before what is fetched now.
-            self.guests.lock().retain(|guest| !holds(guest));
+            self.guests.forget(id, &part.range());
             Miss::Unopened
         })
     }
 
     /// Which parts of the range are not on this machine.
     pub(crate) fn gaps(&self, id: PackId, range: &Range<u64>) -> Vec<Range<u64>> {
-        match self.local.lock().get(&id) {
+        let gaps = match self.local.lock().get(&id) {
             Some(local) => local.held.lock().present.gaps(range),
             None => vec![range.clone()],
-        }
+        };
+        if gaps.is_empty() || self.guests.hold(id, range) { vec![] } else { gaps }
     }
 
     /// Keeps bytes fetched from the bucket: on disk where there is room, else in memory for a while.
@@ -167,8 +156,8 @@ impl Packs {
         let range = offset..offset + bytes.len() as u64;
         // Whole blocks at both ends.
         let space = on_disk(range.end) - range.start / 4096 * 4096;
-        if self.reserve(space).is_err() {
-            self.keep_guest(id, offset, bytes);
+        if !self.keeps || self.reserve(space).is_err() {
+            self.guests.keep(id, offset, bytes);
             return Ok(());
         }
         match self.write_clean(id, offset, &bytes, space) {
@@ -176,11 +165,11 @@ impl Packs {
             Ok(Kept::Staged) => self.budget.release(space),
             Ok(Kept::Evicted) => {
                 self.budget.release(space);
-                self.keep_guest(id, offset, bytes);
+                self.guests.keep(id, offset, bytes);
             }
             Err(error) => {
                 self.budget.release(space);
-                self.keep_guest(id, offset, bytes);
+                self.guests.keep(id, offset, bytes);
                 tracing::warn!(%error, "fetched bytes could not be kept in the cache");
             }
         }
@@ -215,15 +204,6 @@ impl Packs {
         }
         self.budget.clean(Clean::Pack(id), space);
         Ok(Kept::Here)
-    }
-
-    fn keep_guest(&self, id: PackId, offset: u64, bytes: Bytes) {
-        let mut guests = self.guests.lock();
-        guests.push((id, offset, bytes));
-        let mut total: usize = guests.iter().map(|(_, _, bytes)| bytes.len()).sum();
-        while total > GUESTS_MAX && guests.len() > 1 {
-            total -= guests.remove(0).2.len();
-        }
     }
 }
 
@@ -299,7 +279,7 @@ mod tests {
             threads: true,
         };
         let keys = Keys::new(LibraryId([2; 16]), &MasterKey([7; 32]));
-        Packs::new(world, keys, Arc::new(Budget::new(Budget::LIMIT_MIN)))
+        Packs::new(world, keys, Arc::new(Budget::new(Budget::LIMIT_MIN)), true)
     }
 
     fn file_of(packs: &Packs, id: PackId) -> DynFile {

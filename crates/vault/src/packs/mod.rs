@@ -6,6 +6,7 @@
 //! A file under `staging/` is never removed before the bucket has it. A clean copy may go at any time.
 
 mod clean;
+mod guests;
 
 use std::{collections::HashMap, io, sync::Arc};
 
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use prost::Message;
 
 pub(crate) use clean::Miss;
+use guests::Guests;
 
 use crate::{
     Need, Result, VaultError,
@@ -113,9 +115,16 @@ pub(crate) struct Packs {
     ended: Mutex<Vec<(OpenPack, u32)>>,
     /// Finished, in order, not yet handed to the uploader.
     finished: Mutex<Vec<FinishedPack>>,
-    /// Fetched while the cache had no room: kept in memory for the call that wanted it.
-    guests: Mutex<Vec<(PackId, u64, Bytes)>>,
+    /// Fetched while the cache had no room: kept in memory for the call that wanted it. All of it, where `keeps` is not set.
+    guests: Guests,
+    /// What is fetched of clean packs is kept in the cache.
+    keeps: bool,
 }
+
+/// Bytes of guests that wait for the call that wanted them.
+const GUESTS_MAX: usize = 16 << 20;
+/// Where they are all there is: several readers, and what was fetched ahead of each.
+const ALL_GUESTS_MAX: usize = 128 << 20;
 
 fn staging_name(id: PackId) -> String {
     format!("staging/{id}")
@@ -134,7 +143,8 @@ pub(crate) struct Remembered {
 }
 
 impl Packs {
-    pub(crate) fn new(world: World, keys: Keys, budget: Arc<Budget>) -> Self {
+    /// `keeps`: what is fetched is kept in the cache; else in memory for a while.
+    pub(crate) fn new(world: World, keys: Keys, budget: Arc<Budget>, keeps: bool) -> Self {
         Self {
             world,
             keys,
@@ -146,7 +156,8 @@ impl Packs {
             unsynced: Mutex::default(),
             ended: Mutex::default(),
             finished: Mutex::default(),
-            guests: Mutex::default(),
+            guests: Guests::new(if keeps { GUESTS_MAX } else { ALL_GUESTS_MAX }),
+            keeps,
         }
     }
 
