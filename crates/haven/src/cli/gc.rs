@@ -37,7 +37,7 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
     let brake = answer["brake"].as_str().map(str::to_owned);
     context.answer(&answer, &told(&answer))?;
     match brake {
-        Some(why) => Err(Trouble::new(Code::Unfinished, "garbage collection has stopped and asks")
+        Some(why) => Err(Trouble::new(Code::Held, "garbage collection has stopped and asks")
             .because(why)
             .meaning("every photo, and every state that could be read before, still can")
             .next("haven gc --dry-run    tells what would go; haven gc --release    lets it go")),

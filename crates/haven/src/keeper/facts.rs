@@ -252,7 +252,6 @@ pub fn judge(ledger: &Ledger, kind: &str, name: &str, exit: Option<i32>, said: &
         // The newest point was copied before: there is nothing new, and nothing is wrong.
         (_, Some(Code::Occupied)) if kind == "copy" => Verdict::Ok,
         (_, Some(Code::Held)) => Verdict::Warned,
-        (_, Some(Code::Unfinished)) if kind == "gc" => Verdict::Warned,
         _ => Verdict::Failed,
     };
     let again = match trouble.map(|trouble| trouble.code) {
@@ -527,7 +526,7 @@ mod tests {
         let trouble = |code| Some(Trouble::new(code, "x"));
         let verdict = |kind: &str, exit, code| judge(&ledger, kind, "a", exit, &said(&[], trouble(code)), 0, 0);
         assert_eq!(verdict("replica", Some(10), Code::Held).verdict, Verdict::Warned);
-        assert_eq!(verdict("gc", Some(9), Code::Unfinished).verdict, Verdict::Warned);
+        assert_eq!(verdict("gc", Some(10), Code::Held).verdict, Verdict::Warned);
         assert_eq!(verdict("copy", Some(10), Code::Incomplete).verdict, Verdict::Failed);
         assert_eq!(verdict("copy", Some(7), Code::Occupied).verdict, Verdict::Ok, "nothing new");
         assert!(!verdict("backup", Some(2), Code::Usage).again);
@@ -578,7 +577,7 @@ mod tests {
             "gc",
             "",
             Some(9),
-            &said(&[json!({ "brake": "30 %" })], Some(Trouble::new(Code::Unfinished, "asks"))),
+            &said(&[json!({ "brake": "30 %" })], Some(Trouble::new(Code::Held, "asks"))),
             0,
             0,
         );
