@@ -107,7 +107,7 @@ in
           programs = setting types.str "none; for example `\"/usr/lib/postgresql/16/bin\"`" "The directory of psql, pg_dump and pg_dumpall. Default: Debian's for this server's version, else those of PATH.";
           within = setting (types.listOf types.str) "none; for example `[\"docker\", \"exec\", \"-i\", \"immich_postgres\"]`" "What goes before each of them, where the server is in a container.";
           media_location = setting types.str "none; for example `\"/usr/src/app/upload\"`" "What the paths in Immich's database begin with, where it does not say so itself (before version 1.136).";
-          beside = setting types.str "none; for example `\"/srv/dumps\"`" "A directory outside the library that gets a copy of each dump.";
+          beside = setting types.str "none; for example `\"/srv/dumps\"`" "A directory outside the library that gets a copy of each dump. A point takes its copy along when it is pruned or removed.";
           server = setting types.str "none; for example `\"http://127.0.0.1:2283\"`" "With \"maintenance\" (Immich 2.3 or later): its address, the file with an administrator's API key that has the permission \"maintenance\", and certificates (PEM) to trust beside the system's.";
           api_key_file = setting types.str "none; for example `\"/etc/haven/immich-admin-key\"`" "api_key_file";
           ca_file = setting types.str "none; for example `\"/etc/haven/ca.pem\"`" "ca_file";

@@ -137,7 +137,9 @@ pub fn collect(
         // What can't be listed just now: the last run tells when there was one.
         let by_run = match listed {
             Some(_) => None,
-            None => sought.told(ledger.last("backup", &app.name, &[Verdict::Ok])).map(|run| run.started / 1000),
+            None => sought
+                .told(ledger.last("backup", &app.name, &[Verdict::Ok, Verdict::Warned]))
+                .map(|run| run.started / 1000),
         };
         if folders.is_none() && by_run.is_none() {
             sought.miss(Sight::Points(app.name.clone()), AWAY);
