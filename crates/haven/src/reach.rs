@@ -109,7 +109,7 @@ impl Which {
         let write = Library::writes(request);
         config.mount.read_only = !write;
         let held = standing::held(&stack, &keys).await?;
-        let store = standing::opened(&stack, held.as_ref(), &config, write)?;
+        let store = standing::opened(&stack, held.as_ref(), &config, Library::is_change(request))?;
         let copy = standing::is_copy(held.as_ref());
         let wanted = Wanted { url: &place.url, store: &stack.store, library: keys.library(), copy, write };
         let cache = wanted.cache(&config, self.cache.as_deref())?;
