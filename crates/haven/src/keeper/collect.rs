@@ -8,17 +8,18 @@ use haven_keeper::{
     ledger::{Filter, Ledger, LedgerError, Run, Verdict},
     plan::Job,
     state::{
-        Brake, Cache, Drill, JobState, LastRun, Mount, Points, Queue, Replica, Scrub, Sight, State, Store, Sums,
-        ThirdCopy, Unseen,
+        Brake, Cache, Drill, Hold, JobState, LastRun, Mount, Place, Points, Queue, Replica, Scrub, Sight, State, Store,
+        Sums, ThirdCopy, Unseen,
     },
 };
+use haven_store::StoreOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
     facts::{self, CopyFacts, DrillFacts, ReplicaFacts, Unread},
     folders::{Folders, Seen},
-    jobs, place,
+    jobs, locks, place,
 };
 use crate::{cli::copy::Remembered, config::Config, wire, words::causes};
 
@@ -81,7 +82,7 @@ pub fn collect(
     let mut state = State {
         now,
         host: wire::host(),
-        library: url.as_ref().map(|url| place::of_store(url, &config.store_of(url))),
+        library: url.as_ref().map(|url| store_at(url, &config.store_of(url), ledger, &mut sought, now)),
         mount: Mount {
             point: config.mount.point.as_ref().map(|point| point.display().to_string()).unwrap_or_default(),
             answers: None,
@@ -165,7 +166,7 @@ pub fn collect(
         }
         state.replicas.push(Replica {
             name: name.clone(),
-            place: place::of_store(&one.own.url, &one.own.store),
+            place: store_at(&one.own.url, &one.own.store, ledger, &mut sought, now),
             up_to_date: known.up_to_date,
             interval,
             scheduled_since,
@@ -228,6 +229,20 @@ pub fn collect(
 
 /// Why nothing in the library was looked at.
 const AWAY: &str = "the library is not mounted, or does not answer";
+
+/// Where a library or a replica is, and what its lock is known to be worth.
+fn store_at(url: &str, options: &StoreOptions, ledger: &Ledger, sought: &mut Sought, now: i64) -> Place {
+    let hold = match locks::known(ledger, url, options, now) {
+        Ok(hold) => hold,
+        Err(Unread::Ledger(error)) => {
+            sought.told::<()>(Err(error));
+            Hold::Unknown
+        }
+        // It is tried again.
+        Err(Unread::Torn(_)) => Hold::Unknown,
+    };
+    Place { hold, ..place::of_store(url, options) }
+}
 
 /// What the mount has found damaged, and what is known from before it was mounted.
 fn damage(status: &Value, ledger: &Ledger, sought: &mut Sought) -> Vec<(String, String)> {

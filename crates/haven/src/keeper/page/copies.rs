@@ -52,7 +52,7 @@ pub(super) fn copies(state: &State, findings: &[Finding]) -> Vec<Copy> {
             proof_unseen,
             synced: None,
             bytes: Some(state.sums.stored_bytes).filter(|bytes| *bytes > 0),
-            locked: place.fixed,
+            locked: place.hold.is_fast(),
         });
     }
     for one in &state.replicas {
@@ -80,7 +80,7 @@ pub(super) fn copies(state: &State, findings: &[Finding]) -> Vec<Copy> {
             proof_unseen,
             synced: one.up_to_date,
             bytes: None,
-            locked: one.place.fixed,
+            locked: one.place.hold.is_fast(),
         });
     }
     for one in &state.copies {
@@ -106,7 +106,7 @@ pub(super) fn copies(state: &State, findings: &[Finding]) -> Vec<Copy> {
             proof_unseen,
             synced: one.last_good,
             bytes: None,
-            locked: one.place.fixed,
+            locked: one.place.hold.is_fast(),
         });
     }
     all
