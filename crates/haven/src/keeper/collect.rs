@@ -8,8 +8,8 @@ use haven_keeper::{
     ledger::{Filter, Ledger, LedgerError, Run, Verdict},
     plan::Job,
     state::{
-        Brake, Cache, Drill, Hold, JobState, LastRun, Mount, Place, Points, Queue, Replica, Scrub, Sight, State, Store,
-        Sums, ThirdCopy, Unseen,
+        Amount, Brake, Cache, Drill, Hold, JobState, LastRun, Mount, Place, Points, Queue, Replica, Restoring, Scrub,
+        Sight, State, Store, Sums, ThirdCopy, Unseen,
     },
 };
 use haven_store::StoreOptions;
@@ -82,6 +82,7 @@ pub fn collect(
     let mut state = State {
         now,
         host: wire::host(),
+        restoring: restoring(config, s),
         library: url.as_ref().map(|url| store_at(url, &config.store_of(url), ledger, &mut sought, now)),
         mount: Mount {
             point: config.mount.point.as_ref().map(|point| point.display().to_string()).unwrap_or_default(),
@@ -229,6 +230,15 @@ pub fn collect(
 
 /// Why nothing in the library was looked at.
 const AWAY: &str = "the library is not mounted, or does not answer";
+
+/// What the library is still being restored from, as its mount tells.
+fn restoring(config: &Config, status: &Value) -> Option<Restoring> {
+    let told = &status["restoring"];
+    let of = told["of"].as_str()?;
+    let amount = |name: &str| Amount::deserialize(&told[name]).ok();
+    let from = place::of_store(of, &config.store_of(of));
+    Some(Restoring { from, here: amount("here"), needed: amount("needed") })
+}
 
 /// Where a library or a replica is, and what its lock is known to be worth.
 fn store_at(url: &str, options: &StoreOptions, ledger: &Ledger, sought: &mut Sought, now: i64) -> Place {

@@ -27,6 +27,7 @@ use haven_mount::{
     Session,
     control::{Refusal, Request},
 };
+use haven_store::DynStore;
 use haven_vault::{Vault, VaultError, collect::CollectRun};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -48,6 +49,8 @@ pub struct Library {
     /// Where the file system is mounted.
     pub mounted: Option<Session>,
     pub config: Arc<Config>,
+    /// What is not here yet is there: it is still being restored.
+    pub behind: Option<DynStore>,
 }
 
 /// How long the kernel may take to hand over what it holds of written bytes: as long as the store does, when the cache is

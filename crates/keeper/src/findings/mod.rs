@@ -151,9 +151,10 @@ impl Default for Limits {
 
 type Check = fn(&State, &Limits) -> Vec<Finding>;
 
-const CHECKS: [Check; 18] = [
+const CHECKS: [Check; 19] = [
     library::mounted,
     library::writable,
+    library::restore,
     library::queue,
     library::store,
     library::damage,

@@ -86,7 +86,7 @@ pub struct Heap {
 }
 
 impl Heap {
-    fn add(&mut self, bytes: u64) {
+    pub(crate) fn add(&mut self, bytes: u64) {
         self.objects += 1;
         self.bytes += bytes;
     }
