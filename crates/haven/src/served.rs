@@ -470,12 +470,14 @@ impl Commands {
 
     fn library(&self) -> Library {
         let served = &self.served;
+        let restoring = served.restore.borrow().is_some();
         Library {
             vault: served.vault.clone(),
             fs: Some(served.fs.clone()),
             mounted: Some(self.session.clone()),
             config: served.config.clone(),
-            behind: served.restoring.as_ref().map(|restoring| restoring.behind.clone()),
+            // When all has come, what is missing is lost, and not still to come.
+            behind: served.restoring.as_ref().filter(|_| restoring).map(|restoring| restoring.behind.clone()),
         }
     }
 
