@@ -107,7 +107,7 @@ in
           programs = setting types.str "none; for example `\"/usr/lib/postgresql/16/bin\"`" "The directory of psql, pg_dump and pg_dumpall. Default: Debian's for this server's version, else those of PATH.";
           within = setting (types.listOf types.str) "none; for example `[\"docker\", \"exec\", \"-i\", \"immich_postgres\"]`" "What goes before each of them, where the server is in a container.";
           media_location = setting types.str "none; for example `\"/usr/src/app/upload\"`" "What the paths in Immich's database begin with, where it does not say so itself (before version 1.136).";
-          beside = setting types.str "none; for example `\"/srv/dumps\"`" "A directory outside the library that gets a copy of each dump.";
+          beside = setting types.str "none; for example `\"/srv/dumps\"`" "A directory outside the library that gets a copy of each dump. A point takes its copy along when it is pruned or removed.";
           server = setting types.str "none; for example `\"http://127.0.0.1:2283\"`" "With \"maintenance\" (Immich 2.3 or later): its address, the file with an administrator's API key that has the permission \"maintenance\", and certificates (PEM) to trust beside the system's.";
           api_key_file = setting types.str "none; for example `\"/etc/haven/immich-admin-key\"`" "api_key_file";
           ca_file = setting types.str "none; for example `\"/etc/haven/ca.pem\"`" "ca_file";
@@ -154,7 +154,7 @@ in
           encryption = setting types.str "none; for example `\"repokey-blake2\"`" "Borg: how a new repository is encrypted, and where the key of a \"keyfile\" one is.";
           key_file = setting types.str "none; for example `\"/etc/haven/borg-key\"`" "key_file";
           compression = setting types.str "none; for example `\"auto,zstd\"`" "Borg: \"auto,zstd\", \"none\", … restic: \"auto\", \"off\", \"max\". Default: \"auto,zstd\" and \"auto\".";
-          append_only = setting types.bool "none; for example `true`" "The other side lets nothing be deleted: prune there, with a key that may.";
+          append_only = setting types.bool "none; for example `true`" "The other side lets nothing be deleted: prune there, with a key that may. It counts in the score where that is another machine.";
           library = setting types.str "none; for example `\"/mnt/photos\"`" "The mount point of the library that is copied, if not mount.point.";
         };
       });
@@ -288,7 +288,7 @@ in
       ca_file = setting types.str "none; for example `\"/etc/haven/ca.pem\"`" "Certificates (PEM) to trust beside the system's, for a private authority.";
       payload = setting types.str "`\"unsigned\"`" "\"unsigned\": the body's hash is not part of the signature, which takes a quarter of the CPU; all is sealed anyway. \"signed\": the store refuses what was damaged on the way.";
       checksum = setting types.str "`\"none\"`" "What a body is sent with so that the store can refuse one that was damaged on the way: \"none\", \"md5\" (known to nearly every store), \"crc32c\" (costs nothing, known to newer ones), \"sha256\". `haven doctor` tells which this store checks.";
-      lock = setting types.str "none; for example `\"30d\"`" "For how long nobody may delete or replace what was written: S3's Object Lock, on a bucket that was made with it. A thief with your key then only hides objects. What Haven deletes is hidden, too, and is paid for until a lifecycle rule of yours (NoncurrentVersionExpiration) removes it. `haven doctor` tells whether this store's lock holds.";
+      lock = setting types.str "none; for example `\"30d\"`" "For how long nobody may delete or replace what was written: S3's Object Lock, on a bucket that was made with it. A thief with your key then only hides objects. It is counted from when an object is written, and not renewed: what is older can be deleted. What Haven deletes is hidden, too, and is paid for until a lifecycle rule of yours (NoncurrentVersionExpiration) removes it. `haven doctor` tells whether this store's lock holds.";
       lock_mode = setting types.str "`\"governance\"`" "\"governance\": who may (s3:BypassGovernanceRetention) can lift the lock. \"compliance\": nobody can, not even you.";
       storage_class = setting types.str "none; for example `\"STANDARD_IA\"`" "The storage class of new objects, as the store names it.";
       list_page_max = setting (types.either types.ints.unsigned types.str) "none; for example `1000`" "The most names asked for in one page of a listing.";

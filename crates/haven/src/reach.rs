@@ -109,7 +109,8 @@ impl Which {
         let write = Library::writes(request);
         config.mount.read_only = !write;
         let held = standing::held(&stack, &keys).await?;
-        let store = standing::opened(&stack, held.as_ref(), &config, write)?;
+        let opened = standing::opened(&stack, held.as_ref(), &config, Library::is_change(request))?;
+        let (store, behind) = (opened.store, opened.restoring.map(|restoring| restoring.behind));
         let copy = standing::is_copy(held.as_ref());
         let wanted = Wanted { url: &place.url, store: &stack.store, library: keys.library(), copy, write };
         let cache = wanted.cache(&config, self.cache.as_deref())?;
@@ -135,8 +136,8 @@ impl Which {
             }
         };
         let bar = ask::progress_bar(doing);
-        let answer =
-            Library { vault: vault.clone(), fs, mounted: None, config: Arc::new(config) }.answer(request).await;
+        let library = Library { vault: vault.clone(), fs, mounted: None, config: Arc::new(config), behind };
+        let answer = library.answer(request).await;
         bar.finish_and_clear();
         let closed = vault.close(true).await;
         let answer = answer.map_err(|refusal| ask::refused(&refusal))?;

@@ -25,7 +25,8 @@ use haven_mount::{
     mount, serve,
 };
 use haven_store::Stack;
-use haven_vault::{Vault, VaultError};
+use haven_vault::{Vault, VaultError, collect::Heap};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -36,6 +37,7 @@ use crate::{
     past::{self, Library},
     report::{self, Code, Trouble},
     silence::{self, Silence},
+    standing::{self, Restoring},
     wire, words,
 };
 
@@ -44,6 +46,8 @@ const STEP: Duration = Duration::from_millis(200);
 /// How often a service manager hears how far a stop is, and how often the log.
 const STOP_STEP: Duration = Duration::from_secs(1);
 const STOP_LOG_STEP: Duration = Duration::from_secs(5);
+/// How often it is looked how far a restore is: a request for each thousand packs.
+const RESTORE_STEP: Duration = Duration::from_secs(300);
 
 /// What lives beside a mount in its process: the keeper.
 #[async_trait::async_trait]
@@ -108,6 +112,8 @@ pub struct Mounting {
     pub point: PathBuf,
     pub cache: PathBuf,
     pub stack: Stack,
+    /// It is still being restored.
+    pub restoring: Option<Restoring>,
     pub vault: Arc<Vault>,
     pub keys: haven_format::Keys,
     pub allow_non_empty: bool,
@@ -116,12 +122,25 @@ pub struct Mounting {
     pub beside: Option<Arc<dyn Companion>>,
 }
 
+/// How far a restore is.
+#[derive(Debug, Clone, Serialize)]
+struct Restore {
+    /// The URL, without secrets, of the copy that what is not here yet is read from.
+    of: String,
+    /// Packs that are here, and all that are needed; none: that was not found out yet.
+    here: Option<Heap>,
+    needed: Option<Heap>,
+}
+
 /// What the commands and the signals have in common.
 struct Served {
     config: Arc<Config>,
     url: String,
     cache: PathBuf,
     stack: Stack,
+    restoring: Option<Restoring>,
+    /// How far that is; none: it has come to its end, or there was none.
+    restore: watch::Sender<Option<Restore>>,
     vault: Arc<Vault>,
     fs: Arc<Fs>,
     keys: haven_format::Keys,
@@ -161,6 +180,12 @@ impl Mounting {
             url: self.url.clone(),
             cache: self.cache.clone(),
             stack: self.stack.clone(),
+            restoring: self.restoring.clone(),
+            restore: watch::Sender::new(self.restoring.as_ref().map(|restoring| Restore {
+                of: restoring.of.clone(),
+                here: None,
+                needed: None,
+            })),
             vault: self.vault.clone(),
             fs,
             keys: self.keys.clone(),
@@ -194,6 +219,7 @@ impl Mounting {
             ending = serve(&session, &*served, signals) => ending,
             never = served.listen() => match never {},
             never = served.tell_stop() => match never {},
+            never = served.follow_restore() => match never {},
         };
         // Whoever unmounted it by a command did not wait for it.
         if let Some(companion) = &self.beside {
@@ -278,6 +304,30 @@ impl Served {
             tokio::time::sleep(silence::STEP).await;
             self.silence.send_modify(|silence| silence.listen(&self.stack.meter.snapshot(), Instant::now()));
         }
+    }
+
+    /// Looks now and then how far the restore is that this library comes from, until it has come to its end.
+    async fn follow_restore(&self) -> Infallible {
+        while self.restore.borrow().is_some() {
+            match standing::held(&self.stack, &self.keys).await {
+                Ok(held) if standing::is_restoring(held.as_ref()) => match self.vault.packs_here().await {
+                    Ok((here, needed)) => self.restore.send_modify(|restore| {
+                        if let Some(restore) = restore {
+                            (restore.here, restore.needed) = (Some(here), Some(needed));
+                        }
+                    }),
+                    Err(error) => tracing::debug!(%error, "how far the restore is can't be told"),
+                },
+                Ok(_) => {
+                    tracing::info!("everything has come from where the library was restored from");
+                    self.restore.send_replace(None);
+                }
+                // What was known before is told.
+                Err(trouble) => tracing::debug!(what = trouble.what, "how far the restore is can't be told"),
+            }
+            tokio::time::sleep(RESTORE_STEP).await;
+        }
+        std::future::pending().await
     }
 
     /// Tells how far a stop is, and that it needs more time.
@@ -401,6 +451,7 @@ impl Commands {
             "request_errors": meter.errors(),
             "requests_by_verb": meter.verbs,
             "kernel": self.session.metrics().snapshot(),
+            "restoring": *served.restore.borrow(),
         });
         if let (Value::Object(all), Ok(Value::Object(vault))) =
             (&mut value, serde_json::to_value(served.vault.status()))
@@ -419,11 +470,14 @@ impl Commands {
 
     fn library(&self) -> Library {
         let served = &self.served;
+        let restoring = served.restore.borrow().is_some();
         Library {
             vault: served.vault.clone(),
             fs: Some(served.fs.clone()),
             mounted: Some(self.session.clone()),
             config: served.config.clone(),
+            // When all has come, what is missing is lost, and not still to come.
+            behind: served.restoring.as_ref().filter(|_| restoring).map(|restoring| restoring.behind.clone()),
         }
     }
 

@@ -14,9 +14,25 @@ use crate::{
     report::{self, Code, Trouble, UNTOUCHED},
 };
 
+/// The store to open a library in.
+pub struct Opened {
+    pub store: DynStore,
+    /// It is still being restored.
+    pub restoring: Option<Restoring>,
+}
+
+/// Where a library that is still being restored comes from.
+#[derive(Debug, Clone)]
+pub struct Restoring {
+    /// The URL, without secrets.
+    pub of: String,
+    /// What is not here yet is read from there.
+    pub behind: DynStore,
+}
+
 /// The store to open the library in.
 pub async fn store_for(stack: &Stack, keys: &Keys, config: &Config, write: bool) -> Result<DynStore, Trouble> {
-    opened(stack, held(stack, keys).await?.as_ref(), config, write)
+    Ok(opened(stack, held(stack, keys).await?.as_ref(), config, write)?.store)
 }
 
 /// What the store says it holds; without a word it is the library.
@@ -37,18 +53,26 @@ pub fn is_copy(held: Option<&Standing>) -> bool {
 
 /// The store to open what is `held` in. Refused where writing would be wrong; for a library that is being restored, what
 /// has not arrived yet is read from where it comes from.
-pub fn opened(stack: &Stack, held: Option<&Standing>, config: &Config, write: bool) -> Result<DynStore, Trouble> {
-    let Some(standing) = held else { return Ok(stack.store.clone()) };
+pub fn opened(stack: &Stack, held: Option<&Standing>, config: &Config, write: bool) -> Result<Opened, Trouble> {
+    let alone = Opened { store: stack.store.clone(), restoring: None };
+    let Some(standing) = held else { return Ok(alone) };
     match standing.role() {
-        Role::Library => Ok(stack.store.clone()),
+        Role::Library => Ok(alone),
         Role::Restoring => {
-            let behind = library::open_store(&standing.of, &config.store_of(&standing.of))?;
-            report::note(format!("still being restored from {}: what is not here yet is read from there", standing.of));
-            Ok(haven_replica::behind(stack.store.clone(), behind.store))
+            let of = standing.of.clone();
+            let behind = library::open_store(&of, &config.store_of(&of))?.store;
+            report::note(format!("still being restored from {of}: what is not here yet is read from there"));
+            let store = haven_replica::behind(stack.store.clone(), behind.clone());
+            Ok(Opened { store, restoring: Some(Restoring { of, behind }) })
         }
         role if write => Err(refused(role, standing)),
-        _ => Ok(stack.store.clone()),
+        _ => Ok(alone),
     }
+}
+
+/// Whether it is still being restored.
+pub fn is_restoring(held: Option<&Standing>) -> bool {
+    held.is_some_and(|standing| standing.role() == Role::Restoring)
 }
 
 fn refused(role: Role, standing: &Standing) -> Trouble {

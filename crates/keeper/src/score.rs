@@ -1,4 +1,5 @@
-//! The 3-2-1-1-0 score: three copies, on two kinds of storage, one elsewhere, one that nobody can change, zero errors.
+//! The 3-2-1-1-0 score: three copies, on two kinds of storage, one elsewhere, one that this machine's keys can't delete,
+//! zero errors.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +53,11 @@ pub fn score(state: &State, limits: &Limits) -> Score {
         .map(|(name, place)| if place.domain.is_empty() { name.as_str() } else { place.domain.as_str() })
         .collect();
     let elsewhere: Vec<&String> = places.iter().filter(|(_, place)| place.elsewhere).map(|(name, _)| name).collect();
-    let fixed: Vec<&String> = places.iter().filter(|(_, place)| place.fixed).map(|(name, _)| name).collect();
+    let (fast, loose): (Vec<_>, Vec<_>) = places
+        .iter()
+        .filter_map(|(name, place)| Some((&place.hold, format!("{name}: {}", place.hold.told(state.now)?))))
+        .partition(|(hold, _)| hold.is_fast() == Some(true));
+    let told = |all: Vec<(_, String)>| all.into_iter().map(|(_, told)| told).collect::<Vec<_>>().join("; ");
     // What can't be looked at may be the copy that is missing.
     let unseen = unseen_copies(state);
     let digit = |digit, asks: &str, met, why: String| {
@@ -86,12 +91,16 @@ pub fn score(state: &State, limits: &Limits) -> Score {
             ),
             digit(
                 '1',
-                "one can't be changed, not even with this machine's keys",
-                !fixed.is_empty(),
-                if fixed.is_empty() {
-                    "no copy is locked (store.s3.lock) or can only be added to (copy.NAME.append_only)".into()
-                } else {
-                    names(fixed)
+                "one keeps what was written last even from this machine's keys",
+                !fast.is_empty(),
+                match (fast.is_empty(), loose.is_empty()) {
+                    (false, _) => told(fast),
+                    (true, false) => told(loose),
+                    (true, true) => {
+                        "no copy is locked (store.s3.lock), and none on another machine can only be added to \
+                                     (copy.NAME.append_only)"
+                            .into()
+                    }
                 },
             ),
             Digit { digit: '0', asks: "no errors: what is there was tried, and comes back".into(), met: zero, why },
@@ -187,13 +196,15 @@ mod tests {
     use super::*;
     use crate::{
         findings::tests::{DAY, NOW, place, well},
-        state::{Drill, Place, Replica, Scrub, State, ThirdCopy},
+        state::{Drill, Hold, Place, Replica, Scrub, State, ThirdCopy},
     };
+
+    const LOCKED: Hold = Hold::Locked { seconds: 30 * DAY, tried: NOW - 3 * DAY };
 
     fn whole() -> State {
         let replica = Replica {
             name: "far".into(),
-            place: Place { fixed: true, ..place("s3://far/x", "other.example.org", true) },
+            place: Place { hold: LOCKED, ..place("s3://far/x", "other.example.org", true) },
             up_to_date: Some(NOW),
             ..Replica::default()
         };
@@ -219,7 +230,7 @@ mod tests {
         two.copies.clear();
         assert_eq!(shown(&two), "?-2-1-1-0");
         let mut unlocked = whole();
-        unlocked.replicas[0].place.fixed = false;
+        unlocked.replicas[0].place.hold = Hold::Open;
         assert_eq!(shown(&unlocked), "3-2-1-?-0");
         let mut here = whole();
         here.library = Some(place("file:///a", "disk 8:1", false));
@@ -232,6 +243,25 @@ mod tests {
         assert_eq!(shown(&untried), "3-2-1-1-?");
         let missing = score(&untried, &Limits::default());
         assert!(missing.missing()[0].why.contains("40 days"), "{missing:?}");
+    }
+
+    #[test]
+    fn a_lock_counts_when_it_was_tried_and_says_what_it_covers() {
+        let told = |hold: Hold| {
+            let mut state = whole();
+            state.replicas[0].place.hold = hold;
+            let digit = score(&state, &Limits::default()).digits.remove(3);
+            (digit.met, digit.why)
+        };
+        let (met, why) = told(LOCKED);
+        assert!(met && why.starts_with("far: what is written is locked for 30 days from then on"), "{why}");
+        assert!(why.ends_with("what is older can be deleted (tried 3 days ago)"), "{why}");
+        let (met, why) = told(Hold::Unknown);
+        assert!(!met && why.starts_with("far: whether its lock holds is not known"), "{why}");
+        let (met, why) = told(Hold::Broken { why: "it takes the lock, and deletes all the same".into() });
+        assert!(!met && why.ends_with("does not hold: it takes the lock, and deletes all the same"), "{why}");
+        let (met, why) = told(Hold::Said);
+        assert!(met && why.contains("that is not tried"), "{why}");
     }
 
     #[test]

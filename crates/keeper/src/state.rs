@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::Verdict;
+use crate::{findings::long, ledger::Verdict};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -13,6 +13,9 @@ pub struct State {
     pub host: String,
     /// Where the library is; none: no settings name one.
     pub library: Option<Place>,
+    /// The library is not complete yet: what it comes from, and how far it is.
+    #[serde(default)]
+    pub restoring: Option<Restoring>,
     pub mount: Mount,
     pub queue: Queue,
     pub cache: Cache,
@@ -123,9 +126,70 @@ pub struct Place {
     pub domain: String,
     /// Whether it is on another machine.
     pub elsewhere: bool,
-    /// Nobody with this machine's keys can change or delete what is there, for a time: a lock of the store's, a program
-    /// that only adds.
-    pub fixed: bool,
+    /// Whether it keeps what is there from this machine's keys.
+    #[serde(default)]
+    pub hold: Hold,
+}
+
+/// Whether a place keeps what is written there from whoever has this machine's keys. A setting alone is no answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Hold {
+    /// Nothing is set up for it.
+    #[default]
+    Open,
+    /// A lock is asked for, and was not tried, or not for long.
+    Unknown,
+    /// A lock is asked for, and does not hold.
+    Broken { why: String },
+    /// It was tried: what is written is locked for so many seconds from then on, and these keys can't lift that.
+    Locked { seconds: i64, tried: i64 },
+    /// The owner says of a server elsewhere that it only lets add: nobody has tried that.
+    Said,
+}
+
+impl Hold {
+    /// `None`: it is not known.
+    pub fn is_fast(&self) -> Option<bool> {
+        match self {
+            Self::Open | Self::Broken { .. } => Some(false),
+            Self::Unknown => None,
+            Self::Locked { .. } | Self::Said => Some(true),
+        }
+    }
+
+    /// What is known of it, behind the name of the place; `None`: there is nothing to say.
+    pub fn told(&self, now: i64) -> Option<String> {
+        Some(match self {
+            Self::Open => return None,
+            Self::Unknown => "whether its lock holds is not known; the keeper tries it once a week".to_owned(),
+            Self::Broken { why } => format!("its lock does not hold: {why}"),
+            Self::Locked { seconds, tried } => format!(
+                "what is written is locked for {} from then on, and these keys can't lift that; what is older can be \
+                 deleted (tried {} ago)",
+                long(*seconds),
+                long(now - tried)
+            ),
+            Self::Said => "its server only lets add, as haven.toml says (append_only); that is not tried".to_owned(),
+        })
+    }
+}
+
+/// A library that is still being restored from a copy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoring {
+    /// The copy: what is not in the library's place yet is read from there.
+    pub from: Place,
+    /// What has come; none: that was not found out yet.
+    pub here: Option<Amount>,
+    /// All that is needed.
+    pub needed: Option<Amount>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    pub objects: u64,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -376,12 +440,20 @@ impl State {
         !self.points.is_empty()
     }
 
-    /// All places where the photos are: the library itself, replicas that were made, copies that were made.
+    /// All places where the photos are: the library itself, replicas that were made, copies that were made. In place of a
+    /// library that is not complete yet stands the copy that it comes from.
     pub fn places(&self) -> Vec<(String, &Place)> {
-        let library = self.library.iter().map(|place| ("library".to_owned(), place));
+        let among =
+            |from: &Place| self.replicas.iter().any(|one| one.up_to_date.is_some() && one.place.url == from.url);
+        let library: Vec<(String, &Place)> = match &self.restoring {
+            None => self.library.iter().map(|place| ("library".to_owned(), place)).collect(),
+            Some(one) if among(&one.from) => Vec::new(),
+            Some(one) => vec![("what the library is restored from".to_owned(), &one.from)],
+        };
         let replicas = self.replicas.iter().filter(|one| one.up_to_date.is_some());
         let copies = self.copies.iter().filter(|one| one.last_good.is_some());
         library
+            .into_iter()
             .chain(replicas.map(|one| (one.name.clone(), &one.place)))
             .chain(copies.map(|one| (one.name.clone(), &one.place)))
             .collect()

@@ -116,8 +116,9 @@ pub struct Copy {
     pub synced: Option<Time>,
     /// Bytes there, where that is known.
     pub bytes: Option<u64>,
-    /// Whether nobody can change or delete what is there for a time.
-    pub locked: bool,
+    /// Whether what is written there can't be deleted with the machine's keys, for a time; `None`: that is not known.
+    #[serde(default)]
+    pub locked: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

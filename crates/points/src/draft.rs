@@ -91,21 +91,3 @@ impl Drop for Draft {
         }
     }
 }
-
-/// Copies a point's folder into `beside`, under its own name, whole or not at all.
-pub fn copy_beside(folder: &Path, beside: &Path, name: &str) -> Result<PathBuf, Error> {
-    fs::create_dir_all(beside).map_err(Error::write(beside))?;
-    let half = beside.join(format!(".{name}.part"));
-    if half.exists() {
-        fs::remove_dir_all(&half).map_err(Error::write(&half))?;
-    }
-    fs::DirBuilder::new().mode(0o700).create(&half).map_err(Error::write(&half))?;
-    for entry in fs::read_dir(folder).map_err(Error::read(folder))? {
-        let from = entry.map_err(Error::read(folder))?;
-        let to = half.join(from.file_name());
-        fs::copy(from.path(), &to).and_then(|_| File::open(&to)?.sync_all()).map_err(Error::write(&to))?;
-    }
-    let to = beside.join(name);
-    fs::rename(&half, &to).and_then(|()| File::open(beside)?.sync_all()).map_err(Error::write(&to))?;
-    Ok(to)
-}

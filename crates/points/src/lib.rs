@@ -14,6 +14,7 @@
 //! - [`check`] says whether every photo that the database knows is among the files, byte for byte. It needs the dump
 //!   and something to read files from: no server.
 
+mod beside;
 pub mod check;
 mod draft;
 pub mod dump;
@@ -24,7 +25,8 @@ pub mod manifest;
 pub mod pg;
 mod place;
 
-pub use draft::{Draft, copy_beside, prepare};
+pub use beside::{copies_beside, copy_beside, remove_beside};
+pub use draft::{Draft, prepare};
 pub use error::Error;
 pub use folder::Folder;
 pub use manifest::Manifest;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     open::{OpenError, StoreOptions, open_probed},
     port::{Advice, DynStore, ObjectMeta, ObjectName, PutMode, StoreError},
-    s3::{Digest, S3},
+    s3::{Checksum, Digest, S3},
 };
 
 /// How many writers race for one name.
@@ -186,8 +186,34 @@ impl fmt::Display for Report {
 
 /// Probes the store that `url` names. The options' retries are used; its errors are findings.
 pub async fn probe_url(url: &str, options: &StoreOptions) -> Result<Report, ProbeError> {
-    let (store, s3) = open_probed(url, options)?;
+    let (store, s3) = open_probed(url, &unlocked(options))?;
     run(store, s3.as_deref()).await
+}
+
+/// Whether locks hold there, and these keys can't lift one: by two objects of a few bytes, which are locked for seconds and
+/// taken away again.
+///
+/// # Errors
+/// Also where nothing can be written: that says nothing of locks.
+pub async fn probe_locks(url: &str, options: &StoreOptions) -> Result<Finding, ProbeError> {
+    let (store, s3) = open_probed(url, &unlocked(options))?;
+    let Some(s3) = s3 else { return Ok(Finding::NotProbed) };
+    let probe = Probe::new(store.clone());
+    let found = probe.locks(&s3).await;
+    // Keys that may delete nothing leave them there.
+    _ = probe.tidy().await;
+    _ = probe.tidy_versions(&s3).await;
+    found.map_err(|source| ProbeError::Store { store: store.describe(), source })
+}
+
+/// What a probe writes is not to be kept: nothing is locked but what is locked to see what that is worth.
+fn unlocked(options: &StoreOptions) -> StoreOptions {
+    let mut options = options.clone();
+    if options.s3.lock.take().is_some() && options.s3.checksum == Checksum::None {
+        // What is locked is sent with one, and a bucket that locks by itself takes nothing without.
+        options.s3.checksum = Checksum::Md5;
+    }
+    options
 }
 
 /// Probes a store that is open already; its checksums can't be tried that way.
@@ -206,8 +232,7 @@ pub enum ProbeError {
 }
 
 async fn run(store: DynStore, s3: Option<&S3>) -> Result<Report, ProbeError> {
-    let prefix = format!("probe-{:016x}", rand::random::<u64>());
-    let probe = Probe { store: store.clone(), prefix };
+    let probe = Probe::new(store.clone());
     let unusable = |source| ProbeError::Store { store: store.describe(), source };
     // What fails here fails for every experiment.
     probe.put("first", "first").await.map_err(unusable)?;
@@ -252,6 +277,10 @@ fn verdict(kept: bool, otherwise: impl FnOnce() -> String) -> Finding {
 }
 
 impl Probe {
+    fn new(store: DynStore) -> Self {
+        Self { store, prefix: format!("probe-{:016x}", rand::random::<u64>()) }
+    }
+
     fn name(&self, rest: &str) -> ObjectName {
         ObjectName::new(format!("{}/{rest}", self.prefix)).expect("the probe's names are valid")
     }
@@ -513,6 +542,19 @@ impl Probe {
                 Ok(Finding::Ignored("it takes the lock, and deletes all the same".into()))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    async fn locks(&self, s3: &S3) -> Result<Finding, StoreError> {
+        // The first answer tells the store's clock, by which locks end.
+        self.listed("", None, 1).await?;
+        match self.lock(s3, false).await? {
+            Finding::Honoured => self.lock(s3, true).await,
+            otherwise => {
+                // Who may write nothing has learned nothing of locks.
+                self.put("first", "first").await?;
+                Ok(otherwise)
+            }
         }
     }
 

@@ -144,6 +144,14 @@ fn told(answer: &Value, faults: &[Fault], files: &[Hit], open: &[(String, String
         out += &format!("{fate}  {place}{}\n", file.path);
     }
     let number = |name: &str| answer[name].as_u64().unwrap_or_default();
+    if let Some(objects) = answer["to_come"]["objects"].as_u64().filter(|objects| *objects > 0) {
+        let bytes = answer["to_come"]["bytes"].as_u64().unwrap_or_default();
+        out += &format!(
+            "{} ({}) not here yet, and not read: the library is still being restored, and its copy has them\n",
+            words::count(objects as usize, "object"),
+            words::bytes(bytes)
+        );
+    }
     out += &format!(
         "{} looked at, {} read; {} damaged\n",
         words::count(number("objects") as usize, "object"),

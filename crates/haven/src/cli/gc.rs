@@ -15,7 +15,8 @@ use crate::{
 /// It is done once a day by every mount that may write; this does it now. What is found to be needed no more is put on
 /// a list, stays for the grace time (gc.grace in haven.toml), and is deleted by a later run if it is still not needed.
 /// Packs that have become half empty are written anew. When far more than usual would go, nothing goes: that is what a
-/// mistake or an attack looks like, and --release says that it was meant.
+/// mistake or an attack looks like, and --release says that it was meant. --dry-run by the URL of a library takes the right
+/// to write from no mount: it looks at what the bucket holds.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haven gc --dry-run           what would go, and when\n  haven gc -L /mnt/photos      now\n  haven gc --release           yes, I did delete a third of my photos"
@@ -70,5 +71,9 @@ fn told(answer: &Value) -> String {
     let until = until.map(|until| format!(", the last until {}", words::moment(until))).unwrap_or_default();
     row("waiting for their end".to_owned(), heap("waiting") + &until);
     row("needed".to_owned(), format!("{} in {} of packs", words::bytes(live), words::bytes(all)));
+    if let Some(seconds) = answer["as_of"].as_i64() {
+        let made = words::moment(haven_format::record::Time { seconds, nanos: 0 });
+        row("as of".to_owned(), format!("{made}, the newest root; where it is mounted for writing more can be told"));
+    }
     out
 }

@@ -11,9 +11,9 @@ use crate::{
 
 /// Tell whether the photos are safe: what is amiss, what it means, what to do, and the 3-2-1-1-0 score
 ///
-/// The score asks for three copies, of which two do not fail together, one is elsewhere, one can't be changed even with
-/// this machine's keys, and zero errors: what is there was tried, and comes back. What the keeper saw last is told; where
-/// no keeper is at work it is looked at now, as far as that goes.
+/// The score asks for three copies, of which two do not fail together, one is elsewhere, one keeps what was written
+/// last even from this machine's keys, and zero errors: what is there was tried, and comes back. What the keeper saw
+/// last is told; where no keeper is at work it is looked at now, as far as that goes.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haven health\n  haven health --json\n\nExit codes: 0 nothing is amiss; 10 something wants to be looked at (warning); 12 the photos are less safe than they\nshould be (critical)"

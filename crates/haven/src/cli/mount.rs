@@ -189,13 +189,13 @@ pub async fn serve(
     let found = library::find(&stack.store).await?;
     let keys = found.unlock(secret)?.keys().clone();
     let held = standing::held(&stack, &keys).await?;
-    let store = standing::opened(&stack, held.as_ref(), &config, !config.mount.read_only)?;
+    let opened = standing::opened(&stack, held.as_ref(), &config, !config.mount.read_only)?;
     let cache = cache_for(&config, &plan, &stack, keys.library(), standing::is_copy(held.as_ref()))?;
     refuse_cache_inside(&cache, &plan.point)?;
     let disk = wire::local_disk(&cache)?;
     whose::remember(&cache, &plan.place.url, &stack.store, Some(&plan.point))?;
     let options = haven_vault::Options { accept_rollback: plan.how.accept_rollback, ..wire::vault_options(&config) };
-    let world = haven_vault::World { store, ..wire::world(&stack, disk) };
+    let world = haven_vault::World { store: opened.store, ..wire::world(&stack, disk) };
     let vault = wire::vault(world, &keys, options).await?;
     let at = match &plan.how.at {
         Some(text) => Some(past_view(&vault, text).await?),
@@ -208,6 +208,7 @@ pub async fn serve(
         point: plan.point,
         cache,
         stack,
+        restoring: opened.restoring,
         vault,
         keys,
         allow_non_empty: plan.how.non_empty,

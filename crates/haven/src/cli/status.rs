@@ -26,6 +26,17 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
     context.answer(&status, &told(&status))
 }
 
+/// How far a restore is, behind where it comes from.
+fn so_far(restoring: &Value) -> String {
+    let heap = |name: &str| Some((restoring[name]["objects"].as_u64()?, restoring[name]["bytes"].as_u64()?));
+    match (heap("here"), heap("needed")) {
+        (Some((objects, bytes)), Some((all, all_bytes))) => {
+            format!(": {objects} of {all} objects ({} of {}) are here", words::bytes(bytes), words::bytes(all_bytes))
+        }
+        _ => String::new(),
+    }
+}
+
 fn told(status: &Value) -> String {
     let text = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
     let number = |name: &str| status[name].as_u64().unwrap_or_default();
@@ -45,7 +56,7 @@ fn told(status: &Value) -> String {
     rows.push((
         "in bucket",
         if number("unsent_changes") == 0 && number("pending_bytes") == 0 {
-            "everything".into()
+            if status["restoring"].is_null() { "everything" } else { "everything that was written here" }.into()
         } else {
             format!(
                 "all but {} and {} on the way; the oldest is {behind:.1} s old",
@@ -79,6 +90,11 @@ fn told(status: &Value) -> String {
     if let Some(brake) = garbage["brake"].as_str() {
         rows.push(("BRAKE", brake.to_owned()));
         rows.push(("", "haven gc --dry-run tells what would go; haven gc --release lets it go".to_owned()));
+    }
+    if let Some(of) = status["restoring"]["of"].as_str() {
+        rows.push(("RESTORING", format!("from {of}{}", so_far(&status["restoring"]))));
+        rows.push(("", "what is not here yet is read from there: keep it until everything has come".to_owned()));
+        rows.push(("", format!("haven restore --from {of} --to {}    goes on with it", text("url"))));
     }
     if let Some(trouble) = status["trouble"].as_str() {
         rows.push(("TROUBLE", trouble.to_owned()));

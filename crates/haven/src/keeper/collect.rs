@@ -8,17 +8,18 @@ use haven_keeper::{
     ledger::{Filter, Ledger, LedgerError, Run, Verdict},
     plan::Job,
     state::{
-        Brake, Cache, Drill, JobState, LastRun, Mount, Points, Queue, Replica, Scrub, Sight, State, Store, Sums,
-        ThirdCopy, Unseen,
+        Amount, Brake, Cache, Drill, Hold, JobState, LastRun, Mount, Place, Points, Queue, Replica, Restoring, Scrub,
+        Sight, State, Store, Sums, ThirdCopy, Unseen,
     },
 };
+use haven_store::StoreOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
     facts::{self, CopyFacts, DrillFacts, ReplicaFacts, Unread},
     folders::{Folders, Seen},
-    jobs, place,
+    jobs, locks, place,
 };
 use crate::{cli::copy::Remembered, config::Config, wire, words::causes};
 
@@ -81,7 +82,8 @@ pub fn collect(
     let mut state = State {
         now,
         host: wire::host(),
-        library: url.as_ref().map(|url| place::of_store(url, &config.store_of(url))),
+        restoring: restoring(config, s),
+        library: url.as_ref().map(|url| store_at(url, &config.store_of(url), ledger, &mut sought, now)),
         mount: Mount {
             point: config.mount.point.as_ref().map(|point| point.display().to_string()).unwrap_or_default(),
             answers: None,
@@ -137,7 +139,9 @@ pub fn collect(
         // What can't be listed just now: the last run tells when there was one.
         let by_run = match listed {
             Some(_) => None,
-            None => sought.told(ledger.last("backup", &app.name, &[Verdict::Ok])).map(|run| run.started / 1000),
+            None => sought
+                .told(ledger.last("backup", &app.name, &[Verdict::Ok, Verdict::Warned]))
+                .map(|run| run.started / 1000),
         };
         if folders.is_none() && by_run.is_none() {
             sought.miss(Sight::Points(app.name.clone()), AWAY);
@@ -163,7 +167,7 @@ pub fn collect(
         }
         state.replicas.push(Replica {
             name: name.clone(),
-            place: place::of_store(&one.own.url, &one.own.store),
+            place: store_at(&one.own.url, &one.own.store, ledger, &mut sought, now),
             up_to_date: known.up_to_date,
             interval,
             scheduled_since,
@@ -226,6 +230,29 @@ pub fn collect(
 
 /// Why nothing in the library was looked at.
 const AWAY: &str = "the library is not mounted, or does not answer";
+
+/// What the library is still being restored from, as its mount tells.
+fn restoring(config: &Config, status: &Value) -> Option<Restoring> {
+    let told = &status["restoring"];
+    let of = told["of"].as_str()?;
+    let amount = |name: &str| Amount::deserialize(&told[name]).ok();
+    let from = place::of_store(of, &config.store_of(of));
+    Some(Restoring { from, here: amount("here"), needed: amount("needed") })
+}
+
+/// Where a library or a replica is, and what its lock is known to be worth.
+fn store_at(url: &str, options: &StoreOptions, ledger: &Ledger, sought: &mut Sought, now: i64) -> Place {
+    let hold = match locks::known(ledger, url, options, now) {
+        Ok(hold) => hold,
+        Err(Unread::Ledger(error)) => {
+            sought.told::<()>(Err(error));
+            Hold::Unknown
+        }
+        // It is tried again.
+        Err(Unread::Torn(_)) => Hold::Unknown,
+    };
+    Place { hold, ..place::of_store(url, options) }
+}
 
 /// What the mount has found damaged, and what is known from before it was mounted.
 fn damage(status: &Value, ledger: &Ledger, sought: &mut Sought) -> Vec<(String, String)> {

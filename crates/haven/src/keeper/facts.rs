@@ -252,6 +252,8 @@ pub fn judge(ledger: &Ledger, kind: &str, name: &str, exit: Option<i32>, said: &
         // The newest point was copied before: there is nothing new, and nothing is wrong.
         (_, Some(Code::Occupied)) if kind == "copy" => Verdict::Ok,
         (_, Some(Code::Held)) => Verdict::Warned,
+        // The point is there, and counts; what else was asked for is not.
+        (_, Some(Code::Incomplete)) if kind == "backup" => Verdict::Warned,
         _ => Verdict::Failed,
     };
     let again = match trouble.map(|trouble| trouble.code) {
@@ -499,6 +501,16 @@ mod tests {
         let facts: ReplicaFacts = super::read(&ledger, &replica_key("near")).unwrap();
         let known = ReadBackFacts { verified: Some(340), round_began: Some(340) };
         assert_eq!(facts.read_back, Some(known), "a run that failed does not forget it");
+    }
+
+    #[test]
+    fn a_point_without_its_copy_beside_counts_and_is_told() {
+        let (_folder, ledger) = ledger();
+        let beside = Trouble::new(Code::Incomplete, "immich-1 is complete, but not copied beside").because("full");
+        let value = json!({ "point": "immich-1", "dump_bytes": 7 });
+        let outcome = judge(&ledger, "backup", "immich", Some(10), &said(&[value], Some(beside)), 100, 110);
+        assert_eq!((outcome.verdict, outcome.bytes), (Verdict::Warned, Some(7)));
+        assert_eq!(outcome.said, "immich-1 is complete, but not copied beside: full");
     }
 
     #[test]

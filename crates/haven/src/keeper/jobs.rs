@@ -2,15 +2,16 @@
 
 use haven_keeper::{calendar::Schedule, plan::Job};
 
-use crate::{config::Config, points::config::App, words};
+use crate::{config::Config, points::config::App, report::Code, words};
 
 /// What the names of snapshots begin with that the keeper takes: it prunes these alone.
 const AUTO: &str = "auto-";
 const DRILLS: [&str; 3] = ["drill-0", "drill-1", "drill-2"];
 
-/// Whether each of a job's commands is run whatever became of those before it.
-pub fn goes_on(kind: &str) -> bool {
-    DRILLS.contains(&kind)
+/// Whether a job's next command is run although the one before it ended with `exit`.
+pub fn goes_on(kind: &str, exit: i32) -> bool {
+    // A point that only lacks its copy beside counts: what it makes superfluous goes.
+    DRILLS.contains(&kind) || (kind == "backup" && exit == i32::from(Code::Incomplete.exit()))
 }
 
 fn job(kind: &str, name: &str, schedule: &Schedule) -> Job {
@@ -133,6 +134,14 @@ mod tests {
         }
         let near = jobs(&config).into_iter().find(|job| job.kind == "replica").unwrap();
         assert_eq!(steps(&config, &near, |_, _| true)[0], ["replica", "sync", "near", "--limit=2000000"]);
+    }
+
+    #[test]
+    fn points_are_pruned_although_the_new_one_lacks_its_copy_beside() {
+        let incomplete = i32::from(Code::Incomplete.exit());
+        let point = i32::from(Code::Point.exit());
+        assert!(goes_on("backup", incomplete) && !goes_on("backup", point));
+        assert!(!goes_on("snapshot", incomplete) && goes_on("drill-1", point));
     }
 
     #[test]

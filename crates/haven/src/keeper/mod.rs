@@ -16,6 +16,7 @@ mod expiry;
 mod facts;
 mod folders;
 mod jobs;
+mod locks;
 mod page;
 mod place;
 pub mod settings;
@@ -61,6 +62,9 @@ const WIND_DOWN: Duration = Duration::from_secs(25);
 const SLEEP_MAX: Duration = Duration::from_secs(20);
 /// How often certificates are looked at.
 const EXPIRIES_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// How long after its start the keeper looks whether a lock is to be tried, and how often from then on.
+const LOCKS_AFTER: Duration = Duration::from_secs(120);
+const LOCKS_EVERY: Duration = Duration::from_secs(3600);
 /// How often a dead-man's switch hears that the library is mounted.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
@@ -252,6 +256,7 @@ impl Keeper {
         tokio::spawn(self.clone().keep_looking());
         tokio::spawn(self.clone().keep_alive());
         tokio::spawn(self.clone().keep_asking());
+        tokio::spawn(self.clone().keep_trying_locks());
         tokio::spawn(self.clone().keep_page());
     }
 
@@ -267,6 +272,17 @@ impl Keeper {
             }
             *locked(&self.expiries) = found;
             tokio::time::sleep(EXPIRIES_EVERY).await;
+        }
+    }
+
+    async fn keep_trying_locks(self: Arc<Self>) {
+        let mut wait = LOCKS_AFTER;
+        loop {
+            tokio::time::sleep(wait).await;
+            if self.was_mounted() && !self.is_stopping() {
+                locks::look(&self.config(), &self.ledger, seconds()).await;
+            }
+            wait = LOCKS_EVERY;
         }
     }
 

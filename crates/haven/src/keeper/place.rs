@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use haven_keeper::state::Place;
+use haven_keeper::state::{Hold, Place};
 use haven_store::StoreOptions;
 
 use crate::copies::{CopyConfig, Format};
@@ -23,7 +23,7 @@ fn directory(url: &str, path: &Path) -> Place {
         }
         None => (format!("the directory {}", path.display()), false),
     };
-    Place { url: url.to_owned(), kind: "directory".into(), domain, elsewhere, fixed: false }
+    Place { url: url.to_owned(), kind: "directory".into(), domain, elsewhere, hold: Hold::Open }
 }
 
 fn server(url: &str, kind: &str, host: &str) -> Place {
@@ -32,20 +32,19 @@ fn server(url: &str, kind: &str, host: &str) -> Place {
     let name = if bare.starts_with('[') { name } else { name.split(':').next().unwrap_or_default() };
     let here = matches!(name, "localhost" | "::1" | "0.0.0.0") || name.starts_with("127.");
     let domain = if here { "this machine's own server".to_owned() } else { name.to_owned() };
-    Place { url: url.to_owned(), kind: kind.to_owned(), domain, elsewhere: !here, fixed: false }
+    Place { url: url.to_owned(), kind: kind.to_owned(), domain, elsewhere: !here, hold: Hold::Open }
 }
 
-/// Where a library or a replica is.
+/// Where a library or a replica is. What its lock is worth is known elsewhere.
 pub fn of_store(url: &str, options: &StoreOptions) -> Place {
     match url.split_once("://") {
         Some(("file", path)) => directory(url, Path::new(path)),
         Some(("s3", _)) => {
             let endpoint = options.s3.endpoint.clone().or_else(|| std::env::var("AWS_ENDPOINT_URL").ok());
-            let place = match endpoint.as_deref().and_then(|endpoint| endpoint.split_once("://")) {
+            match endpoint.as_deref().and_then(|endpoint| endpoint.split_once("://")) {
                 Some((_, host)) => server(url, "s3", host),
                 None => server(url, "s3", "amazonaws.com"),
-            };
-            Place { fixed: options.s3.lock.is_some(), ..place }
+            }
         }
         Some((scheme, rest)) => {
             let kind = if scheme.starts_with("webdav") { "webdav" } else { scheme };
@@ -78,7 +77,9 @@ pub fn of_copy(copy: &CopyConfig) -> Place {
         (_, Some((_, rest))) => server(repository, kind, rest.split('/').next().unwrap_or_default()),
         (_, None) => directory(repository, &PathBuf::from(repository)),
     };
-    Place { kind: kind.to_owned(), fixed: copy.append_only, ..place }
+    // Who is root here deletes what is on this machine, and what another one shows here as a directory.
+    let said = copy.append_only && place.elsewhere && place.kind != "directory";
+    Place { kind: kind.to_owned(), hold: if said { Hold::Said } else { Hold::Open }, ..place }
 }
 
 #[cfg(test)]
@@ -109,7 +110,7 @@ mod tests {
         let of = |format: &str, repository: &str| {
             let text = format!("[copy.x]\nformat = '{format}'\nrepository = '{repository}'\nappend_only = true\n");
             let place = of_copy(Config::from_text(&text, "").unwrap().copy_called("x").unwrap());
-            assert!(place.fixed);
+            assert_eq!(place.hold, if place.elsewhere { Hold::Said } else { Hold::Open }, "{repository}");
             (place.domain, place.elsewhere)
         };
         for (format, repository) in [

@@ -179,7 +179,7 @@ impl Keeper {
                 exit = before;
             }
             before = exit;
-            let go_on = exit == Some(0) || (exit.is_some() && jobs::goes_on(&job.kind));
+            let go_on = exit.is_some_and(|exit| exit == 0 || jobs::goes_on(&job.kind, exit));
             if !go_on || self.is_stopping() {
                 break;
             }

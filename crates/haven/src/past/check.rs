@@ -10,6 +10,7 @@ use haven_mount::control::{Refusal, Request};
 use haven_vault::{
     View,
     check::{CheckOptions, Checked, Fault},
+    collect::Heap,
 };
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub struct Hit {
 struct Told {
     objects: u64,
     read_bytes: u64,
+    /// Of them those that are still to come from where the library is being restored from: not damaged, and not read.
+    to_come: Heap,
     faults: Vec<Fault>,
     files: Vec<Hit>,
     /// There may be more damaged files: records that would tell are damaged themselves.
@@ -61,6 +64,7 @@ impl Library {
             resume: request.flag("resume"),
             repair: request.flag("repair"),
             copies: self.copies(request).await?,
+            behind: self.behind.clone(),
             limit: request.with.get("limit").and_then(Value::as_u64),
         };
         let checked = self.vault.check(&options).await.map_err(|error| refusal(&error))?;
@@ -70,9 +74,11 @@ impl Library {
             other => other?,
         };
         let whole = checked.open.is_empty();
-        let Checked { objects, read_bytes, faults, lost_chunks, open, unasked, .. } = checked;
+        let Checked { objects, read_bytes, to_come, faults, lost_chunks, open, unasked, .. } = checked;
         let unasked = unasked.map(|error| error.to_string());
-        super::value(Told { objects, read_bytes, faults, files, files_unknown, lost_chunks, open, whole, unasked })
+        let told =
+            Told { objects, read_bytes, to_come, faults, files, files_unknown, lost_chunks, open, whole, unasked };
+        super::value(told)
     }
 
     async fn copies(&self, request: &Request) -> Result<Vec<(String, haven_store::DynStore)>, Refusal> {

@@ -27,6 +27,7 @@ use haven_mount::{
     Session,
     control::{Refusal, Request},
 };
+use haven_store::DynStore;
 use haven_vault::{Vault, VaultError, collect::CollectRun};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -48,6 +49,8 @@ pub struct Library {
     /// Where the file system is mounted.
     pub mounted: Option<Session>,
     pub config: Arc<Config>,
+    /// What is not here yet is there: it is still being restored.
+    pub behind: Option<DynStore>,
 }
 
 /// How long the kernel may take to hand over what it holds of written bytes: as long as the store does, when the cache is
@@ -145,14 +148,18 @@ impl Library {
         ["gc", "check"].contains(&request.verb.as_str()) || request.verb.starts_with("snapshot ")
     }
 
-    /// Whether answering changes the library.
-    pub fn writes(request: &Request) -> bool {
+    /// Whether what is asked for is a change of the library: a copy refuses it, and also to tell what would come of it.
+    pub fn is_change(request: &Request) -> bool {
         match request.verb.as_str() {
             "snapshot list" | "snapshot show" | "snapshot diff" => false,
-            "snapshot prune" => !request.flag("dry"),
             "check" => request.flag("repair"),
             _ => true,
         }
+    }
+
+    /// Whether answering changes the library. Who only wants to be told takes the right to write from nobody.
+    pub fn writes(request: &Request) -> bool {
+        Self::is_change(request) && !request.flag("dry")
     }
 
     pub async fn answer(&self, request: &Request) -> Result<Value, Refusal> {
@@ -258,12 +265,16 @@ impl Library {
         let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
         // All or none: a name that is wrong stops it before anything is removed.
         for name in &names {
-            if self.settled(|| self.vault.snapshot(name.as_bytes())).await?.is_none() {
-                return Err(missing(name));
+            let held = self.settled(|| self.vault.snapshot(name.as_bytes())).await?.ok_or_else(|| missing(name))?;
+            if held.protected_until > words::now().seconds {
+                return Err(Refusal::new("refused", format!("the snapshot {name} is protected, and stays")));
             }
         }
+        if request.flag("dry") {
+            return Ok(json!({ "removed": names }));
+        }
         let mut last = self.vault.head();
-        for name in names.iter().filter(|_| !request.flag("dry")) {
+        for name in &names {
             last = self.settled(|| self.vault.remove_snapshot(name.as_bytes())).await?;
         }
         self.durable(last).await?;
@@ -308,4 +319,23 @@ impl Library {
 
 fn missing(name: &str) -> Refusal {
     Refusal::new("refused", format!("there is no snapshot called {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_only_wants_to_be_told_writes_nothing() {
+        for verb in ["gc", "snapshot remove", "snapshot prune"] {
+            let request = |dry: bool| Request::new(verb).with("dry", dry);
+            assert!(Library::writes(&request(false)) && !Library::writes(&request(true)), "{verb}");
+            assert!(Library::is_change(&request(true)), "{verb}");
+        }
+        for verb in ["snapshot list", "snapshot show", "snapshot diff", "check"] {
+            assert!(!Library::is_change(&Request::new(verb)) && !Library::writes(&Request::new(verb)), "{verb}");
+        }
+        assert!(Library::writes(&Request::new("check").with("repair", true)));
+        assert!(Library::writes(&Request::new("snapshot create")));
+    }
 }

@@ -66,6 +66,9 @@ pub struct Taken {
     /// Rows of Immich's table of assets.
     pub assets: Option<u64>,
     pub beside: Option<PathBuf>,
+    /// Why the copy of the dump that was asked for is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_beside: Option<String>,
     /// Whether all of it is in the bucket. `None`: that was not waited for.
     pub in_bucket: Option<bool>,
     /// What runs that were killed had left behind.
@@ -234,7 +237,11 @@ impl Run<'_> {
         // From here on it is a point, and nothing that fails makes it none.
         self.say("sealing it");
         warnings.extend(self.seal(&name).err());
-        let beside = self.beside(&folder, &name, &mut warnings);
+        let beside = self.app.own.beside.as_deref().map(|beside| haven_point::copy_beside(&folder, beside, &name));
+        let (beside, not_beside) = match beside.transpose() {
+            Ok(beside) => (beside, None),
+            Err(error) => (None, Some(words::causes(&error))),
+        };
         let in_bucket = self.wait.then(|| self.in_bucket(&mut warnings));
         let rows = manifest.database.as_ref().map_or(0, |database| database.rows.values().sum());
         Ok(Taken {
@@ -251,6 +258,7 @@ impl Run<'_> {
             rows,
             assets: manifest.immich.as_ref().map(|immich| immich.assets),
             beside,
+            not_beside,
             in_bucket,
             cleared: Vec::new(),
             warnings,
@@ -369,18 +377,6 @@ impl Run<'_> {
         sealed
             .map(drop)
             .map_err(|trouble| format!("it could not be sealed, and its dump can still be changed: {}", trouble.what))
-    }
-
-    fn beside(&self, folder: &Path, name: &str, warnings: &mut Vec<String>) -> Option<PathBuf> {
-        let beside = self.app.own.beside.as_ref()?;
-        match haven_point::copy_beside(folder, beside, name) {
-            Ok(path) => Some(path),
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                warnings.push(format!("there is no copy beside: {error}{cause}"));
-                None
-            }
-        }
     }
 
     /// Waits until all of it is in the bucket, but not for ever.

@@ -1,18 +1,18 @@
 //! Which points go: by rule, by name, or because a killed run has left only half of one.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use haven_format::{
     record::Time,
     retention::{self, Item, Rules},
 };
-use haven_point::{FOLDER, Found, Point, application, halves, list};
+use haven_point::{FOLDER, Found, Point, application, copies_beside, halves, list, remove_beside};
 
-use super::{Home, point_of, trouble};
+use super::{Home, config::App, point_of, trouble};
 use crate::{
     past::{Judged, Shown},
     report::{Code, Trouble, UNTOUCHED},
-    words,
+    words::{self, causes},
 };
 
 /// Clears away what runs for `of` that were killed have left. Nobody else may be at work for it. Tells what it was.
@@ -44,8 +44,43 @@ pub fn protected_until(snapshots: &[Shown], name: &str) -> i64 {
     both.filter_map(|snapshot| snapshot.protected_until).max().unwrap_or_default()
 }
 
-/// Takes points away, whole: from the moment it begins a point is none any more.
-pub fn remove(home: &Home, names: &[String], dry: bool) -> Result<(), Trouble> {
+/// What was taken away, or would be.
+#[derive(Debug, Default)]
+pub struct Removed {
+    pub names: Vec<String>,
+    /// The copies of their dumps, where the setting `beside` asks for such.
+    pub beside: Vec<PathBuf>,
+    /// Points that stay, as the copy of their dump can't be taken away; and why.
+    pub stay: Vec<(String, String)>,
+}
+
+impl Removed {
+    /// That some points stay, as trouble.
+    pub fn told(&self) -> Result<(), Trouble> {
+        if self.stay.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{} can't go: the copy of the dump beside stays", words::count(self.stay.len(), "point"));
+        let trouble = Trouble::new(Code::Incomplete, what)
+            .meaning("each of them stays with its copy until both can go; no other is kept by that")
+            .next("look whether this user may write to the directory that beside in haven.toml names, and try again");
+        let some = self.stay.iter().take(3);
+        Err(some.fold(trouble, |trouble, (name, why)| trouble.because(format!("{name}: {why}"))))
+    }
+}
+
+/// The copies of a point's dump beside; taken away, unless it is `dry`.
+fn take_beside(apps: &[App], name: &str, dry: bool) -> Result<Vec<PathBuf>, haven_point::Error> {
+    let app = apps.iter().find(|app| application(name) == Some(app.name.as_str()));
+    match app.and_then(|app| app.own.beside.as_deref()) {
+        Some(beside) if dry => copies_beside(beside, name),
+        Some(beside) => remove_beside(beside, name),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Takes points away, whole, with the copies of their dumps beside: from the moment it begins a point is none any more.
+pub fn remove(home: &Home, apps: &[App], names: &[String], dry: bool) -> Result<Removed, Trouble> {
     let all = list(&home.root).map_err(|error| trouble(&error))?;
     let snapshots = home.snapshots()?;
     // All or none: a name that is wrong stops it before anything is removed.
@@ -60,23 +95,40 @@ pub fn remove(home: &Home, names: &[String], dry: bool) -> Result<(), Trouble> {
                 .next(format!("haven backup protect {name} --until never --shorten    takes the protection away")));
         }
     }
-    for name in names.iter().filter(|_| !dry) {
-        let folder = home.root.join(FOLDER).join(name);
-        let half = home.root.join(FOLDER).join(format!(".{name}.part"));
-        let cannot = |error: &std::io::Error| {
-            Trouble::new(Code::Local, format!("{} can't be removed", folder.display()))
-                .caused_by(error)
-                .next("haven backup list    tells what is still there")
-        };
-        let there = folder.exists();
-        if there {
-            fs::rename(&folder, &half).map_err(|error| cannot(&error))?;
+    let mut removed = Removed::default();
+    for name in names {
+        // The copy first: once the point is gone nobody knows of it any more.
+        match take_beside(apps, name, dry) {
+            Ok(copies) => removed.beside.extend(copies),
+            Err(error) => {
+                removed.stay.push((name.clone(), causes(&error)));
+                continue;
+            }
         }
-        let ours = snapshots.iter().filter(|snapshot| point_of(&snapshot.name) == Some(name.as_str()));
-        home.remove_snapshots(&ours.map(|snapshot| snapshot.name.clone()).collect::<Vec<_>>())?;
-        if there {
-            fs::remove_dir_all(&half).map_err(|error| cannot(&error))?;
+        if !dry {
+            remove_one(home, &snapshots, name)?;
         }
+        removed.names.push(name.clone());
+    }
+    Ok(removed)
+}
+
+fn remove_one(home: &Home, snapshots: &[Shown], name: &str) -> Result<(), Trouble> {
+    let folder = home.root.join(FOLDER).join(name);
+    let half = home.root.join(FOLDER).join(format!(".{name}.part"));
+    let cannot = |error: &std::io::Error| {
+        Trouble::new(Code::Local, format!("{} can't be removed", folder.display()))
+            .caused_by(error)
+            .next("haven backup list    tells what is still there")
+    };
+    let there = folder.exists();
+    if there {
+        fs::rename(&folder, &half).map_err(|error| cannot(&error))?;
+    }
+    let ours = snapshots.iter().filter(|snapshot| point_of(&snapshot.name) == Some(name));
+    home.remove_snapshots(&ours.map(|snapshot| snapshot.name.clone()).collect::<Vec<_>>())?;
+    if there {
+        fs::remove_dir_all(&half).map_err(|error| cannot(&error))?;
     }
     Ok(())
 }

@@ -322,6 +322,31 @@ fn an_end_that_waits_for_another_mount_namespace_says_who_holds_the_mount() {
 }
 
 #[test]
+fn who_only_wants_to_be_told_takes_the_right_to_write_from_no_mount() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    let _mount = Mount::new(&machine, "m", "");
+    fs::write(machine.path("m/photo"), "light").unwrap();
+    assert_eq!(machine.run("snapshot create s -L @m").exit, 0);
+    assert!(json(&machine.run("gc --dry-run --json -L @m").out)["as_of"].is_null());
+    assert_eq!(machine.run("flush @m").exit, 0);
+    let told = machine.run("gc --dry-run --json -L @lib --cache @elsewhere");
+    assert!(told.exit == 0 && json(&told.out)["as_of"].is_i64(), "{}", told.whole());
+    let told = machine.run("snapshot remove s --dry-run -L @lib --cache @elsewhere");
+    assert!(told.exit == 0 && told.out == "would remove s\n", "{}", told.whole());
+    let mut prune = machine.command("snapshot prune --dry-run -L @lib --cache @elsewhere");
+    assert_eq!(machine.said(prune.arg("last 1")).exit, 0);
+    assert_eq!(machine.run("claims @lib").out.lines().count(), 2, "one mount, one claim");
+    fs::write(machine.path("m/more"), "light").unwrap();
+    assert_eq!(machine.run("flush @m").exit, 0, "it still writes");
+    assert_eq!(machine.run("snapshot protect s --until 30d -L @m").exit, 0);
+    let told = machine.run("snapshot remove s --dry-run -L @m");
+    assert!(told.exit != 0 && told.err.contains("is protected, and stays"), "{}", told.whole());
+}
+
+#[test]
 fn what_is_protected_for_ever_is_told_so_and_never_is_only_what_takes_a_protection_away() {
     if !can_mount() {
         return;

@@ -149,11 +149,17 @@ fn a_point_is_taken_listed_checked_protected_and_pruned() {
     let judged = json(&machine.said(prune.arg("last 1")));
     assert_eq!(judged["points"][0]["why"], "protected");
     assert_eq!(machine.run(&format!("backup protect {name} --until never --shorten --library @m")).exit, 0);
+    let mut prune = machine.command("backup prune --library @m --dry-run");
+    let would = machine.said(prune.arg("last 1")).out;
+    assert!(would.contains(&format!("would go [DIR]/beside/{name}")) && beside.exists(), "{would}");
     let mut prune = machine.command("backup prune --library @m --json");
-    json(&machine.said(prune.arg("last 1")));
+    let pruned = json(&machine.said(prune.arg("last 1")));
+    assert_eq!(pruned["beside"], serde_json::json!([format!("[DIR]/beside/{name}")]));
+    assert!(!beside.exists() && machine.path("beside").join(&second).exists());
     let listed = json(&machine.run("backup list --library @m --json"));
     assert_eq!(listed["points"].as_array().unwrap().len(), 1);
     assert_eq!(machine.run(&format!("backup remove {second} --library @m")).exit, 0);
+    assert_eq!(fs::read_dir(machine.path("beside")).unwrap().count(), 0);
     let snapshots = json(&machine.run("snapshot list --library @m --json"));
     assert_eq!(snapshots["snapshots"].as_array().unwrap().len(), 1, "the owner's own: {snapshots}");
 }
@@ -233,6 +239,40 @@ fn a_point_of_a_time_to_come_is_told_and_hides_nothing() {
     assert!(drilled.err.contains(&format!("{later} is of a time to come, and is passed over")), "{}", drilled.err);
     let back = machine.run("recover --to @back --json");
     assert_eq!((back.exit, &json(&back)["point"]), (0, &taken["point"]), "{}", back.err);
+}
+
+#[test]
+fn a_copy_beside_that_fails_is_told_and_one_that_cannot_go_keeps_its_point() {
+    if !can_mount() {
+        return;
+    }
+    let machine = Machine::with_library();
+    let settings = format!(
+        "[mount]\npoint = \"{}\"\n[backup.papers]\nkind = \"folder\"\nfolder = \"papers\"\nbeside = \"{}\"\n",
+        machine.text("m"),
+        machine.text("dumps")
+    );
+    machine.write("haven.toml", settings);
+    let _mount = Mount::new(&machine, "m", "");
+    fs::create_dir_all(machine.path("m/papers")).unwrap();
+    fs::write(machine.path("m/papers/a"), "a paper").unwrap();
+    machine.write("dumps", "a file where the directory should be");
+    let failed = machine.run("backup run --json");
+    assert_eq!(failed.exit, 10, "{}{}", failed.out, failed.err);
+    assert!(failed.err.contains("is complete, but not copied beside"), "{}", failed.err);
+    let point = json(&failed)["point"].as_str().unwrap().to_owned();
+    assert_eq!(machine.run(&format!("backup check {point}")).exit, 0, "it counts");
+    // A directory where a file of Haven's would be can't be taken away as one.
+    fs::remove_file(machine.path("dumps")).unwrap();
+    let inside = machine.path("dumps").join(&point).join("database.dump");
+    fs::create_dir_all(&inside).unwrap();
+    let stays = machine.run(&format!("backup remove {point}"));
+    assert!(stays.exit == 10 && stays.err.contains("the copy of the dump beside stays"), "{}", stays.err);
+    assert_eq!(json(&machine.run("backup list --json"))["points"].as_array().unwrap().len(), 1);
+    fs::remove_dir(inside).unwrap();
+    assert_eq!(machine.run(&format!("backup remove {point}")).exit, 0);
+    assert_eq!(json(&machine.run("backup list --json"))["points"], serde_json::json!([]));
+    assert_eq!(fs::read_dir(machine.path("dumps")).unwrap().count(), 0);
 }
 
 #[test]

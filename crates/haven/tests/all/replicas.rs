@@ -143,6 +143,16 @@ fn a_wiped_library_leaves_its_replica_alone_and_comes_back_from_it() {
     let said = machine.run("restore --from near --to @new --begin-only");
     assert!(said.exit == 0 && said.err.contains("usable after"), "{}", said.whole());
     assert!(!machine.path("new/p").exists());
+    // What has not come yet is told, and is no damage.
+    let looked = machine.run("check -L @new --read-data --cache @looking");
+    assert!(looked.exit == 0 && looked.out.contains("not here yet"), "{}", looked.whole());
+    {
+        let _mount = Mount::by_default(&machine, "@new --cache @cache-n", "n");
+        let told = well(&machine, "status @n");
+        assert!(told.contains("RESTORING  from ") && told.contains("everything that was written here"), "{told}");
+        assert!(well(&machine, "check -L @n").contains("not here yet"));
+        well(&machine, "umount @n");
+    }
     assert_eq!(files(&machine, "new", ""), before);
     let done = json(&machine, "restore --from near --to @new");
     assert_eq!(done["done"]["complete"], true);

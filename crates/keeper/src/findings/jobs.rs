@@ -36,9 +36,15 @@ fn failed(job: &JobState) -> Option<Finding> {
         Verdict::Killed => "was killed",
         _ => "failed",
     };
+    let means = match (job.kind.as_str(), last.verdict) {
+        ("backup", Verdict::Warned) => {
+            "the recovery point is there, and counts; something else that was asked for is not"
+        }
+        _ => meaning(job),
+    };
     let mut finding =
         Finding::new("job-failed", job.called(), severity, format!("{} {word}{times}: {}", job.called(), last.said))
-            .means(meaning(job))
+            .means(means)
             .next(format!("haven runs {}    shows its log", last.id));
     if last.verdict != Verdict::Warned {
         finding = finding.next("it is tried again by itself");
@@ -124,6 +130,16 @@ mod tests {
         assert_eq!(ids(&state(JobState { failures: 2, ..job(Verdict::Killed, 60) })), ["job-failed:replica far"]);
         let told = jobs(&state(job(Verdict::Failed, 60)), &Limits::default());
         assert_eq!((told[0].log.as_str(), told[0].title.as_str()), ("line", "replica far failed: no"));
+    }
+
+    #[test]
+    fn a_backup_that_wants_to_be_looked_at_is_not_called_none() {
+        let means = |verdict| {
+            let backup = JobState { kind: "backup".into(), name: "immich".into(), ..job(verdict, 60) };
+            jobs(&state(backup), &Limits::default()).remove(0).meaning
+        };
+        assert!(means(Verdict::Failed).starts_with("there is no new recovery point"));
+        assert!(means(Verdict::Warned).starts_with("the recovery point is there, and counts"));
     }
 
     #[test]

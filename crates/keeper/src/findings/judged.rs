@@ -13,7 +13,7 @@ pub fn is_judged(state: &State, limits: &Limits, id: &str) -> bool {
     // What the mount's process tells, or its memory of it.
     let watched = |seconds: i64| !state.blind.numbers && state.blind.watched.is_none_or(|watched| watched > seconds);
     let inside = match key {
-        "read-only" | "fenced" => watched(-1),
+        "read-only" | "fenced" | "restore-unfinished" => watched(-1),
         "bucket-errors" => watched(LOOK_BACK),
         "cache-disk" => watched(LOOK_BACK) || watched(-1) && is_half_empty(&state.cache, limits),
         "queue-stuck" => {
@@ -58,7 +58,8 @@ fn hides(what: &Sight, key: &str, subject: &str) -> bool {
         Sight::Brake => about("library", &["brake"]),
         Sight::Disk => key == "cache-disk",
         Sight::Mount => {
-            ["not-mounted", "not-answering", "read-only", "fenced"].contains(&key) || about("library", &["damaged"])
+            ["not-mounted", "not-answering", "read-only", "fenced"].contains(&key)
+                || about("library", &["damaged", "restore-unfinished"])
         }
         Sight::Keeper => key == "keeper-absent",
         Sight::Ledger => {
@@ -81,11 +82,16 @@ mod tests {
         ids.iter().copied().filter(|id| !is_judged(state, &Limits::default(), id)).collect()
     }
 
+    const RESTORE: &str = "restore-unfinished:library";
     const INSIDE: [&str; 6] = ["bucket-errors", "bucket-trouble", "cache-disk", "fenced", "queue-stuck", "read-only"];
 
     #[test]
     fn what_only_the_mount_can_tell_is_not_over_while_it_tells_nothing() {
         let mut state = well();
+        assert_eq!(
+            unjudged(&State { blind: Blind { numbers: true, ..Blind::default() }, ..well() }, &[RESTORE]),
+            [RESTORE]
+        );
         let others = ["not-mounted", "replica-lag:far", "job-failed:gc", "damaged:library", "point-broken:immich"];
         assert!(unjudged(&state, &INSIDE).is_empty() && unjudged(&state, &others).is_empty());
         state.blind.numbers = true;

@@ -44,6 +44,32 @@ pub fn writable(state: &State, _: &Limits) -> Vec<Finding> {
     vec![finding.means("new photos are refused here; what is in the library can be read")]
 }
 
+pub fn restore(state: &State, _: &Limits) -> Vec<Finding> {
+    let Some(restoring) = &state.restoring else { return Vec::new() };
+    let from = &restoring.from.url;
+    let far = match (restoring.here, restoring.needed) {
+        (Some(here), Some(all)) => format!(
+            ": {} of {} objects ({} of {}) are here",
+            here.objects,
+            all.objects,
+            size(here.bytes),
+            size(all.bytes)
+        ),
+        _ => String::new(),
+    };
+    let to = state.library.as_ref().map_or("URL", |place| place.url.as_str());
+    vec![
+        Finding::warning(
+            "restore-unfinished",
+            "library",
+            format!("the library is still being restored from {from}{far}"),
+        )
+        .means("what is not here yet is read from that copy, and would be lost with it")
+        .next(format!("keep {from} until this is over"))
+        .next(format!("haven restore --from {from} --to {to}    goes on with it; nothing else does, after a reboot")),
+    ]
+}
+
 pub fn queue(state: &State, limits: &Limits) -> Vec<Finding> {
     let queue = &state.queue;
     let Some(since) = queue.stuck_since.filter(|since| state.now - since > limits.queue_stuck) else {
@@ -149,7 +175,7 @@ mod tests {
         super::tests::{DAY, NOW, ids, well},
         *,
     };
-    use crate::state::Replica;
+    use crate::state::{Amount, Replica, Restoring};
 
     #[test]
     fn a_mount_that_is_not_there_and_one_that_does_not_answer_are_told_apart() {
@@ -169,6 +195,25 @@ mod tests {
         assert_eq!(ids(&state), ["fenced"]);
         state.mount.meant_read_only = true;
         assert!(ids(&state).is_empty());
+    }
+
+    #[test]
+    fn a_library_that_is_not_complete_yet_is_told_with_what_it_hangs_on() {
+        let mut state = well();
+        let from = super::super::tests::place("sftp://nas/haven", "nas", true);
+        state.restoring = Some(Restoring { from: from.clone(), ..Restoring::default() });
+        assert_eq!(ids(&state), ["restore-unfinished:library"]);
+        let restoring = state.restoring.as_mut().unwrap();
+        restoring.here = Some(Amount { objects: 3, bytes: 1_500_000 });
+        restoring.needed = Some(Amount { objects: 12, bytes: 8_000_000 });
+        let told = restore(&state, &Limits::default()).remove(0);
+        assert!(told.title.ends_with("from sftp://nas/haven: 3 of 12 objects (1.5 MB of 8.0 MB) are here"), "{told:?}");
+        assert!(told.next[1].starts_with("haven restore --from sftp://nas/haven --to s3://photos/haven "), "{told:?}");
+        // It is no copy of its own before it is complete, and what it comes from is one.
+        let names = |state: &State| state.places().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(&state), ["what the library is restored from"]);
+        state.replicas = vec![Replica { name: "nas".into(), place: from, up_to_date: Some(NOW), ..Replica::default() }];
+        assert_eq!(names(&state), ["nas"], "once");
     }
 
     #[test]

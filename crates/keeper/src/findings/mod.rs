@@ -151,9 +151,10 @@ impl Default for Limits {
 
 type Check = fn(&State, &Limits) -> Vec<Finding>;
 
-const CHECKS: [Check; 18] = [
+const CHECKS: [Check; 19] = [
     library::mounted,
     library::writable,
+    library::restore,
     library::queue,
     library::store,
     library::damage,
@@ -239,7 +240,7 @@ fn is_over(now: i64, from: i64, expected: Expected, factor: f64) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::state::{Mount, Place};
+    use crate::state::{Hold, Mount, Place};
 
     pub const NOW: i64 = 1_800_000_000;
     pub const HOUR: i64 = 3600;
@@ -257,7 +258,7 @@ pub(crate) mod tests {
     }
 
     pub fn place(url: &str, domain: &str, elsewhere: bool) -> Place {
-        Place { url: url.into(), kind: "s3".into(), domain: domain.into(), elsewhere, fixed: false }
+        Place { url: url.into(), kind: "s3".into(), domain: domain.into(), elsewhere, hold: Hold::Open }
     }
 
     pub fn ids(state: &State) -> Vec<String> {

@@ -98,7 +98,11 @@ pub const KNOWN: &[Known] = &[
     ),
     gauge("haven_copy_synced_timestamp_seconds", COPY, "When a copy last took something over"),
     gauge("haven_copy_bytes", COPY, "Bytes in a copy"),
-    gauge("haven_copy_locked", COPY, "1 if nobody can change or delete what is there for a time"),
+    gauge(
+        "haven_copy_locked",
+        COPY,
+        "1 if this machine's keys can't delete what is written there, for the time of a lock at least; absent if unknown",
+    ),
     gauge("haven_run_last_good", RUN, "1 if the last run of this kind was good"),
     gauge("haven_run_last_duration_seconds", RUN, "How long the last run took"),
     gauge("haven_run_last_success_timestamp_seconds", RUN, "When the last good run ended"),

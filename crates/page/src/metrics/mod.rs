@@ -113,7 +113,7 @@ fn of_copy(copy: &Copy) -> Vec<Metric> {
         ("haven_copy_verified_timestamp_seconds", copy.verified.map(|at| at as f64)),
         ("haven_copy_synced_timestamp_seconds", copy.synced.map(|at| at as f64)),
         ("haven_copy_bytes", copy.bytes.map(|bytes| bytes as f64)),
-        ("haven_copy_locked", Some(f64::from(u8::from(copy.locked)))),
+        ("haven_copy_locked", copy.locked.map(|locked| f64::from(u8::from(locked)))),
     ];
     let told = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
     told.map(|(name, value)| Metric::new(name, value).with("copy", &copy.name).with("kind", kind)).collect()

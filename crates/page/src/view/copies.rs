@@ -71,7 +71,7 @@ fn described(copies: &[Copy], tell: &Tell) -> String {
             state(copy).1,
             lag(copy),
             proven(copy, tell),
-            if copy.locked { ", locked" } else { "" },
+            if copy.locked == Some(true) { ", locked" } else { "" },
         )
     };
     copies.iter().map(one).collect::<Vec<_>>().join(" ")
@@ -147,7 +147,7 @@ fn place(copy: &Copy, tell: &Tell, shape: &Shape, x: u32, y: u32) -> Markup {
             svg class={ "sign " (class) } x=(x + 12) y=(y + 12) width="18" height="18" viewBox="0 0 16 16" { (signs::drawn(class)) }
             text class="name" x=(x + 38) y=(line(0)) { (cut(&name, shape.letters - 6)) ": " (word) }
             text x=(x + 12) y=(line(1)) { (cut(&copy.place, shape.letters)) }
-            text x=(x + 12) y=(line(2)) { (cut(&format!("{}{}", lag(copy), if copy.locked { ", locked" } else { "" }), shape.letters)) }
+            text x=(x + 12) y=(line(2)) { (cut(&format!("{}{}", lag(copy), if copy.locked == Some(true) { ", locked" } else { "" }), shape.letters)) }
             text x=(x + 12) y=(line(3)) { (cut(&proven(copy, tell), shape.letters)) }
         }
     }
@@ -172,7 +172,7 @@ fn table(copies: &[Copy], tell: &Tell) -> Markup {
                         td { @if let Some(at) = copy.synced { (tell.when(at)) } @else { "never" } }
                         td { @if let Some(at) = copy.proven { (tell.when(at)) @if !copy.proven_by.is_empty() { ", " (copy.proven_by) } } @else if copy.proof_unseen { "not known" } @else { "never" } }
                         td class="number" { @if let Some(count) = copy.bytes { (bytes(count)) } @else { "not known" } }
-                        td { @if copy.locked { "yes" } @else { "no" } }
+                        td { (match copy.locked { Some(true) => "yes", Some(false) => "no", None => "not known" }) }
                     } } }
                 }
             }
@@ -199,7 +199,7 @@ mod tests {
             proof_unseen: false,
             synced: None,
             bytes: None,
-            locked: true,
+            locked: Some(true),
         }
     }
 

@@ -183,7 +183,7 @@ fn copy(name: &str, kind: CopyKind, place: &str, colour: Colour, lag: u64, prove
         proof_unseen: false,
         synced: Some(now() - lag as i64),
         bytes: Some(812_000_000_000),
-        locked: kind == CopyKind::Replica,
+        locked: Some(kind == CopyKind::Replica),
     }
 }
 

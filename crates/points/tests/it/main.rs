@@ -1,3 +1,4 @@
+mod beside;
 mod checks;
 mod common;
 mod databases;

@@ -12,6 +12,7 @@ use haven_testkit::{
     faults::{Fault, Faults, Order, Weather},
     seed::in_virtual_time,
 };
+use haven_vault::check::CheckOptions;
 
 use crate::common::{Source, check_complete, objects, patiently, replicator};
 
@@ -109,6 +110,13 @@ fn a_library_that_is_being_restored_is_read_and_written_at_once() {
         source.moved_to(target.clone(), both.clone()).await;
         let snapshots = patiently(&source.vault, || source.vault.snapshots()).await;
         assert!(!snapshots.is_empty());
+        // What an earlier check has called missing is read where it is, and right.
+        let coming = |name: &&String| name.starts_with(layout::PACKS) && target.peek(name).is_none();
+        let pack = copy.names().iter().find(coming).cloned().unwrap();
+        source.vault.remember_damage([(pack, "it is not in the bucket".to_owned())]);
+        let options = CheckOptions { behind: Some(copy.clone()), ..CheckOptions::default() };
+        let checked = source.vault.check(&options).await.unwrap();
+        assert!(checked.faults.is_empty() && checked.open.is_empty() && checked.to_come.objects > 0, "{checked:?}");
         source.live(30).await;
         source.collect().await;
         source.live(10).await;

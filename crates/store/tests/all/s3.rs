@@ -370,11 +370,33 @@ async fn the_probe_tells_what_a_lock_is_worth_and_leaves_nothing() {
     assert_eq!(found(&lifted, Trait::LockHolds), Finding::Honoured);
     assert!(matches!(found(&lifted, Trait::LockStays), Finding::Ignored(_)));
 
-    let compliance = S3Config { lock_mode: LockMode::Compliance, ..S3Config::default() };
+    // What the probe writes besides is not locked for as long as photos are.
+    let lock = Some(Retention(Duration::from_secs(30 * 86_400)));
+    let compliance = S3Config { lock, lock_mode: LockMode::Compliance, ..S3Config::default() };
     let begun = std::time::Instant::now();
     let kept = probed(compliance, |h| (h.keeps_versions, h.holds_locks) = (true, true)).await;
     assert_eq!([Trait::LockHolds, Trait::LockStays].map(|t| found(&kept, t)), [Finding::Honoured, Finding::Honoured]);
     assert!(begun.elapsed() > Duration::from_secs(9), "a lock of ten seconds was over sooner");
+}
+
+#[tokio::test]
+async fn what_a_lock_is_worth_is_tried_with_little_and_nothing_is_left() {
+    use haven_store::probe::{Finding, probe_locks};
+    let tried = async |lock_mode: LockMode, habits: fn(&mut Habits)| -> Finding {
+        let scene = Scene::new().await;
+        scene.server.habits(habits);
+        let lock = Some(Retention(Duration::from_secs(30 * 86_400)));
+        let options = StoreOptions { s3: S3Config { lock, lock_mode, ..scene.config() }, ..StoreOptions::default() };
+        let found = probe_locks(&scene.server.url(""), &options).await.expect("a finding");
+        assert_eq!((scene.memory.count(), scene.server.versions()), (0, 0), "{found:?}");
+        found
+    };
+    let ignored = |found: Finding, how: &str| matches!(&found, Finding::Ignored(why) if why.starts_with(how));
+    assert!(ignored(tried(LockMode::Governance, |_| {}).await, "it takes the lock, and has no versions to lock"));
+    assert!(ignored(tried(LockMode::Governance, |h| h.keeps_versions = true).await, "it takes no lock"));
+    let both: fn(&mut Habits) = |h| (h.keeps_versions, h.holds_locks) = (true, true);
+    assert!(ignored(tried(LockMode::Governance, both).await, "it may"), "this key can lift it");
+    assert_eq!(tried(LockMode::Compliance, both).await, Finding::Honoured);
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ use serde::Serialize;
 use crate::{
     Result, Vault, VaultError,
     claim::{list_all, object},
+    collect::Heap,
 };
 
 /// Objects read at once.
@@ -65,6 +66,8 @@ pub struct CheckOptions {
     pub repair: bool,
     /// Copies of the library, each with a name for people.
     pub copies: Vec<(String, DynStore)>,
+    /// Of a library that is still being restored: the copy that what is not here yet is read from.
+    pub behind: Option<DynStore>,
     /// Read no more bytes a second from the bucket than this.
     pub limit: Option<u64>,
 }
@@ -84,6 +87,8 @@ pub struct Checked {
     /// Objects looked at, and bytes of those that were read.
     pub objects: u64,
     pub read_bytes: u64,
+    /// Of them those that are not here yet, and are in the copy that the library is being restored from: no damage.
+    pub to_come: Heap,
     pub faults: Vec<Fault>,
     /// Roots and shards that have been looked at.
     #[serde(skip)]
@@ -216,6 +221,27 @@ pub async fn mend_log(
     Ok((mended, away.into_error()))
 }
 
+/// Names below a prefix, with their lengths.
+async fn lengths(store: &DynStore, prefix: &str) -> Result<HashMap<String, u64>, StoreError> {
+    let mut out = HashMap::new();
+    let mut after = None::<String>;
+    loop {
+        let page = store.list(prefix, after.as_deref(), 1000).await?;
+        after = page.objects.last().map(|found| found.name.as_str().to_owned());
+        out.extend(page.objects.iter().map(|found| (found.name.as_str().to_owned(), found.bytes)));
+        if !page.more {
+            return Ok(out);
+        }
+    }
+}
+
+/// The same of the copy that a library is being restored from. Asked after the library's own: what comes meanwhile is
+/// in one of the two.
+async fn behind(options: &CheckOptions, prefix: &str) -> Result<HashMap<String, u64>> {
+    let Some(store) = &options.behind else { return Ok(HashMap::new()) };
+    lengths(store, prefix).await.map_err(|source| VaultError::Copy { copy: store.describe(), source })
+}
+
 impl Vault {
     /// How many objects the check under way has looked at, and of how many; `None`: none is under way.
     pub fn checking(&self) -> Option<(u64, u64)> {
@@ -325,13 +351,20 @@ impl Vault {
             }
         }
         let there = self.lengths(layout::SHARDS).await?;
+        let behind = behind(options, layout::SHARDS).await?;
+        let to_come = |name: &str, bytes: u64| !there.contains_key(name) && behind.get(name) == Some(&bytes);
+        wanted.iter().filter(|(name, wanted)| to_come(name, wanted.bytes)).for_each(|(_, wanted)| {
+            report.to_come.add(wanted.bytes);
+        });
         report.objects += wanted.len() as u64;
         report.seen.extend(wanted.keys().cloned());
         report.judged.named.extend(wanted.keys().cloned());
         let again = report.judged.again.clone();
         let check = |(name, wanted): (String, &ShardRef)| {
             let (length, bytes, hash) = (there.get(&name).copied(), wanted.bytes, wanted.hash.clone());
-            let reads = options.read_data || again.contains(&name);
+            let to_come = to_come(&name, bytes);
+            let length = if to_come { Some(bytes) } else { length };
+            let reads = (options.read_data && !to_come) || again.contains(&name);
             async move {
                 let what = match length {
                     None => Some("it is not in the bucket".to_owned()),
@@ -366,16 +399,23 @@ impl Vault {
     }
 
     async fn lengths(&self, prefix: &str) -> Result<HashMap<String, u64>> {
-        let mut out = HashMap::new();
-        let mut after = None::<String>;
-        loop {
-            let page = self.world.store.list(prefix, after.as_deref(), 1000).await?;
-            after = page.objects.last().map(|found| found.name.as_str().to_owned());
-            out.extend(page.objects.iter().map(|found| (found.name.as_str().to_owned(), found.bytes)));
-            if !page.more {
-                return Ok(out);
+        Ok(lengths(&self.world.store, prefix).await?)
+    }
+
+    /// How many of the packs that are needed are in the bucket, and how many there are, with their bytes: how far a
+    /// restore is.
+    pub async fn packs_here(self: &Arc<Self>) -> Result<(Heap, Heap)> {
+        // In this order, so that what comes meanwhile is not missed.
+        let packs = self.listed_packs().await?;
+        let there = self.lengths(layout::PACKS).await?;
+        let (mut here, mut all) = (Heap::default(), Heap::default());
+        for (id, info) in packs {
+            all.add(info.bytes);
+            if there.contains_key(&layout::pack(id)) {
+                here.add(info.bytes);
             }
         }
+        Ok((here, all))
     }
 
     /// Packs that the library's list names, without those that have not been sent yet or are on the dead list.
@@ -407,6 +447,7 @@ impl Vault {
     ) -> Result<BTreeMap<PackId, Bad>> {
         let packs = self.packs_to_check(report).await?;
         let there = self.lengths(layout::PACKS).await?;
+        let behind = behind(options, layout::PACKS).await?;
         report.objects += packs.len() as u64;
         report.judged.named.extend(packs.iter().map(|(id, _)| layout::pack(*id)));
         self.check_progress.done.store(0, Ordering::Relaxed);
@@ -415,7 +456,13 @@ impl Vault {
         let mut bad = BTreeMap::new();
         let mut to_read = Vec::new();
         for (id, info) in packs {
-            let what = match there.get(&layout::pack(id)) {
+            let name = layout::pack(id);
+            let to_come = !there.contains_key(&name) && behind.get(&name) == Some(&info.bytes);
+            if to_come {
+                report.to_come.add(info.bytes);
+            }
+            let what = match there.get(&name) {
+                None if to_come => None,
                 None => Some("it is not in the bucket".to_owned()),
                 Some(length) if *length != info.bytes => {
                     Some(format!("it has {length} bytes instead of {}", info.bytes))
@@ -423,8 +470,8 @@ impl Vault {
                 Some(_) => None,
             };
             let chosen = options.sample.is_none_or(|share| self.world.dice.below(1_000_000) < (share * 1e6) as u64);
-            let chosen = options.read_data && chosen && after.is_none_or(|after| id > after);
-            if what.is_some() || chosen || report.judged.again.contains(&layout::pack(id)) {
+            let chosen = options.read_data && !to_come && chosen && after.is_none_or(|after| id > after);
+            if what.is_some() || chosen || report.judged.again.contains(&name) {
                 to_read.push((id, what));
             } else {
                 self.check_progress.done.fetch_add(1, Ordering::Relaxed);
@@ -455,7 +502,8 @@ impl Vault {
             report.read_bytes += read;
             report.judged.read.insert(layout::pack(id));
             let done = self.check_progress.done.fetch_add(1, Ordering::Relaxed);
-            let whole = bad.is_empty() && found.is_none();
+            // Nor does the next one pass over what was still to come in this one.
+            let whole = bad.is_empty() && found.is_none() && report.to_come.objects == 0;
             if options.read_data && options.sample.is_none() && whole && done.is_multiple_of(NOTE_EVERY) {
                 self.note_cursor(id);
             }

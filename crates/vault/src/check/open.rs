@@ -32,7 +32,8 @@ impl Vault {
     /// Ends the alarms that this check may end, and keeps all others.
     pub(super) fn settle_damage(&self, options: &CheckOptions, report: &mut Checked) {
         let base = self.root.lock().as_ref().map_or(0, |root| root.lsn);
-        let everything = options.read_data && options.sample.is_none() && !options.resume;
+        let everything =
+            options.read_data && options.sample.is_none() && !options.resume && report.to_come.objects == 0;
         let mut damage = self.damage.lock();
         damage.retain(|object, _| {
             let found = |fault: &&Fault| fault.object == *object;

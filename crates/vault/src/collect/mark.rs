@@ -85,10 +85,12 @@ impl Marked {
 }
 
 impl Vault {
-    /// Makes a root and looks through it and all that is kept beside it.
+    /// Makes a root and looks through it and all that is kept beside it. Who only reads takes the newest there is.
     pub(super) async fn mark(self: &Arc<Self>) -> Result<Marked> {
-        self.when_settled(|| self.commit_loose()).await?;
-        self.checkpoint().await?;
+        if !self.options.read_only {
+            self.when_settled(|| self.commit_loose()).await?;
+            self.checkpoint().await?;
+        }
         let mut marked = Marked::default();
         {
             // No checkpoint may be half done: its shards are in the bucket before its root is.

@@ -86,7 +86,7 @@ pub struct Heap {
 }
 
 impl Heap {
-    fn add(&mut self, bytes: u64) {
+    pub(crate) fn add(&mut self, bytes: u64) {
         self.objects += 1;
         self.bytes += bytes;
     }
@@ -117,6 +117,10 @@ pub struct Collected {
     pub brake: Option<String>,
     /// How many states were looked through.
     pub states: usize,
+    /// When the newest root that a reader could look at was made, seconds since the Unix epoch. `None`: the library was
+    /// looked at as it is now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<i64>,
 }
 
 /// The dead list.
@@ -173,7 +177,11 @@ impl Vault {
     /// Collects garbage now. One run at a time; everything else goes on meanwhile.
     pub async fn collect(self: &Arc<Self>, run: CollectRun) -> Result<Collected> {
         let _one_at_a_time = self.collecting.lock().await;
-        self.writable()?;
+        // Who only tells needs no right to write, and takes it from nobody.
+        let outside = run.dry && self.options.read_only;
+        if !outside {
+            self.writable()?;
+        }
         let now = self.world.clock.now().seconds;
         let marked = self.mark().await?;
         let mut report = Collected {
@@ -181,6 +189,7 @@ impl Vault {
             live_bytes: marked.live_bytes(),
             pack_bytes: marked.pack_bytes(),
             states: marked.states,
+            as_of: marked.root.as_ref().filter(|_| outside).map(|root| root.made.seconds),
             ..Collected::default()
         };
         let last = self.when_settled(|| self.collection()).await?;

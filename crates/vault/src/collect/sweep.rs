@@ -217,7 +217,9 @@ impl Vault {
                 condemn(name.clone(), 0, false);
             }
         }
-        for (shard, bytes) in &marked.listed_shards {
+        // A reader can't tell what is left over from what somebody is just writing: it names neither.
+        let outside = self.options.read_only;
+        for (shard, bytes) in marked.listed_shards.iter().filter(|_| !outside) {
             if !marked.shards.contains(shard) {
                 condemn(layout::shard(*shard), *bytes, false);
             }
@@ -236,11 +238,9 @@ impl Vault {
                 condemn(layout::pack(*pack), filling.bytes, filling.chunks == 0);
             }
         }
-        let (used, strays): (Vec<_>, Vec<_>) = self
-            .strays()
-            .await?
-            .into_iter()
-            .partition(|(pack, _)| marked.packs.get(pack).is_some_and(|filling| filling.chunks > 0));
+        let strays = if outside { Vec::new() } else { self.strays().await? };
+        let (used, strays): (Vec<_>, Vec<_>) =
+            strays.into_iter().partition(|(pack, _)| marked.packs.get(pack).is_some_and(|filling| filling.chunks > 0));
         strays.into_iter().for_each(|(pack, bytes)| condemn(layout::pack(pack), bytes, false));
         if dry {
             return Ok(());

@@ -11,6 +11,7 @@ use haven_testkit::{
 };
 use haven_vault::{
     Change, Options, Vault, VaultError, World,
+    collect::CollectRun,
     disk::{Disk, MemoryDisk},
     world::Dice,
 };
@@ -102,6 +103,28 @@ fn a_reader_follows_the_writer_and_writes_nothing() {
         assert!(!writer.status().fenced);
         assert!(bucket.list("", None, 1000).await.unwrap().objects.len() > objects);
         assert_eq!(bucket.list("e/", None, 1000).await.unwrap().objects.len(), 1, "the reader made no claim");
+    });
+}
+
+#[test]
+fn a_reader_tells_what_would_be_collected_and_takes_the_right_to_write_from_nobody() {
+    in_virtual_time(async {
+        let bucket = bucket();
+        let writer = Machine::new(&bucket, 1).open(Options::default()).await.unwrap();
+        writer.put(&noise(1, MIB)).unwrap();
+        set(&writer, "x", b"x").await.unwrap();
+        let dry = CollectRun { dry: true, release: true };
+        let inside = writer.collect(dry).await.unwrap();
+        writer.sync_bucket(writer.head()).await.unwrap();
+        let reader = Machine::new(&bucket, 2).open(Options { read_only: true, ..Options::default() }).await.unwrap();
+        let outside = reader.collect(dry).await.unwrap();
+        assert_eq!((outside.chunks, outside.live_bytes), (inside.chunks, inside.live_bytes));
+        assert!(inside.as_of.is_none() && outside.as_of.is_some(), "{outside:?}");
+        assert!(matches!(reader.collect(CollectRun::default()).await, Err(VaultError::ReadOnly { .. })));
+        assert_eq!(bucket.list("e/", None, 1000).await.unwrap().objects.len(), 1, "the reader made no claim");
+        let seq = set(&writer, "y", b"y").await.unwrap();
+        writer.sync_bucket(seq).await.unwrap();
+        assert!(!writer.status().fenced);
     });
 }
 

@@ -79,6 +79,30 @@ fn damage_is_over_only_when_it_was_read_again_and_is_right() {
 }
 
 #[test]
+fn what_is_still_to_come_from_the_copy_that_a_library_is_restored_from_is_no_damage() {
+    in_virtual_time(async {
+        let (bucket, pack, good) = damaged_pack().await;
+        let copy = crate::behaviour::bucket();
+        put(&copy, &pack, good.clone()).await;
+        let name = ObjectName::new(&pack).unwrap();
+        bucket.delete(&name).await.unwrap();
+        let vault = Machine::new(&bucket, 2).open(Options::default()).await.unwrap();
+        let behind = |options: CheckOptions| CheckOptions { behind: Some(copy.clone()), ..options };
+        for options in [quick(), all(), CheckOptions { repair: true, ..all() }] {
+            let checked = vault.check(&behind(options)).await.unwrap();
+            assert!(checked.faults.is_empty() && checked.open.is_empty(), "{checked:?}");
+            assert_eq!((checked.to_come.objects, checked.to_come.bytes), (1, good.len() as u64));
+        }
+        let (here, needed) = vault.packs_here().await.unwrap();
+        assert_eq!((needed.objects - here.objects, needed.bytes - here.bytes), (1, good.len() as u64));
+        copy.delete(&name).await.unwrap();
+        let checked = vault.check(&behind(quick())).await.unwrap();
+        assert_eq!((open(&checked), checked.to_come.objects), (vec![pack.as_str()], 0), "nobody has it");
+        vault.close(true).await.unwrap();
+    });
+}
+
+#[test]
 fn damage_is_over_when_it_was_mended_or_no_record_names_it_any_more() {
     in_virtual_time(async {
         let (bucket, pack, good) = damaged_pack().await;

@@ -23,8 +23,8 @@ use crate::{
 
 /// Take a recovery point
 ///
-/// It is there whole or not at all: with exit code 0 it is complete, with any other there is none from this run. --json
-/// gives a line for each application.
+/// It is there whole or not at all: complete with exit code 0; also with 9 (it is not in the bucket yet) and 10 (the copy of
+/// its dump beside failed); with any other there is none from this run. --json gives a line for each application.
 #[derive(Debug, clap::Args)]
 pub struct Run {
     /// What to back up: NAME of a table [backup.NAME] in haven.toml [default: the only one there]
@@ -100,6 +100,12 @@ fn take(context: &Context, args: &Run, home: &Home, app: &App, stop: &Arc<Stop>)
         report::warn(warning);
     }
     context.line(&taken, &told(&taken))?;
+    if let Some(why) = &taken.not_beside {
+        return Err(Trouble::new(Code::Incomplete, format!("{} is complete, but not copied beside", taken.point))
+            .because(why)
+            .meaning("the recovery point is in the library, and counts; the directory that beside names has no copy of its dump")
+            .next("mend what is in the way; the next run makes a copy of its own dump"));
+    }
     if taken.in_bucket == Some(false) {
         return Err(Trouble::new(Code::Unfinished, format!("{} is complete, but not yet in the bucket", taken.point))
             .meaning("it is safe on this machine's disk, and goes to the bucket by itself")

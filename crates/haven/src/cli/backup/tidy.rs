@@ -5,7 +5,11 @@ use serde_json::json;
 
 use crate::{
     cli::{Context, snapshot::parse_until},
-    points::{Alone, Home, point_of, quiesce, tidy, trouble},
+    points::{
+        Alone, Home, point_of, quiesce,
+        tidy::{self, Removed},
+        trouble,
+    },
     reach::Which,
     report::{Code, Trouble, UNTOUCHED},
     words,
@@ -32,13 +36,22 @@ pub fn prune(
     let all = list(&home.root).map_err(|error| trouble(&error))?;
     let judged = tidy::judge(&all, &home.snapshots()?, &app.name, &rules);
     let go: Vec<String> = judged.iter().filter(|judged| !judged.keep).map(|judged| judged.name.clone()).collect();
-    tidy::remove(&home, &go, dry)?;
+    let removed = tidy::remove(&home, &context.config.apps, &go, dry)?;
     let goes = if dry { "would go" } else { "removed" };
+    let fate = |name: &String| if removed.names.contains(name) { goes } else { "stays" };
     let row = |j: &crate::past::Judged| {
-        [if j.keep { "keeps".to_owned() } else { goes.to_owned() }, j.name.clone(), j.taken.clone(), j.why.clone()]
+        let fate = if j.keep { "keeps" } else { fate(&j.name) };
+        [fate.to_owned(), j.name.clone(), j.taken.clone(), j.why.clone()]
     };
     let rows: Vec<_> = judged.iter().map(row).collect();
-    context.answer(&json!({ "points": judged, "dry_run": dry }), &words::table(["", "NAME", "TAKEN", "WHY"], &rows))
+    let text = words::table(["", "NAME", "TAKEN", "WHY"], &rows) + &beside_lines(&removed, goes);
+    let stay: Vec<&String> = removed.stay.iter().map(|(name, _)| name).collect();
+    context.answer(&json!({ "points": judged, "dry_run": dry, "beside": removed.beside, "stay": stay }), &text)?;
+    removed.told()
+}
+
+fn beside_lines(removed: &Removed, did: &str) -> String {
+    removed.beside.iter().map(|copy| format!("{did} {}, the copy of its dump\n", copy.display())).collect()
 }
 
 pub fn remove(context: &Context, which: &Which, names: &[String], dry: bool) -> Result<(), Trouble> {
@@ -50,10 +63,14 @@ pub fn remove(context: &Context, which: &Which, names: &[String], dry: bool) -> 
     for of in of {
         locks.push(Alone::with(&home.at.cache, of)?);
     }
-    tidy::remove(&home, names, dry)?;
+    let removed = tidy::remove(&home, &context.config.apps, names, dry)?;
     let did = if dry { "would remove" } else { "removed" };
-    let text: String = names.iter().map(|name| format!("{did} {name}\n")).collect();
-    context.answer(&json!({ "removed": names, "dry_run": dry }), &text)
+    let text: String = removed.names.iter().map(|name| format!("{did} {name}\n")).collect();
+    context.answer(
+        &json!({ "removed": removed.names, "dry_run": dry, "beside": removed.beside }),
+        &(text + &beside_lines(&removed, did)),
+    )?;
+    removed.told()
 }
 
 pub fn protect(context: &Context, which: &Which, name: &str, until: &str, shorten: bool) -> Result<(), Trouble> {

@@ -41,6 +41,7 @@ pub(super) fn copies(state: &State, findings: &[Finding]) -> Vec<Copy> {
             said: match (&state.mount.answers, waits) {
                 (None, _) => "not mounted".into(),
                 (_, None) => "mounted, and does not answer".into(),
+                _ if state.restoring.is_some() => "still being restored".into(),
                 (_, Some(0)) => "everything is in the bucket".into(),
                 (_, Some(1)) => "1 change on its way".into(),
                 (_, Some(some)) => format!("{some} changes on their way"),
@@ -52,7 +53,7 @@ pub(super) fn copies(state: &State, findings: &[Finding]) -> Vec<Copy> {
             proof_unseen,
             synced: None,
             bytes: Some(state.sums.stored_bytes).filter(|bytes| *bytes > 0),
-            locked: place.fixed,
+            locked: place.hold.is_fast(),
         });
     }
     for one in &state.replicas {
@@ -80,7 +81,7 @@ pub(super) fn copies(state: &State, findings: &[Finding]) -> Vec<Copy> {
             proof_unseen,
             synced: one.up_to_date,
             bytes: None,
-            locked: one.place.fixed,
+            locked: one.place.hold.is_fast(),
         });
     }
     for one in &state.copies {
@@ -106,7 +107,7 @@ pub(super) fn copies(state: &State, findings: &[Finding]) -> Vec<Copy> {
             proof_unseen,
             synced: one.last_good,
             bytes: None,
-            locked: one.place.fixed,
+            locked: one.place.hold.is_fast(),
         });
     }
     all
@@ -150,6 +151,9 @@ mod tests {
         assert_eq!(shown(&state), ("mounted, and does not answer".into(), None));
         state.mount.answers = Some(Ok(0.1));
         assert_eq!(shown(&state), ("everything is in the bucket".into(), Some(0)));
+        state.restoring = Some(haven_keeper::state::Restoring::default());
+        assert_eq!(shown(&state).0, "still being restored");
+        state.restoring = None;
         (state.now, state.queue.since, state.queue.changes) = (NOW, Some(NOW - 7), 1);
         assert_eq!(shown(&state), ("1 change on its way".into(), Some(7)));
     }
