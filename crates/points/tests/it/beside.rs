@@ -38,7 +38,7 @@ fn what_haven_did_not_write_stays() {
     let (place, _, beside) = two();
     let folder = beside.join(NAME);
     fs::write(folder.join("why.txt"), "before the great cleaning-up").unwrap();
-    assert_eq!(remove_beside(&beside, NAME).unwrap(), [folder.clone()]);
+    assert_eq!(remove_beside(&beside, NAME).unwrap(), std::slice::from_ref(&folder));
     assert!(!folder.join(DUMP).exists() && !folder.join(MANIFEST).exists());
     assert!(folder.join("why.txt").exists());
     // A link by a point's name leads to somebody else's files.
