@@ -92,6 +92,13 @@ pub struct Count {
     pub bytes: u64,
 }
 
+impl Count {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+    }
+}
+
 /// What a thing in an archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sort {
@@ -291,8 +298,8 @@ impl Recall {
 }
 
 /// How many files there are among `entries`, and their bytes.
-pub fn count(entries: &[Entry]) -> Count {
-    let files = entries.iter().filter(|entry| entry.sort != Sort::Directory);
+pub fn count<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Count {
+    let files = entries.into_iter().filter(|entry| entry.sort != Sort::Directory);
     files.fold(Count::default(), |count, entry| Count { files: count.files + 1, bytes: count.bytes + entry.size })
 }
 

@@ -1,6 +1,7 @@
 //! Bringing a snapshot back. The program fetches in parallel by itself.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     thread,
@@ -10,45 +11,112 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    Count, Error, Kind, ThirdCopy, Wanted, Watch, choose, inside,
+    Count, Entry, Error, Kind, Progress, Sort, ThirdCopy, Wanted, Watch, choose, count, inside,
     program::make,
     restic::{MARK, Restic},
     tree,
 };
 
+/// Bytes of arguments that tell one run what is wanted. A system takes two million; with more patterns each run looks
+/// through its folders for longer.
+const ARGUMENTS: usize = 100 << 10;
+/// Of these, what stands beside each pattern: its flag, two ends, two pointers.
+const BESIDE_EACH: usize = 32;
+
 pub fn run(restic: &Restic, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
     let id = restic.id_of(&wanted.archive)?;
-    let entries = choose(&restic.entries(&wanted.archive)?, wanted)?;
+    let all = restic.entries(&wanted.archive)?;
+    let entries = choose(&all, wanted)?;
     let root = inside(&wanted.root)?;
     make(to)?;
     clear(to);
-    let scratch = Scratch::new(to, !root.is_empty());
-    let mut args = vec![id, "--target".into(), scratch.target().to_string_lossy().into_owned()];
-    let paths: Vec<&str> =
-        if wanted.paths.is_empty() { vec![""] } else { wanted.paths.iter().map(String::as_str).collect() };
-    for path in paths {
-        let path = Path::new("/").join(Path::new(&wanted.root)).join(path.trim_start_matches('/'));
-        if path != Path::new("/") {
-            args.extend(["--include".into(), literal(&path.to_string_lossy())]);
-        }
+    let (whole, mut done) = (count(&entries), Count::default());
+    let percent = |bytes: u64| (whole.bytes > 0).then(|| 100.0 * bytes as f64 / whole.bytes as f64);
+    for part in parts(&all, &entries.iter().map(|entry| &entry.path[..]).collect()) {
+        let scratch = Scratch::new(to, !root.is_empty());
+        let mut args = vec![id.clone(), "--target".into(), scratch.target().to_string_lossy().into_owned()];
+        args.extend(part.includes.into_iter().flat_map(|include| ["--include".into(), include]));
+        let cancel = watch.cancel.clone();
+        let mut told = |here: &Progress| {
+            let (files, bytes) = (done.files + here.files, done.bytes + here.bytes);
+            (watch.progress)(&Progress { files, bytes, percent: percent(bytes), ..here.clone() });
+        };
+        let mut here = Watch { cancel, progress: &mut told };
+        let restored = restic.run("restore", &args, &mut here, "restoring", Kind::NotRestored);
+        let outcome = restored.and_then(|_| scratch.settle(&root));
+        drop(scratch);
+        outcome?;
+        done.add(part.count);
+        let Count { files, bytes } = done;
+        (watch.progress)(&Progress { files, bytes, percent: percent(bytes), ..Progress::default() });
     }
-    let restored = restic.run("restore", &args, watch, "restoring", Kind::NotRestored);
-    let outcome = restored.and_then(|_| scratch.settle(&root));
-    drop(scratch);
-    outcome?;
     tree::arrived(&entries, &root, to, MARK)
 }
 
-/// A pattern that means this path and no other.
+/// What one run of the program brings back.
+#[derive(Debug, PartialEq, Eq)]
+struct Part {
+    /// Patterns of what it is told to bring; none: everything.
+    includes: Vec<String>,
+    /// What these come to as arguments.
+    arguments: usize,
+    count: Count,
+}
+
+/// Deals what is wanted of an archive out to runs, in its order: what lies together there is fetched together. Of a folder
+/// of which everything is wanted one pattern tells.
+fn parts(all: &[Entry], wanted: &HashSet<&[u8]>) -> Vec<Part> {
+    let full: HashSet<&[u8]> = all.iter().filter_map(|entry| above(&entry.path).last()).collect();
+    // Folders come with what lies in them, and by themselves where that is nothing.
+    let ends: Vec<&Entry> =
+        all.iter().filter(|entry| entry.sort != Sort::Directory || !full.contains(&entry.path[..])).collect();
+    let mut folders: HashMap<&[u8], (bool, Count)> = HashMap::new();
+    for entry in ends.iter().copied() {
+        for folder in above(&entry.path) {
+            let (whole, size) = folders.entry(folder).or_insert((true, Count::default()));
+            *whole &= wanted.contains(&entry.path[..]);
+            size.add(count([entry]));
+        }
+    }
+    let whole = |folder: &[u8]| folders.get(folder).filter(|(whole, _)| *whole).map(|(_, size)| *size);
+    let mut parts: Vec<Part> = Vec::new();
+    let mut taken = HashSet::new();
+    for entry in ends.into_iter().filter(|entry| wanted.contains(&entry.path[..])) {
+        let folder = above(&entry.path).find_map(|folder| Some((folder, whole(folder)?)));
+        let (path, size) = folder.unwrap_or_else(|| (&entry.path[..], count([entry])));
+        if !taken.insert(path) {
+            continue;
+        }
+        let include = literal(&String::from_utf8_lossy(path));
+        let arguments = include.len() + BESIDE_EACH;
+        if parts.last().is_none_or(|part| part.arguments + arguments > ARGUMENTS) {
+            parts.push(Part { includes: Vec::new(), arguments: 0, count: Count::default() });
+        }
+        if let Some(part) = parts.last_mut() {
+            part.includes.extend((!path.is_empty()).then_some(include));
+            part.arguments += arguments;
+            part.count.add(size);
+        }
+    }
+    parts
+}
+
+/// The folders that a path lies in, the outermost first: the root.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(n, _)| &path[..n]);
+    std::iter::once(&path[..0]).chain(slashes)
+}
+
+/// A pattern that means this path of the archive and no other; but where it is not told what a byte is, any.
 fn literal(path: &str) -> String {
-    let mut out = String::new();
+    let mut out = "/".to_owned();
     for c in path.chars() {
         if matches!(c, '*' | '?' | '[' | '\\') {
             out.push('\\');
         }
-        out.push(c);
+        out.push(if c == MARK { '?' } else { c });
     }
-    out.trim_end_matches('/').to_owned()
+    out
 }
 
 /// What the name of a place begins with that a folder is restored to for a while; then comes the number of our process.
@@ -149,8 +217,37 @@ impl Drop for Scratch<'_> {
 mod tests {
     use super::*;
 
+    fn entry(path: &str, sort: Sort, size: u64) -> Entry {
+        Entry { path: path.into(), sort, size, target: Vec::new() }
+    }
+
     #[test]
     fn signs_that_mean_something_in_patterns_mean_themselves() {
-        assert_eq!(literal("/a [1]*?\\/b/"), "/a \\[1]\\*\\?\\\\/b");
+        assert_eq!(literal("a [1]*?\\/b"), "/a \\[1]\\*\\?\\\\/b");
+        assert_eq!(literal("\u{fffd}.jpg"), "/?.jpg");
+    }
+
+    #[test]
+    fn a_folder_that_is_wanted_whole_is_told_as_one_and_many_files_in_several_runs() {
+        let folder = |path| entry(path, Sort::Directory, 0);
+        let file = |path: &str| entry(path, Sort::File, 10);
+        let all = [folder("a"), file("a/1"), folder("a/b"), file("a/b/2"), file("a/b/3"), folder("e"), folder("e/f")];
+        let told = |all: &[Entry], wanted: &[&str]| -> Vec<(Vec<String>, u64)> {
+            let wanted = wanted.iter().map(|path| path.as_bytes()).collect();
+            parts(all, &wanted).into_iter().map(|part| (part.includes, part.count.files)).collect()
+        };
+        let one = |includes: &[&str], files: u64| -> Vec<(Vec<String>, u64)> {
+            vec![(includes.iter().map(|&path| path.to_owned()).collect(), files)]
+        };
+        assert_eq!(told(&all, &["a", "a/1", "a/b", "a/b/2", "a/b/3", "e", "e/f"]), one(&[], 3));
+        assert_eq!(told(&all, &["a/1", "a/b/2", "a/b/3"]), one(&["/a"], 3));
+        assert_eq!(told(&all, &["a/b/2", "a/b/3", "e/f"]), one(&["/a/b", "/e"], 2));
+        assert_eq!(told(&all, &["a/1", "a/b/3"]), one(&["/a/1", "/a/b/3"], 2));
+        let names: Vec<String> = (0..2000).map(|n| format!("{n:0100}")).collect();
+        let many: Vec<Entry> = names.iter().map(|name| file(name)).collect();
+        let wanted: Vec<&str> = names.iter().skip(1).map(String::as_str).collect();
+        let runs = told(&many, &wanted);
+        assert_eq!(runs.iter().map(|(includes, _)| includes.len()).sum::<usize>(), 1999);
+        assert!(runs.len() == 3 && runs.iter().all(|(includes, files)| includes.len() as u64 == *files));
     }
 }

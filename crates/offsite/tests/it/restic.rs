@@ -1,7 +1,10 @@
 use std::{
     fs,
     io::Read,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, PermissionsExt},
+    },
     process::Command,
 };
 
@@ -102,6 +105,67 @@ fn a_snapshot_is_made_listed_checked_pruned_and_restored_by_both() {
     let about = restic.info().unwrap();
     assert!((about.archives, about.leftovers) == (2, 0) && about.stored_bytes > 200_000, "{about:?}");
     assert!(by_hand(&scene, "check --read-data").contains("no errors were found"));
+}
+
+#[test]
+fn a_name_that_means_something_in_patterns_brings_itself_alone() {
+    let scene = Scene::new();
+    let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe odd.jpg");
+    let names = ["a[1]*.jpg", "a1x.jpg", "w?\\z.jpg", "wx\\z.jpg", "b[!a].jpg", "bb.jpg"];
+    for name in names.iter().map(std::ffi::OsStr::new).chain([odd]) {
+        fs::write(scene.path("library/album 0").join(name), name.as_bytes()).unwrap();
+    }
+    let restic = Restic::new(scene.restic()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    let alone = |name: &str| {
+        let back = scene.path(&format!("back of {name}"));
+        quietly(|w| restic.restore(&wanted("one", &[&format!("album 0/{name}")]), &back, w)).unwrap();
+        fs::read_dir(back.join("album 0")).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>()
+    };
+    for name in names {
+        assert_eq!(alone(name), [name]);
+    }
+    assert_eq!(alone("\u{fffd}\u{fffd} odd.jpg"), [odd]);
+}
+
+#[test]
+fn more_files_than_one_command_line_should_hold_come_in_several_runs() {
+    let scene = Scene::new();
+    let name = |n: usize| format!("album 0/{n:04} {}.jpg", "long".repeat(50));
+    for n in 0..1000 {
+        fs::write(scene.path("library").join(name(n)), n.to_string()).unwrap();
+    }
+    let log = scene.path("log");
+    let note = format!("case \" $* \" in *' restore '*) printf '%s\\n' \"$*\" >>'{}';; esac", log.display());
+    let program = scene.wrapped_program("restic", &note, "");
+    let restic = Restic::new(Options { program, ..scene.restic() }).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    let names: Vec<String> = (0..1000).map(name).collect();
+    let some = wanted("one", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let (back, mut told) = (scene.path("back"), Vec::new());
+    let count =
+        watched(&Cancel::default(), &mut |progress| told.push(progress.files), |w| restic.restore(&some, &back, w));
+    assert_eq!(count.unwrap().files, 1000);
+    let came = fs::read_dir(back.join("album 0")).unwrap().count();
+    assert_eq!((came, fs::read(back.join(name(999))).unwrap()), (1000, b"999".to_vec()), "and nothing else");
+    let lines = fs::read_to_string(&log).unwrap();
+    assert!(lines.lines().count() == 3 && lines.lines().all(|line| line.len() < 110_000), "{}", lines.len());
+    assert!(told.is_sorted() && told.last() == Some(&1000), "{told:?}");
+    // Ended after the first of them.
+    let cancel = Cancel::default();
+    let ended = watched(
+        &cancel,
+        &mut |progress| {
+            if progress.files > 0 {
+                cancel.cancel();
+            }
+        },
+        |w| restic.restore(&some, &scene.path("ended"), w),
+    );
+    assert_eq!(kind(ended), Kind::Cancelled);
+    assert!(fs::read_dir(scene.path("ended/album 0")).unwrap().count() < 1000);
 }
 
 #[test]
