@@ -1,4 +1,8 @@
 //! Bringing a snapshot back. The program fetches in parallel by itself.
+//!
+//! It makes every file as long as it will be, fills them all, and gives them their times at the very end: of a run that did not
+//! come to its end nothing is known. So where it is to be possible to go on, each run brings a part to a place of its own,
+//! and what has come whole is moved from there.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,17 +27,25 @@ const ARGUMENTS: usize = 100 << 10;
 /// Of these, what stands beside each pattern: its flag, two ends, two pointers.
 const BESIDE_EACH: usize = 32;
 
-pub fn run(restic: &Restic, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
+/// Bytes of files that one run brings where it can be gone on: so many may have come in vain. Each costs a start.
+const RUN: u64 = 8 << 30;
+
+/// `goes_on`: what is there already stays.
+pub fn run(restic: &Restic, wanted: &Wanted, goes_on: bool, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
     let id = restic.id_of(&wanted.archive)?;
     let all = restic.entries(&wanted.archive)?;
     let entries = choose(&all, wanted)?;
     let root = inside(&wanted.root)?;
     make(to)?;
     clear(to);
-    let (whole, mut done) = (count(&entries), Count::default());
+    let there = if goes_on { tree::kept(&entries, &root, to, MARK) } else { HashSet::new() };
+    let (stay, missing): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| there.contains(&entry.path[..]));
+    let (whole, kept) = (count(&entries), count(stay));
+    let mut done = kept;
     let percent = |bytes: u64| (whole.bytes > 0).then(|| 100.0 * bytes as f64 / whole.bytes as f64);
-    for part in parts(&all, &entries.iter().map(|entry| &entry.path[..]).collect()) {
-        let scratch = Scratch::new(to, !root.is_empty());
+    let missing = missing.into_iter().map(|entry| &entry.path[..]).collect();
+    for part in parts(&all, &missing, if goes_on { RUN } else { u64::MAX }) {
+        let scratch = Scratch::new(to, goes_on || !root.is_empty());
         let mut args = vec![id.clone(), "--target".into(), scratch.target().to_string_lossy().into_owned()];
         args.extend(part.includes.into_iter().flat_map(|include| ["--include".into(), include]));
         let cancel = watch.cancel.clone();
@@ -47,10 +59,10 @@ pub fn run(restic: &Restic, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Re
         drop(scratch);
         outcome?;
         done.add(part.count);
-        let Count { files, bytes } = done;
+        let Count { files, bytes, .. } = done;
         (watch.progress)(&Progress { files, bytes, percent: percent(bytes), ..Progress::default() });
     }
-    tree::arrived(&entries, &root, to, MARK)
+    Ok(Count { kept: kept.files, ..tree::arrived(&entries, &root, to, MARK)? })
 }
 
 /// What one run of the program brings back.
@@ -63,9 +75,9 @@ struct Part {
     count: Count,
 }
 
-/// Deals what is wanted of an archive out to runs, in its order: what lies together there is fetched together. Of a folder
-/// of which everything is wanted one pattern tells.
-fn parts(all: &[Entry], wanted: &HashSet<&[u8]>) -> Vec<Part> {
+/// Deals what is wanted of an archive out to runs of at most so many bytes of files, in its order: what lies together there
+/// is fetched together. Of a folder of which everything is wanted one pattern tells.
+fn parts(all: &[Entry], wanted: &HashSet<&[u8]>, most: u64) -> Vec<Part> {
     let full: HashSet<&[u8]> = all.iter().filter_map(|entry| above(&entry.path).last()).collect();
     // Folders come with what lies in them, and by themselves where that is nothing.
     let ends: Vec<&Entry> =
@@ -78,7 +90,8 @@ fn parts(all: &[Entry], wanted: &HashSet<&[u8]>) -> Vec<Part> {
             size.add(count([entry]));
         }
     }
-    let whole = |folder: &[u8]| folders.get(folder).filter(|(whole, _)| *whole).map(|(_, size)| *size);
+    let fits = |(whole, size): &&(bool, Count)| *whole && size.bytes <= most;
+    let whole = |folder: &[u8]| folders.get(folder).filter(fits).map(|(_, size)| *size);
     let mut parts: Vec<Part> = Vec::new();
     let mut taken = HashSet::new();
     for entry in ends.into_iter().filter(|entry| wanted.contains(&entry.path[..])) {
@@ -89,7 +102,8 @@ fn parts(all: &[Entry], wanted: &HashSet<&[u8]>) -> Vec<Part> {
         }
         let include = literal(&String::from_utf8_lossy(path));
         let arguments = include.len() + BESIDE_EACH;
-        if parts.last().is_none_or(|part| part.arguments + arguments > ARGUMENTS) {
+        let filled = |part: &Part| part.arguments + arguments > ARGUMENTS || part.count.bytes + size.bytes > most;
+        if parts.last().is_none_or(filled) {
             parts.push(Part { includes: Vec::new(), arguments: 0, count: Count::default() });
         }
         if let Some(part) = parts.last_mut() {
@@ -164,8 +178,8 @@ fn end_those_that_name(path: &Path) {
     }
 }
 
-/// Where a folder of the snapshot is to become the target itself, it is restored beside it, on the same file system, and
-/// then moved up.
+/// Where a folder of the snapshot is to become the target itself, or only what is whole may be in its place, it is restored
+/// beside it, on the same file system, and then moved up.
 struct Scratch<'a> {
     to: &'a Path,
     beside: Option<PathBuf>,
@@ -197,7 +211,10 @@ fn move_up(from: &Path, to: &Path) -> std::io::Result<()> {
         let target = to.join(entry.file_name());
         let folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|about| about.is_dir());
         if folder(&entry.path()) && folder(&target) {
+            let modified = entry.metadata()?.modified();
             move_up(&entry.path(), &target)?;
+            // That has changed it; best effort, as it may be somebody else's folder.
+            _ = modified.and_then(|time| fs::File::open(&target)?.set_modified(time));
         } else {
             fs::rename(entry.path(), &target)?;
         }
@@ -218,7 +235,7 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, sort: Sort, size: u64) -> Entry {
-        Entry { path: path.into(), sort, size, target: Vec::new() }
+        Entry { path: path.into(), sort, size, modified: None, target: Vec::new() }
     }
 
     #[test]
@@ -232,10 +249,11 @@ mod tests {
         let folder = |path| entry(path, Sort::Directory, 0);
         let file = |path: &str| entry(path, Sort::File, 10);
         let all = [folder("a"), file("a/1"), folder("a/b"), file("a/b/2"), file("a/b/3"), folder("e"), folder("e/f")];
-        let told = |all: &[Entry], wanted: &[&str]| -> Vec<(Vec<String>, u64)> {
+        let within = |all: &[Entry], wanted: &[&str], most: u64| -> Vec<(Vec<String>, u64)> {
             let wanted = wanted.iter().map(|path| path.as_bytes()).collect();
-            parts(all, &wanted).into_iter().map(|part| (part.includes, part.count.files)).collect()
+            parts(all, &wanted, most).into_iter().map(|part| (part.includes, part.count.files)).collect()
         };
+        let told = |all: &[Entry], wanted: &[&str]| within(all, wanted, u64::MAX);
         let one = |includes: &[&str], files: u64| -> Vec<(Vec<String>, u64)> {
             vec![(includes.iter().map(|&path| path.to_owned()).collect(), files)]
         };
@@ -243,6 +261,9 @@ mod tests {
         assert_eq!(told(&all, &["a/1", "a/b/2", "a/b/3"]), one(&["/a"], 3));
         assert_eq!(told(&all, &["a/b/2", "a/b/3", "e/f"]), one(&["/a/b", "/e"], 2));
         assert_eq!(told(&all, &["a/1", "a/b/3"]), one(&["/a/1", "/a/b/3"], 2));
+        let runs = [one(&["/a/1"], 1), one(&["/a/b", "/e"], 2)].concat();
+        assert_eq!(within(&all, &["a", "a/1", "a/b", "a/b/2", "a/b/3", "e", "e/f"], 20), runs);
+        assert_eq!(within(&all, &["a/b/2", "a/b/3"], 5), [one(&["/a/b/2"], 1), one(&["/a/b/3"], 1)].concat());
         let names: Vec<String> = (0..2000).map(|n| format!("{n:0100}")).collect();
         let many: Vec<Entry> = names.iter().map(|name| file(name)).collect();
         let wanted: Vec<&str> = names.iter().skip(1).map(String::as_str).collect();
