@@ -191,7 +191,7 @@ impl Media {
         }
     }
 
-    /// Copies it to `to`: all of it, or the files named.
+    /// Copies it to `to`: all of it, or the files named. What is there already with the same length and time stays.
     pub fn bring(
         &self,
         only: Option<&BTreeSet<PathBuf>>,
@@ -235,12 +235,12 @@ impl Media {
         let count = held
             .copy
             .copy
-            .restore(&wanted, to, &mut Watch { cancel: held.cancel.clone(), progress: &mut progress })
+            .go_on(&wanted, to, &mut Watch { cancel: held.cancel.clone(), progress: &mut progress })
             .map_err(|error| held.copy.trouble(&error))?;
         let folders = if only.is_some() { 0 } else { below.folders };
-        // restic tells nothing while it is at work: the first photo came before it ended.
+        // Nothing is told of what was there already.
         let first = first.or_else(|| (count.files > 0).then(|| begun.elapsed()));
-        Ok(Laid { files: count.files, bytes: count.bytes, folders, first, ..Laid::default() })
+        Ok(Laid { files: count.files, bytes: count.bytes, folders, kept: count.kept, first, ..Laid::default() })
     }
 
     /// Reads what `known` promises, and compares it. Nothing is written.
@@ -354,7 +354,7 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, sort: Sort, size: u64, target: &str) -> Entry {
-        Entry { path: path.into(), sort, size, target: target.into() }
+        Entry { path: path.into(), sort, size, modified: None, target: target.into() }
     }
 
     #[test]

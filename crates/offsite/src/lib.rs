@@ -90,6 +90,16 @@ pub struct About {
 pub struct Count {
     pub files: u64,
     pub bytes: u64,
+    /// Of `files`: those that were there already, and stayed.
+    pub kept: u64,
+}
+
+impl Count {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.kept += other.kept;
+    }
 }
 
 /// What a thing in an archive is.
@@ -111,6 +121,8 @@ pub struct Entry {
     pub sort: Sort,
     /// Bytes in it, for files.
     pub size: u64,
+    /// When its content changed last, nanoseconds since the Unix epoch. `None`: that is not told, or it can't come back whole.
+    pub modified: Option<i128>,
     /// Of a [`Sort::Link`]: the other name.
     pub target: Vec<u8>,
 }
@@ -211,6 +223,9 @@ pub trait ThirdCopy: Send + Sync {
     fn entries(&self, archive: &str) -> Result<Arc<Vec<Entry>>, Error>;
     /// Puts what is wanted into the directory `to`, over what is there, and looks whether all of it has come.
     fn restore(&self, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error>;
+    /// The same, where an earlier run may have come to a part of it: files that are there already, as long and as old as they
+    /// should be, stay.
+    fn go_on(&self, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error>;
     /// Reads the files that are wanted, and hands them to `each` in no particular order; nothing is left anywhere. Further
     /// names of a file are left out. `Ok` means that each came whole, or is named among those that failed.
     fn stream(&self, wanted: &Wanted, each: &Each, watch: &mut Watch) -> Result<Streamed, Error>;
@@ -291,9 +306,13 @@ impl Recall {
 }
 
 /// How many files there are among `entries`, and their bytes.
-pub fn count(entries: &[Entry]) -> Count {
-    let files = entries.iter().filter(|entry| entry.sort != Sort::Directory);
-    files.fold(Count::default(), |count, entry| Count { files: count.files + 1, bytes: count.bytes + entry.size })
+pub fn count<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Count {
+    let files = entries.into_iter().filter(|entry| entry.sort != Sort::Directory);
+    files.fold(Count::default(), |count, entry| Count {
+        files: count.files + 1,
+        bytes: count.bytes + entry.size,
+        ..count
+    })
 }
 
 /// Where the passphrase of a repository comes from. It is in no argument and in no environment of ours.

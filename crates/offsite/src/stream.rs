@@ -38,7 +38,7 @@ pub fn files(from: &mut dyn Read, root: &[u8], each: &Each, whole: &mut dyn FnMu
         let path: Vec<u8> = path.strip_prefix(b"/").unwrap_or(path).to_vec();
         let length = file.size();
         let mut counted = Counted { from: &mut file, bytes: 0 };
-        let below = crate::Entry { path, sort: crate::Sort::File, size: length, target: Vec::new() };
+        let below = crate::Entry { path, sort: crate::Sort::File, size: length, modified: None, target: Vec::new() };
         each(landed(&below, root), &mut counted)?;
         // What nobody wanted to see is part of it, too.
         io::copy(&mut counted, &mut io::sink())?;

@@ -5,10 +5,13 @@
 //! same one. So names are compared as they would be told.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
-    fs,
-    os::unix::{ffi::OsStrExt, fs::FileTypeExt},
+    fs::{self, Metadata},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -32,6 +35,43 @@ pub fn landed<'a>(entry: &'a Entry, root: &[u8]) -> &'a [u8] {
     rest.strip_prefix(b"/").unwrap_or(rest)
 }
 
+/// By how many nanoseconds the time that a program tells may be another: Borg's are microseconds, rounded.
+const ROUNDED: i128 = 2_000;
+
+/// The paths of those of `entries` that need not come, for they are below `to`: files that are as long and as old as they
+/// should be, further names of these, and folders. A program that gives a file its time before it is whole must not have
+/// written there. Names that can't be told for sure always come.
+pub fn kept<'a>(entries: &'a [Entry], root: &[u8], to: &Path, mark: char) -> HashSet<&'a [u8]> {
+    let about = |entry: &Entry| fs::symlink_metadata(to.join(OsStr::from_bytes(landed(entry, root)))).ok();
+    let inode = |about: Metadata| (about.dev(), about.ino());
+    let whole = |entry: &Entry, about: &Metadata| match entry.sort {
+        Sort::Directory => about.is_dir(),
+        Sort::File => {
+            let time = i128::from(about.mtime()) * 1_000_000_000 + i128::from(about.mtime_nsec());
+            let as_old = entry.modified.is_some_and(|modified| (modified - time).abs() < ROUNDED);
+            about.is_file() && about.len() == entry.size && as_old
+        }
+        Sort::Link | Sort::Other => false,
+    };
+    let mut kept: HashMap<&[u8], (u64, u64)> = HashMap::new();
+    for entry in entries.iter().filter(|entry| !told(&entry.path, mark).contains(mark)) {
+        if let Some(about) = about(entry).filter(|about| whole(entry, about)) {
+            kept.insert(&entry.path, inode(about));
+        }
+    }
+    // Names of one file stay together or come together: one alone would come as a file of its own.
+    let links: Vec<&Entry> = entries.iter().filter(|entry| entry.sort == Sort::Link).collect();
+    let joined = |link: &&&Entry| about(link).map(inode).is_some_and(|this| kept.get(&link.target[..]) == Some(&this));
+    let apart: HashSet<&[u8]> = links.iter().filter(|link| !joined(link)).map(|link| &link.target[..]).collect();
+    let mut paths: HashSet<&[u8]> = kept.into_keys().filter(|path| !apart.contains(path)).collect();
+    for link in links {
+        if paths.contains(&link.target[..]) {
+            paths.insert(&link.path);
+        }
+    }
+    paths
+}
+
 /// What lies below a directory, except ends of pipes that mean nothing elsewhere: sockets.
 pub fn walk(directory: &Path) -> std::io::Result<Vec<Entry>> {
     let mut out = Vec::new();
@@ -52,7 +92,8 @@ pub fn walk(directory: &Path) -> std::io::Result<Vec<Entry>> {
                 Sort::Other
             };
             let size = if sort == Sort::File { about.len() } else { 0 };
-            out.push(Entry { path: path.as_os_str().as_bytes().to_vec(), sort, size, target: Vec::new() });
+            let name = path.as_os_str().as_bytes().to_vec();
+            out.push(Entry { path: name, sort, size, modified: None, target: Vec::new() });
             if sort == Sort::Directory {
                 open.push(path);
             }
@@ -149,7 +190,50 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, size: u64) -> Entry {
-        Entry { path: path.into(), sort: Sort::File, size, target: Vec::new() }
+        Entry { path: path.into(), sort: Sort::File, size, modified: None, target: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_as_long_and_as_old_as_it_should_be_need_not_come() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let old = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1_600_000_000_123_456_789);
+        let put = |name: &str, time| {
+            fs::write(at(name), "12").unwrap();
+            fs::File::open(at(name)).unwrap().set_modified(time).unwrap();
+        };
+        ["a", "short", "what?", "linked", "parted", "untold"].iter().for_each(|name| put(name, old));
+        put("half", std::time::SystemTime::now());
+        fs::hard_link(at("linked"), at("again")).unwrap();
+        put("copy", old);
+        std::os::unix::fs::symlink("a", at("link")).unwrap();
+        fs::create_dir(at("d")).unwrap();
+        let file =
+            |name: &str, size| Entry { modified: Some(1_600_000_000_123_457_000), ..entry(&format!("x/{name}"), size) };
+        let link = |name: &str, first: &str| Entry {
+            sort: Sort::Link,
+            target: format!("x/{first}").into_bytes(),
+            ..entry(&format!("x/{name}"), 0)
+        };
+        let entries = [
+            Entry { sort: Sort::Directory, ..entry("x/d", 0) },
+            Entry { sort: Sort::Directory, ..entry("x/e", 0) },
+            Entry { sort: Sort::Other, ..entry("x/link", 0) },
+            file("a", 2),
+            file("short", 3),
+            file("half", 2),
+            file("what?", 2),
+            file("gone", 2),
+            entry("x/untold", 2),
+            file("linked", 2),
+            link("again", "linked"),
+            file("parted", 2),
+            link("copy", "parted"),
+        ];
+        let mut kept: Vec<&[u8]> = kept(&entries, b"x", directory.path(), '?').into_iter().collect();
+        kept.sort_unstable();
+        let kept: Vec<_> = kept.into_iter().map(String::from_utf8_lossy).collect();
+        assert_eq!(kept, ["x/a", "x/again", "x/d", "x/linked"]);
     }
 
     #[test]

@@ -135,7 +135,6 @@ impl Goal {
             literal(&name)
         );
         let role = self.role(dumped).to_owned();
-        let roles = format!("SELECT count(*) AS number FROM pg_roles WHERE rolname = {}", literal(&role));
         let offered: Vec<Text> = session.rows("SELECT name AS text FROM pg_available_extensions", SHORT)?;
         let offered: Vec<String> = offered.into_iter().filter_map(|row| row.text).collect();
         let missing = dumped.extensions.keys().filter(|name| !offered.contains(*name)).cloned().collect();
@@ -143,7 +142,7 @@ impl Goal {
         Ok(Ground {
             exists: number(&mut session, &there)? > 0,
             sessions: number(&mut session, &sessions)?,
-            role_exists: number(&mut session, &roles)? > 0,
+            role_exists: has_role(&mut session, &role)?,
             server: server as u32,
             missing_extensions: missing,
             leftovers,
@@ -175,9 +174,10 @@ impl Goal {
         if self.rights
             && let Some(roles) = roles
         {
-            restored.warnings.extend(all_roles(&mut upstairs, roles)?);
+            restored.warnings.extend(self.all_roles(roles)?);
         }
-        if !ground.role_exists {
+        // Looked for again: it may have been among them.
+        if !has_role(&mut upstairs, &ground.role)? {
             make_role(&mut upstairs, &ground.role, roles)?;
         }
         let new = unlike(&ground.name, leftovers::NEW, &mut upstairs)?;
@@ -198,6 +198,51 @@ impl Goal {
         restored.database = ground.name;
         restored.seconds = begun.elapsed().as_secs_f64();
         Ok(restored)
+    }
+
+    /// The roles of the file that are not there, and who is a member of which. What the server does not take is told.
+    fn all_roles(&self, path: &Path) -> Result<Vec<String>, Error> {
+        let text = fs::read_to_string(path).map_err(Error::read(path))?;
+        let open = || -> Result<Session, Error> {
+            let mut session = self.upstairs()?;
+            // Who is a member already is no news; and the first thing said is then why it failed.
+            session.run("SET client_min_messages = error;", SHORT)?;
+            Ok(session)
+        };
+        let mut session = open()?;
+        let have: Vec<Text> = session.rows("SELECT rolname AS text FROM pg_roles", SHORT)?;
+        let have: Vec<String> = have.into_iter().filter_map(|row| row.text).collect();
+        // Why it failed, if it did: a session ends with its first error.
+        let mut attempt = |statement: &str| -> Result<Option<String>, Error> {
+            let Err(error) = session.run(statement, SHORT) else { return Ok(None) };
+            session = open()?;
+            // Of several lines the others may show the statement, which may hold a password's hash.
+            Ok(Some(error.to_string().lines().next().unwrap_or_default().to_owned()))
+        };
+        let mut warnings = Vec::new();
+        for line in text.lines() {
+            if let Some(role) = role_of(line) {
+                // Those that are there stay as they are: their passwords may have changed since.
+                if !have.contains(&role)
+                    && let Some(why) = attempt(line)?
+                {
+                    warnings.push(format!("the role {role} is not all that it was: {why}"));
+                }
+            } else if let Some((role, member)) = membership_of(line) {
+                let mut refused = attempt(line)?;
+                // Who granted it may not be here, or may not grant it here: then it is whoever restores.
+                if refused.is_some()
+                    && let Some((granted, _)) = line.rsplit_once(" GRANTED BY ")
+                {
+                    refused = attempt(&format!("{granted};"))?;
+                }
+                warnings.extend(refused.map(|why| format!("{member} is no member of {role}: {why}")));
+            }
+        }
+        if !text.contains("CREATE ROLE ") {
+            warnings.push("the point's file of roles has none".into());
+        }
+        Ok(warnings)
     }
 
     #[expect(
@@ -382,24 +427,42 @@ fn make_role(session: &mut Session, role: &str, roles: Option<&Path>) -> Result<
     Ok(())
 }
 
-/// Every statement of the file; those that find something there already, or may not, are told.
-fn all_roles(session: &mut Session, path: &Path) -> Result<Vec<String>, Error> {
-    let text = fs::read_to_string(path).map_err(Error::read(path))?;
-    let have: Vec<Text> = session.rows("SELECT rolname AS text FROM pg_roles", SHORT)?;
-    let have: Vec<String> = have.into_iter().filter_map(|row| row.text).collect();
-    let mut warnings = Vec::new();
-    for line in text.lines().filter(|line| line.starts_with("CREATE ROLE ") || line.starts_with("ALTER ROLE ")) {
-        let name = line.split(' ').nth(2).unwrap_or_default().trim_matches(['"', ';']).to_owned();
-        // Those that are there stay as they are: their passwords may have changed since.
-        if have.contains(&name) {
-            continue;
+fn has_role(session: &mut Session, role: &str) -> Result<bool, Error> {
+    let there = format!("SELECT count(*) AS number FROM pg_roles WHERE rolname = {}", literal(role));
+    Ok(session.row::<Number>(&there, SHORT)?.number > 0)
+}
+
+/// The role that a line of the file makes or alters.
+fn role_of(line: &str) -> Option<String> {
+    let rest = line.strip_prefix("CREATE ROLE ").or_else(|| line.strip_prefix("ALTER ROLE "))?;
+    Some(name_at(rest)?.0)
+}
+
+/// Of which role a line makes which one a member. What is granted on something has no `TO` in that place.
+fn membership_of(line: &str) -> Option<(String, String)> {
+    let (role, rest) = name_at(line.strip_prefix("GRANT ")?)?;
+    let (member, _) = name_at(rest.strip_prefix(" TO ")?)?;
+    Some((role, member))
+}
+
+/// The name that `text` begins with, and what stands behind it.
+fn name_at(text: &str) -> Option<(String, &str)> {
+    let Some(mut rest) = text.strip_prefix('"') else {
+        let end = text.find([' ', ';'])?;
+        return Some((text[..end].to_owned(), &text[end..]));
+    };
+    let mut name = String::new();
+    loop {
+        let (part, behind) = rest.split_once('"')?;
+        name += part;
+        match behind.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, behind)),
         }
-        session.run(line, SHORT)?;
     }
-    if !text.contains("CREATE ROLE ") {
-        warnings.push("the point's file of roles has none".into());
-    }
-    Ok(warnings)
 }
 
 /// The extensions that are made before the dump is restored: who restores may make them, and the dump's owner may not.

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use crate::{Entry, Error, Kind, Sort};
+use crate::{Entry, Error, Kind, Sort, borg::moment};
 
 /// What stands for a byte that can't be told. It may also be what it is: a question mark.
 pub const MARK: char = '?';
@@ -19,6 +19,10 @@ struct Line {
     size: u64,
     #[serde(default)]
     linktarget: String,
+    #[serde(default)]
+    isomtime: String,
+    /// `false`: parts of it are lost, and zeros come in their place.
+    healthy: Option<bool>,
 }
 
 pub fn read(out: &str) -> Result<Vec<Entry>, Error> {
@@ -40,7 +44,8 @@ fn one(line: &str) -> serde_json::Result<Entry> {
     let size = if sort == Sort::File { line.size } else { 0 };
     let target = if sort == Sort::Link { line.linktarget.into_bytes() } else { Vec::new() };
     let path = if line.path == "." { Vec::new() } else { line.path.into_bytes() };
-    Ok(Entry { path, sort, size, target })
+    let modified = moment(&line.isomtime).map(|time| time.as_nanosecond()).filter(|_| line.healthy != Some(false));
+    Ok(Entry { path, sort, size, modified, target })
 }
 
 #[cfg(test)]
@@ -55,5 +60,15 @@ mod tests {
         assert_eq!((entry.sort, entry.target.as_slice()), (Sort::Link, "a/é.jpg".as_bytes()));
         assert_eq!(one(r#"{"type": "l", "path": "c", "linktarget": "a"}"#).unwrap().sort, Sort::Other);
         assert_eq!(one(r#"{"type": "d", "path": "."}"#).unwrap().path, b"");
+    }
+
+    #[test]
+    fn a_file_has_the_time_that_it_will_have_unless_it_comes_with_holes() {
+        let modified = |healthy: &str| {
+            let line = format!(r#"{{"type": "-", "path": "a", "isomtime": "2020-01-02T03:04:05.123457"{healthy}}}"#);
+            one(&line).unwrap().modified
+        };
+        assert_eq!(modified(r#", "healthy": true"#), Some(1_577_934_245_123_457_000));
+        assert_eq!((modified(""), modified(r#", "healthy": false"#)), (modified(r#", "healthy": true"#), None));
     }
 }

@@ -7,9 +7,11 @@
 //! - Names of one file go to one borg: only so they are one file again.
 //! - Names with bytes that can't be told go to one borg, which makes their directories, too: what they are called only
 //!   it knows.
+//! - Gone on with, what is there as long and as old as it should be does not come again: borg writes a file to its end and
+//!   then gives it its time. So what a killed one was at is not as old.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
     fmt::Write as _,
     fs,
@@ -23,17 +25,21 @@ use std::{
 use crate::{
     Cancel, Count, Entry, Error, Kind, Progress, Sort, ThirdCopy, Wanted, Watch,
     borg::{Borg, entries::MARK, talk, verdict::judge},
-    choose, inside,
+    choose, count, inside,
     tree::{self, landed},
 };
 
-pub fn run(borg: &Borg, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
+/// `goes_on`: what is there already stays.
+pub fn run(borg: &Borg, wanted: &Wanted, goes_on: bool, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
     let entries = choose(&borg.entries(&wanted.archive)?, wanted)?;
     let root = inside(&wanted.root)?;
     make_directories(&entries, &root, to)?;
     let lists = Lists::new(borg)?;
-    let parts = deal(&entries, wanted.parallel.max(1));
-    let files = parts.iter().map(Vec::len).sum::<usize>() as u64;
+    let there = if goes_on { tree::kept(&entries, &root, to, MARK) } else { HashSet::new() };
+    let missing: Vec<Entry> = entries.iter().filter(|entry| !there.contains(&entry.path[..])).cloned().collect();
+    let parts = deal(&missing, wanted.parallel.max(1));
+    let files = count(&entries).files;
+    let kept = files - count(&missing).files;
     let args = |list: &Path| {
         let strip = if root.is_empty() { 0 } else { 1 + root.iter().filter(|&&byte| byte == b'/').count() };
         let list = list.to_string_lossy().into_owned();
@@ -74,7 +80,7 @@ pub fn run(borg: &Borg, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
-            let here = done.iter().sum();
+            let here = kept + done.iter().sum::<u64>();
             let percent = (files > 0).then(|| 100.0 * here as f64 / files as f64);
             (watch.progress)(&Progress { files: here, percent, ..Progress::default() });
             if watch.cancel.is_cancelled() {
@@ -92,7 +98,7 @@ pub fn run(borg: &Borg, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result
     if !directories.is_empty() {
         extract(&lists.write(&directories)?, &watch.cancel, &mut |_| {})?;
     }
-    tree::arrived(&entries, &root, to, MARK)
+    Ok(Count { kept, ..tree::arrived(&entries, &root, to, MARK)? })
 }
 
 pub fn died() -> Error {
@@ -228,7 +234,7 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, sort: Sort, size: u64, target: &str) -> Entry {
-        Entry { path: path.into(), sort, size, target: target.into() }
+        Entry { path: path.into(), sort, size, modified: None, target: target.into() }
     }
 
     #[test]

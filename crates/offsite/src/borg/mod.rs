@@ -288,7 +288,7 @@ impl ThirdCopy for Borg {
             .map(|archive| {
                 let name = archive["name"].as_str().ok_or_else(|| unreadable("an archive has no name".into()))?;
                 let time = archive["time"].as_str().or(archive["start"].as_str()).unwrap_or_default();
-                let taken = seconds(time).ok_or_else(|| unreadable(format!("{name} is of \"{time}\"")))?;
+                let taken = moment(time).ok_or_else(|| unreadable(format!("{name} is of \"{time}\"")))?.as_second();
                 let note = archive["comment"].as_str().unwrap_or_default().to_owned();
                 let name = name.to_owned();
                 Ok(Archive { id: name.clone(), leftover: is_leftover(&name), name, taken, note, foreign: false })
@@ -344,12 +344,16 @@ impl ThirdCopy for Borg {
     }
 
     fn entries(&self, archive: &str) -> Result<Arc<Vec<Entry>>, Error> {
-        let args = ["--json-lines", "--format", "{type}{size}{path}{linktarget}", &self.archive(archive)];
+        let args = ["--json-lines", "--format", "{type}{size}{path}{linktarget}{isomtime}", &self.archive(archive)];
         self.recall.or(archive, || entries::read(&self.ask("list", &args, "reading the archive")?.out))
     }
 
     fn restore(&self, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
-        extract::run(self, wanted, to, watch)
+        extract::run(self, wanted, false, to, watch)
+    }
+
+    fn go_on(&self, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
+        extract::run(self, wanted, true, to, watch)
     }
 
     fn stream(&self, wanted: &Wanted, each: &Each, watch: &mut Watch) -> Result<Streamed, Error> {
@@ -366,11 +370,11 @@ fn is_leftover(name: &str) -> bool {
 }
 
 /// `2026-11-23T14:11:49.000000`, in UTC unless it says otherwise.
-fn seconds(time: &str) -> Option<i64> {
+fn moment(time: &str) -> Option<Timestamp> {
     if let Ok(stamp) = time.parse::<Timestamp>() {
-        return Some(stamp.as_second());
+        return Some(stamp);
     }
-    Some(time.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
+    Some(time.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 #[cfg(test)]
@@ -386,6 +390,7 @@ mod tests {
 
     #[test]
     fn times_are_utc_unless_they_say_otherwise() {
+        let seconds = |time| moment(time).map(|time| time.as_second());
         assert_eq!(seconds("2026-11-23T04:46:29.000000"), Some(1_795_409_189));
         assert_eq!(seconds("2026-11-23T05:46:29.000000+01:00"), Some(1_795_409_189));
         assert_eq!(seconds("soon"), None);

@@ -452,7 +452,11 @@ impl ThirdCopy for Restic {
     }
 
     fn restore(&self, wanted: &Wanted, to: &std::path::Path, watch: &mut Watch) -> Result<Count, Error> {
-        restore::run(self, wanted, to, watch)
+        restore::run(self, wanted, false, to, watch)
+    }
+
+    fn go_on(&self, wanted: &Wanted, to: &std::path::Path, watch: &mut Watch) -> Result<Count, Error> {
+        restore::run(self, wanted, true, to, watch)
     }
 
     fn stream(&self, wanted: &Wanted, each: &Each, watch: &mut Watch) -> Result<Streamed, Error> {
@@ -471,6 +475,8 @@ impl Restic {
             path: String,
             #[serde(default)]
             size: u64,
+            #[serde(default)]
+            mtime: String,
         }
         let said = self.ask("ls", &["--json".into(), id.to_owned()], "reading the snapshot")?;
         let mut entries = Vec::new();
@@ -484,7 +490,8 @@ impl Restic {
             };
             let size = if sort == Sort::File { node.size } else { 0 };
             let path = node.path.trim_matches('/').as_bytes().to_vec();
-            entries.push(Entry { path, sort, size, target: Vec::new() });
+            let modified = node.mtime.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond);
+            entries.push(Entry { path, sort, size, modified, target: Vec::new() });
         }
         Ok(entries)
     }

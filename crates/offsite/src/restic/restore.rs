@@ -1,6 +1,11 @@
 //! Bringing a snapshot back. The program fetches in parallel by itself.
+//!
+//! It makes every file as long as it will be, fills them all, and gives them their times at the very end: of a run that did not
+//! come to its end nothing is known. So where it is to be possible to go on, each run brings a part to a place of its own,
+//! and what has come whole is moved from there.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     thread,
@@ -10,45 +15,122 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    Count, Error, Kind, ThirdCopy, Wanted, Watch, choose, inside,
+    Count, Entry, Error, Kind, Progress, Sort, ThirdCopy, Wanted, Watch, choose, count, inside,
     program::make,
     restic::{MARK, Restic},
     tree,
 };
 
-pub fn run(restic: &Restic, wanted: &Wanted, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
+/// Bytes of arguments that tell one run what is wanted. A system takes two million; with more patterns each run looks
+/// through its folders for longer.
+const ARGUMENTS: usize = 100 << 10;
+/// Of these, what stands beside each pattern: its flag, two ends, two pointers.
+const BESIDE_EACH: usize = 32;
+
+/// Bytes of files that one run brings where it can be gone on: so many may have come in vain. Each costs a start.
+const RUN: u64 = 8 << 30;
+
+/// `goes_on`: what is there already stays.
+pub fn run(restic: &Restic, wanted: &Wanted, goes_on: bool, to: &Path, watch: &mut Watch) -> Result<Count, Error> {
     let id = restic.id_of(&wanted.archive)?;
-    let entries = choose(&restic.entries(&wanted.archive)?, wanted)?;
+    let all = restic.entries(&wanted.archive)?;
+    let entries = choose(&all, wanted)?;
     let root = inside(&wanted.root)?;
     make(to)?;
     clear(to);
-    let scratch = Scratch::new(to, !root.is_empty());
-    let mut args = vec![id, "--target".into(), scratch.target().to_string_lossy().into_owned()];
-    let paths: Vec<&str> =
-        if wanted.paths.is_empty() { vec![""] } else { wanted.paths.iter().map(String::as_str).collect() };
-    for path in paths {
-        let path = Path::new("/").join(Path::new(&wanted.root)).join(path.trim_start_matches('/'));
-        if path != Path::new("/") {
-            args.extend(["--include".into(), literal(&path.to_string_lossy())]);
-        }
+    let there = if goes_on { tree::kept(&entries, &root, to, MARK) } else { HashSet::new() };
+    let (stay, missing): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| there.contains(&entry.path[..]));
+    let (whole, kept) = (count(&entries), count(stay));
+    let mut done = kept;
+    let percent = |bytes: u64| (whole.bytes > 0).then(|| 100.0 * bytes as f64 / whole.bytes as f64);
+    let missing = missing.into_iter().map(|entry| &entry.path[..]).collect();
+    for part in parts(&all, &missing, if goes_on { RUN } else { u64::MAX }) {
+        let scratch = Scratch::new(to, goes_on || !root.is_empty());
+        let mut args = vec![id.clone(), "--target".into(), scratch.target().to_string_lossy().into_owned()];
+        args.extend(part.includes.into_iter().flat_map(|include| ["--include".into(), include]));
+        let cancel = watch.cancel.clone();
+        let mut told = |here: &Progress| {
+            let (files, bytes) = (done.files + here.files, done.bytes + here.bytes);
+            (watch.progress)(&Progress { files, bytes, percent: percent(bytes), ..here.clone() });
+        };
+        let mut here = Watch { cancel, progress: &mut told };
+        let restored = restic.run("restore", &args, &mut here, "restoring", Kind::NotRestored);
+        let outcome = restored.and_then(|_| scratch.settle(&root));
+        drop(scratch);
+        outcome?;
+        done.add(part.count);
+        let Count { files, bytes, .. } = done;
+        (watch.progress)(&Progress { files, bytes, percent: percent(bytes), ..Progress::default() });
     }
-    let restored = restic.run("restore", &args, watch, "restoring", Kind::NotRestored);
-    let outcome = restored.and_then(|_| scratch.settle(&root));
-    drop(scratch);
-    outcome?;
-    tree::arrived(&entries, &root, to, MARK)
+    Ok(Count { kept: kept.files, ..tree::arrived(&entries, &root, to, MARK)? })
 }
 
-/// A pattern that means this path and no other.
+/// What one run of the program brings back.
+#[derive(Debug, PartialEq, Eq)]
+struct Part {
+    /// Patterns of what it is told to bring; none: everything.
+    includes: Vec<String>,
+    /// What these come to as arguments.
+    arguments: usize,
+    count: Count,
+}
+
+/// Deals what is wanted of an archive out to runs of at most so many bytes of files, in its order: what lies together there
+/// is fetched together. Of a folder of which everything is wanted one pattern tells.
+fn parts(all: &[Entry], wanted: &HashSet<&[u8]>, most: u64) -> Vec<Part> {
+    let full: HashSet<&[u8]> = all.iter().filter_map(|entry| above(&entry.path).last()).collect();
+    // Folders come with what lies in them, and by themselves where that is nothing.
+    let ends: Vec<&Entry> =
+        all.iter().filter(|entry| entry.sort != Sort::Directory || !full.contains(&entry.path[..])).collect();
+    let mut folders: HashMap<&[u8], (bool, Count)> = HashMap::new();
+    for entry in ends.iter().copied() {
+        for folder in above(&entry.path) {
+            let (whole, size) = folders.entry(folder).or_insert((true, Count::default()));
+            *whole &= wanted.contains(&entry.path[..]);
+            size.add(count([entry]));
+        }
+    }
+    let fits = |(whole, size): &&(bool, Count)| *whole && size.bytes <= most;
+    let whole = |folder: &[u8]| folders.get(folder).filter(fits).map(|(_, size)| *size);
+    let mut parts: Vec<Part> = Vec::new();
+    let mut taken = HashSet::new();
+    for entry in ends.into_iter().filter(|entry| wanted.contains(&entry.path[..])) {
+        let folder = above(&entry.path).find_map(|folder| Some((folder, whole(folder)?)));
+        let (path, size) = folder.unwrap_or_else(|| (&entry.path[..], count([entry])));
+        if !taken.insert(path) {
+            continue;
+        }
+        let include = literal(&String::from_utf8_lossy(path));
+        let arguments = include.len() + BESIDE_EACH;
+        let filled = |part: &Part| part.arguments + arguments > ARGUMENTS || part.count.bytes + size.bytes > most;
+        if parts.last().is_none_or(filled) {
+            parts.push(Part { includes: Vec::new(), arguments: 0, count: Count::default() });
+        }
+        if let Some(part) = parts.last_mut() {
+            part.includes.extend((!path.is_empty()).then_some(include));
+            part.arguments += arguments;
+            part.count.add(size);
+        }
+    }
+    parts
+}
+
+/// The folders that a path lies in, the outermost first: the root.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(n, _)| &path[..n]);
+    std::iter::once(&path[..0]).chain(slashes)
+}
+
+/// A pattern that means this path of the archive and no other; but where it is not told what a byte is, any.
 fn literal(path: &str) -> String {
-    let mut out = String::new();
+    let mut out = "/".to_owned();
     for c in path.chars() {
         if matches!(c, '*' | '?' | '[' | '\\') {
             out.push('\\');
         }
-        out.push(c);
+        out.push(if c == MARK { '?' } else { c });
     }
-    out.trim_end_matches('/').to_owned()
+    out
 }
 
 /// What the name of a place begins with that a folder is restored to for a while; then comes the number of our process.
@@ -96,8 +178,8 @@ fn end_those_that_name(path: &Path) {
     }
 }
 
-/// Where a folder of the snapshot is to become the target itself, it is restored beside it, on the same file system, and
-/// then moved up.
+/// Where a folder of the snapshot is to become the target itself, or only what is whole may be in its place, it is restored
+/// beside it, on the same file system, and then moved up.
 struct Scratch<'a> {
     to: &'a Path,
     beside: Option<PathBuf>,
@@ -129,7 +211,10 @@ fn move_up(from: &Path, to: &Path) -> std::io::Result<()> {
         let target = to.join(entry.file_name());
         let folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|about| about.is_dir());
         if folder(&entry.path()) && folder(&target) {
+            let modified = entry.metadata()?.modified();
             move_up(&entry.path(), &target)?;
+            // That has changed it; best effort, as it may be somebody else's folder.
+            _ = modified.and_then(|time| fs::File::open(&target)?.set_modified(time));
         } else {
             fs::rename(entry.path(), &target)?;
         }
@@ -149,8 +234,41 @@ impl Drop for Scratch<'_> {
 mod tests {
     use super::*;
 
+    fn entry(path: &str, sort: Sort, size: u64) -> Entry {
+        Entry { path: path.into(), sort, size, modified: None, target: Vec::new() }
+    }
+
     #[test]
     fn signs_that_mean_something_in_patterns_mean_themselves() {
-        assert_eq!(literal("/a [1]*?\\/b/"), "/a \\[1]\\*\\?\\\\/b");
+        assert_eq!(literal("a [1]*?\\/b"), "/a \\[1]\\*\\?\\\\/b");
+        assert_eq!(literal("\u{fffd}.jpg"), "/?.jpg");
+    }
+
+    #[test]
+    fn a_folder_that_is_wanted_whole_is_told_as_one_and_many_files_in_several_runs() {
+        let folder = |path| entry(path, Sort::Directory, 0);
+        let file = |path: &str| entry(path, Sort::File, 10);
+        let all = [folder("a"), file("a/1"), folder("a/b"), file("a/b/2"), file("a/b/3"), folder("e"), folder("e/f")];
+        let within = |all: &[Entry], wanted: &[&str], most: u64| -> Vec<(Vec<String>, u64)> {
+            let wanted = wanted.iter().map(|path| path.as_bytes()).collect();
+            parts(all, &wanted, most).into_iter().map(|part| (part.includes, part.count.files)).collect()
+        };
+        let told = |all: &[Entry], wanted: &[&str]| within(all, wanted, u64::MAX);
+        let one = |includes: &[&str], files: u64| -> Vec<(Vec<String>, u64)> {
+            vec![(includes.iter().map(|&path| path.to_owned()).collect(), files)]
+        };
+        assert_eq!(told(&all, &["a", "a/1", "a/b", "a/b/2", "a/b/3", "e", "e/f"]), one(&[], 3));
+        assert_eq!(told(&all, &["a/1", "a/b/2", "a/b/3"]), one(&["/a"], 3));
+        assert_eq!(told(&all, &["a/b/2", "a/b/3", "e/f"]), one(&["/a/b", "/e"], 2));
+        assert_eq!(told(&all, &["a/1", "a/b/3"]), one(&["/a/1", "/a/b/3"], 2));
+        let runs = [one(&["/a/1"], 1), one(&["/a/b", "/e"], 2)].concat();
+        assert_eq!(within(&all, &["a", "a/1", "a/b", "a/b/2", "a/b/3", "e", "e/f"], 20), runs);
+        assert_eq!(within(&all, &["a/b/2", "a/b/3"], 5), [one(&["/a/b/2"], 1), one(&["/a/b/3"], 1)].concat());
+        let names: Vec<String> = (0..2000).map(|n| format!("{n:0100}")).collect();
+        let many: Vec<Entry> = names.iter().map(|name| file(name)).collect();
+        let wanted: Vec<&str> = names.iter().skip(1).map(String::as_str).collect();
+        let runs = told(&many, &wanted);
+        assert_eq!(runs.iter().map(|(includes, _)| includes.len()).sum::<usize>(), 1999);
+        assert!(runs.len() == 3 && runs.iter().all(|(includes, files)| includes.len() as u64 == *files));
     }
 }

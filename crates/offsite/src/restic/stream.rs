@@ -58,7 +58,7 @@ fn some(restic: &Restic, wanted: &Wanted, each: &Each, watch: &mut Watch) -> Res
     for batch in entries.chunks(BATCH) {
         let paths = batch.iter().map(|entry| String::from_utf8_lossy(landed(entry, &root)).into_owned()).collect();
         let to = Gone::new(restic)?;
-        restore::run(restic, &Wanted { paths, ..wanted.clone() }, &to.0, watch)?;
+        restore::run(restic, &Wanted { paths, ..wanted.clone() }, false, &to.0, watch)?;
         for entry in batch {
             let below = landed(entry, &root);
             let path = to.0.join(Path::new(std::ffi::OsStr::new(&*String::from_utf8_lossy(below))));

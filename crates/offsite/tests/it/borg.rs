@@ -13,7 +13,7 @@ use haven_offsite::{
     choose, count,
 };
 
-use crate::scene::{Scene, Ssh, damage, is_root, noise, quietly, same_tree, streamed, watched};
+use crate::scene::{Scene, Ssh, as_they_were, damage, is_root, noise, quietly, same_tree, streamed, watched};
 
 const DAY: i64 = 86_400;
 const T0: i64 = 1_795_000_000;
@@ -314,6 +314,47 @@ fn what_comes_back_in_parts_is_the_same_as_what_was_there() {
     quietly(|w| borg.restore(&root, &scene.path("flat"), w)).unwrap();
     assert_eq!(fs::read(scene.path("flat/3.jpg")).unwrap(), noise(4, 10_003));
     assert_eq!(fs::read_dir(scene.path("flat")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_restore_that_was_killed_goes_on_with_what_is_not_there_whole() {
+    let scene = Scene::new();
+    let (library, back) = (scene.path("library"), scene.path("back"));
+    fs::write(library.join("film.mov"), noise(7, 40_000_000)).unwrap();
+    let borg = scene.borg();
+    quietly(|w| borg.init(w)).unwrap();
+    quietly(|w| borg.create(&scene.source(T0), "one", w)).unwrap();
+    let all = Wanted { parallel: 1, ..wanted("one", &[]) };
+    let kill = "case \" $* \" in *' extract '*) borg \"$@\" & for n in $(seq 3000); do [ -s film.mov ] && break; sleep 0.01; \
+                done; kill -9 $!; exit 137;; esac";
+    let killed = Borg::new(Options { program: scene.wrapped(kill, ""), ..scene.options() }).unwrap();
+    assert!(quietly(|w| killed.go_on(&all, &back, w)).is_err());
+    let came = as_they_were(&library, &back) as u64;
+    let mut told = Vec::new();
+    let count =
+        watched(&Cancel::default(), &mut |progress| told.push(progress.files), |w| borg.go_on(&all, &back, w)).unwrap();
+    assert_eq!((count.files, count.kept), (21, came));
+    assert!(told.is_sorted() && told.iter().all(|files| (came..=21).contains(files)), "{told:?}");
+    assert!(same_tree(&library, &back));
+    assert_eq!(quietly(|w| borg.go_on(&all, &back, w)).unwrap().kept, 21);
+
+    // One that is not there, one that is too short, one of another time; and one that is wrong, which nobody can see.
+    let as_old = |name: &str| {
+        let time = fs::metadata(library.join(name)).unwrap().modified().unwrap();
+        fs::File::open(back.join(name)).unwrap().set_modified(time).unwrap();
+    };
+    fs::remove_file(back.join("film.mov")).unwrap();
+    fs::write(back.join("album 1/3.jpg"), noise(4, 5_000)).unwrap();
+    as_old("album 1/3.jpg");
+    fs::write(back.join("album 0/2.jpg"), noise(77, 10_002)).unwrap();
+    fs::write(back.join("album 0/4.jpg"), noise(77, 10_004)).unwrap();
+    as_old("album 0/4.jpg");
+    let inode = || fs::metadata(back.join("album 0/4.jpg")).unwrap().ino();
+    let before = inode();
+    assert_eq!(quietly(|w| borg.go_on(&all, &back, w)).unwrap().kept, 18);
+    assert_eq!((inode(), fs::read(back.join("album 0/4.jpg")).unwrap()), (before, noise(77, 10_004)));
+    assert_eq!(quietly(|w| borg.restore(&all, &back, w)).unwrap().kept, 0, "where nothing is to stay, all is replaced");
+    assert!(same_tree(&library, &back));
 }
 
 #[test]

@@ -1,7 +1,10 @@
 use std::{
     fs,
     io::Read,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, PermissionsExt},
+    },
     process::Command,
 };
 
@@ -10,7 +13,7 @@ use haven_offsite::{
     restic::{Options, Restic},
 };
 
-use crate::scene::{Scene, Ssh, damage, is_root, noise, quietly, same_tree, streamed, watched};
+use crate::scene::{Scene, Ssh, as_they_were, damage, is_root, noise, quietly, same_tree, streamed, watched};
 
 const DAY: i64 = 86_400;
 const T0: i64 = 1_795_000_000;
@@ -102,6 +105,125 @@ fn a_snapshot_is_made_listed_checked_pruned_and_restored_by_both() {
     let about = restic.info().unwrap();
     assert!((about.archives, about.leftovers) == (2, 0) && about.stored_bytes > 200_000, "{about:?}");
     assert!(by_hand(&scene, "check --read-data").contains("no errors were found"));
+}
+
+#[test]
+fn a_name_that_means_something_in_patterns_brings_itself_alone() {
+    let scene = Scene::new();
+    let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe odd.jpg");
+    let names = ["a[1]*.jpg", "a1x.jpg", "w?\\z.jpg", "wx\\z.jpg", "b[!a].jpg", "bb.jpg"];
+    for name in names.iter().map(std::ffi::OsStr::new).chain([odd]) {
+        fs::write(scene.path("library/album 0").join(name), name.as_bytes()).unwrap();
+    }
+    let restic = Restic::new(scene.restic()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    let alone = |name: &str| {
+        let back = scene.path(&format!("back of {name}"));
+        quietly(|w| restic.restore(&wanted("one", &[&format!("album 0/{name}")]), &back, w)).unwrap();
+        fs::read_dir(back.join("album 0")).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>()
+    };
+    for name in names {
+        assert_eq!(alone(name), [name]);
+    }
+    assert_eq!(alone("\u{fffd}\u{fffd} odd.jpg"), [odd]);
+}
+
+/// A thousand photos beside the others, in three command lines.
+fn many(scene: &Scene) -> Wanted {
+    let name = |n: usize| format!("album 0/{n:04} {}.jpg", "long".repeat(50));
+    let names: Vec<String> = (0..1000).map(name).collect();
+    names.iter().enumerate().for_each(|(n, name)| fs::write(scene.path("library").join(name), n.to_string()).unwrap());
+    Wanted { paths: names, ..wanted("one", &[]) }
+}
+
+#[test]
+fn more_files_than_one_command_line_should_hold_come_in_several_runs() {
+    let scene = Scene::new();
+    let some = many(&scene);
+    let log = scene.path("log");
+    let note = format!("case \" $* \" in *' restore '*) printf '%s\\n' \"$*\" >>'{}';; esac", log.display());
+    let program = scene.wrapped_program("restic", &note, "");
+    let restic = Restic::new(Options { program, ..scene.restic() }).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    let (back, mut told) = (scene.path("back"), Vec::new());
+    let count =
+        watched(&Cancel::default(), &mut |progress| told.push(progress.files), |w| restic.restore(&some, &back, w));
+    assert_eq!(count.unwrap().files, 1000);
+    let came = fs::read_dir(back.join("album 0")).unwrap().count();
+    assert_eq!((came, fs::read(back.join(&some.paths[999])).unwrap()), (1000, b"999".to_vec()), "and nothing else");
+    let lines = fs::read_to_string(&log).unwrap();
+    assert!(lines.lines().count() == 3 && lines.lines().all(|line| line.len() < 110_000), "{}", lines.len());
+    assert!(told.is_sorted() && told.last() == Some(&1000), "{told:?}");
+    // Ended after the first of them.
+    let cancel = Cancel::default();
+    let ended = watched(
+        &cancel,
+        &mut |progress| {
+            if progress.files > 0 {
+                cancel.cancel();
+            }
+        },
+        |w| restic.restore(&some, &scene.path("ended"), w),
+    );
+    assert_eq!(kind(ended), Kind::Cancelled);
+    assert!(fs::read_dir(scene.path("ended/album 0")).unwrap().count() < 1000);
+}
+
+#[test]
+fn a_restore_that_was_killed_goes_on_with_what_is_not_there_whole() {
+    let scene = Scene::new();
+    let (library, back) = (scene.path("library"), scene.path("back"));
+    let some = many(&scene);
+    std::os::unix::fs::symlink("0.jpg", library.join("album 0/link")).unwrap();
+    fs::create_dir(library.join("empty")).unwrap();
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    fs::File::open(library.join("album 0")).unwrap().set_modified(long_ago).unwrap();
+    let restic = Restic::new(scene.restic()).unwrap();
+    quietly(|w| restic.init(w)).unwrap();
+    quietly(|w| restic.create(&scene.source(T0), "one", w)).unwrap();
+    // The second of its runs is killed when it has made files.
+    let log = scene.path("log");
+    let kill = format!(
+        "case \" $* \" in *' restore '*) echo >>'{log}'; [ $(wc -l <'{log}') -ne 2 ] || {{ restic \"$@\" & for n in \
+         $(seq 3000); do [ -n \"$(ls '{back}'/.haven-restoring-*/'album 0' 2>&-)\" ] && break; sleep 0.01; done; kill -9 $!; \
+         exit 137; }};; esac",
+        log = log.display(),
+        back = back.display()
+    );
+    let program = scene.wrapped_program("restic", &kill, "");
+    let killed = Restic::new(Options { program, ..scene.restic() }).unwrap();
+    assert!(quietly(|w| killed.go_on(&some, &back, w)).is_err());
+    let came = as_they_were(&library, &back);
+    assert!(
+        came > 300 && fs::read_dir(back.join("album 0")).unwrap().count() == came,
+        "of the first run, and nothing else"
+    );
+    let count = quietly(|w| killed.go_on(&some, &back, w)).unwrap();
+    assert_eq!((count.files, count.kept), (1000, came as u64));
+    // And all of it, where a part is there; then where all is. What a link is, is not looked at.
+    let all = wanted("one", &[]);
+    let whole = || same_tree(&library, &back) && back.join("empty").is_dir() && back.join("album 0/link").is_symlink();
+    for (kept, replaced) in [(1000, ""), (1020, ""), (1019, "album 1/3.jpg")] {
+        if !replaced.is_empty() {
+            fs::write(back.join(replaced), noise(77, 10_003)).unwrap();
+        }
+        let count = quietly(|w| restic.go_on(&all, &back, w)).unwrap();
+        assert_eq!((count.files, count.kept), (1021, kept));
+        assert!(whole());
+        assert_eq!(fs::metadata(back.join("album 0")).unwrap().modified().unwrap(), long_ago);
+    }
+    // A file that is wrong and can't be seen to be stays, until nothing is to stay.
+    let wrong = back.join("album 1/3.jpg");
+    fs::write(&wrong, noise(77, 10_003)).unwrap();
+    let time = fs::metadata(library.join("album 1/3.jpg")).unwrap().modified().unwrap();
+    fs::File::open(&wrong).unwrap().set_modified(time).unwrap();
+    let one = wanted("one", &["album 1"]);
+    assert_eq!(quietly(|w| restic.go_on(&one, &back, w)).unwrap().kept, 10);
+    assert!(!whole());
+    assert_eq!(quietly(|w| restic.restore(&one, &back, w)).unwrap().kept, 0);
+    assert!(whole());
 }
 
 #[test]

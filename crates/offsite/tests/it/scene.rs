@@ -126,6 +126,16 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|about| std::os::unix::fs::MetadataExt::uid(&about) == 0)
 }
 
+/// How many files below `back` are as long and as old as in `library`.
+pub fn as_they_were(library: &Path, back: &Path) -> usize {
+    let files = |directory: &Path| -> Vec<String> {
+        let list = Command::new("find").arg(directory).args(["-type", "f", "-printf", "%P %s %T@\n"]).output().unwrap();
+        String::from_utf8(list.stdout).unwrap().lines().map(str::to_owned).collect()
+    };
+    let library = files(library);
+    files(back).iter().filter(|file| library.contains(file)).count()
+}
+
 pub fn same_tree(a: &Path, b: &Path) -> bool {
     Command::new("diff").arg("-r").arg(a).arg(b).status().unwrap().success()
 }

@@ -236,6 +236,55 @@ fn what_somebody_has_renamed_is_in_use_whatever_its_remark_says() {
 }
 
 #[test]
+fn on_a_fresh_server_the_owner_and_the_other_roles_come_back_with_what_each_may_do() {
+    let Some(scene) = Scene::new() else { return };
+    scene.cluster.sql(
+        "immich",
+        "ALTER ROLE immich PASSWORD 'secret'; CREATE ROLE readers; CREATE ROLE \"the \"\"Viewer\"\"\" LOGIN; \
+         CREATE ROLE granter SUPERUSER; ALTER ROLE \"the \"\"Viewer\"\"\" SET work_mem = '8MB'; \
+         GRANT SELECT ON asset TO readers; GRANT pg_read_all_stats TO immich; \
+         SET ROLE granter; GRANT readers TO \"the \"\"Viewer\"\"\" WITH ADMIN OPTION",
+    );
+    dumped(&scene.cluster, &scene.dump());
+    let roles = scene.directory.path().join("roles.sql");
+    let mut pg_dumpall = Command::new(scene.cluster.programs().join("pg_dumpall"));
+    let done = pg_dumpall.args(["--globals-only", "-d", &scene.cluster.reach("postgres"), "-f"]).arg(&roles).output();
+    let done = done.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let fresh = Cluster::start().unwrap();
+    let reach = Reach { database: fresh.reach("immich"), programs: Some(fresh.programs().into()), within: vec![] };
+    let goal = Goal { reach, role: None, rights: true, jobs: 2 };
+    let restore =
+        || goal.restore(&scene.database, &scene.dump(), Some(&roles), &AtomicBool::new(false), &mut |_| ()).unwrap();
+    let restored = restore();
+    assert!(restored.role_made && restored.warnings.is_empty(), "{:?}", restored.warnings);
+    let owner = "SELECT count(*) FROM pg_authid WHERE rolname = 'immich' AND rolcanlogin AND rolpassword <> ''";
+    assert_eq!(fresh.sql("postgres", owner), "1");
+    let members = "SELECT string_agg(format('%s in %s, %s', m.rolname, r.rolname, admin_option), '; ' ORDER BY 1) FROM \
+                   pg_auth_members JOIN pg_roles r ON r.oid = roleid JOIN pg_roles m ON m.oid = member \
+                   WHERE m.rolname IN ('immich', 'the \"Viewer\"')";
+    let members = || fresh.sql("postgres", members);
+    assert_eq!(members(), "immich in pg_read_all_stats, f; the \"Viewer\" in readers, t");
+    let seen = "SET ROLE \"the \"\"Viewer\"\"\"; SELECT count(*) FROM asset";
+    assert_eq!(fresh.sql("immich", seen), "500");
+    let work_mem = "SELECT rolconfig FROM pg_roles WHERE rolname LIKE 'the %'";
+    assert_eq!(fresh.sql("postgres", work_mem), "{work_mem=8MB}");
+    // Once more, where all of them are: they stay as they are, and a membership that was lost is there again. Who had granted
+    // it is not here any more.
+    fresh.sql(
+        "postgres",
+        "ALTER ROLE immich PASSWORD NULL; REVOKE pg_read_all_stats FROM immich; \
+         REVOKE readers FROM \"the \"\"Viewer\"\"\"; DROP ROLE granter",
+    );
+    fs::write(&roles, fs::read_to_string(&roles).unwrap().replace("CREATE ROLE granter", "-- ")).unwrap();
+    let restored = restore();
+    assert!(!restored.role_made && restored.set_aside.is_some());
+    assert!(restored.warnings.iter().all(|told| told.contains("the role granter")), "{:?}", restored.warnings);
+    assert_eq!(members(), "immich in pg_read_all_stats, f; the \"Viewer\" in readers, t");
+    assert_eq!(fresh.sql("postgres", owner), "0");
+}
+
+#[test]
 fn a_server_that_is_not_fit_is_told_before_anything_is_done() {
     let Some(mut scene) = Scene::new() else { return };
     let unfit = |scene: &Scene| match scene.restore("immich") {
