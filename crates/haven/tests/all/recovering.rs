@@ -106,6 +106,32 @@ fn single_photos_come_back_with_their_rows() {
     assert!(!machine.path("none").exists() && !machine.path("theirs").exists());
 }
 
+#[test]
+fn of_single_photos_a_sidecar_that_is_lost_is_told_as_a_photo_is() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    upload(&machine, &cluster, 0..3);
+    let sidecars =
+        "INSERT INTO asset_file (\"assetId\", type, path) SELECT id, 'sidecar', \"originalPath\" || '.xmp' FROM asset";
+    cluster.sql("immich", sidecars);
+    for number in [0, 2] {
+        fs::write(machine.path(&format!("m/immich/upload/{number}.jpg.xmp")), "<x/>").unwrap();
+    }
+    let taken = machine.run("backup run");
+    assert_eq!(taken.exit, 0, "{}", taken.err);
+    let good = machine.run("recover --path upload/0.jpg --to @good --json");
+    assert_eq!((good.exit, &json(&good)["files"]), (0, &2.into()), "{}", good.err);
+    let planned = machine.run("recover --path upload/1.jpg --to @lost --dry-run");
+    assert!(planned.exit == 6 && planned.out.contains("/data/upload/1.jpg.xmp"), "{}{}", planned.out, planned.err);
+    assert!(!machine.path("lost").exists());
+    let lost = machine.run("recover --path upload --to @lost");
+    assert!(lost.exit == 6 && lost.out.contains("missing   1 file "), "{}{}", lost.out, lost.err);
+    assert!(lost.err.contains("/data/upload/1.jpg.xmp: it is not there"), "{}", lost.err);
+    // The others are there all the same.
+    assert_eq!(photos(&machine.path("lost/upload")), 3);
+    assert!(machine.path("lost/upload/2.jpg.xmp").exists());
+}
+
 /// A copy by Borg, `home`, and one by restic, `far`, both empty.
 fn add_copies(machine: &Machine) {
     machine.write("copy-passphrase", "another one\n");
