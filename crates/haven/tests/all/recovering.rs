@@ -87,6 +87,41 @@ fn nothing_comes_back_below_a_mount_point_at_which_nothing_is_mounted() {
 }
 
 #[test]
+fn where_the_library_is_gone_the_other_copies_are_named_and_no_new_one_is_advised() {
+    let machine = Machine::new();
+    fs::create_dir(machine.path("lib")).unwrap();
+    let [library, near, home] = ["lib", "near", "home"].map(|name| machine.text(name));
+    let settings = format!(
+        "[store.retry]\npatience = \"200ms\"\n[library]\nurl = \"{library}\"\n[replica.near]\nurl = \"{near}\"\n\
+         [copy.home]\nformat = \"borg\"\nrepository = \"{home}\"\n"
+    );
+    machine.write("haven.toml", settings);
+    let lost = machine.run("recover --to @back");
+    insta::assert_snapshot!(lost.err, @r"
+    haven: there is no library at file://[DIR]/lib
+      because  nothing is there
+               if a library was there: the bucket may have been emptied or deleted
+      meaning  nothing was changed
+      next     check the URL
+               haven recover --from near …    a replica
+               haven recover --from home …    a copy by borg
+      code     no-library, exit 7
+    ");
+    assert_eq!(machine.run("recover --from library --to @back").err, lost.err);
+    let out = machine.run("backup export --to @out");
+    assert!(out.exit == 7 && out.err.contains("haven backup export --from near …"), "{}", out.err);
+    let drilled = machine.run("drill --copy library");
+    assert!(drilled.exit == 7 && drilled.err.contains("haven recover --from home …"), "{}", drilled.err);
+    for said in [&out, &drilled] {
+        assert!(!said.err.contains("haven init") && !said.err.contains("haven explain"), "{}", said.err);
+    }
+    // A directory that is away altogether.
+    fs::remove_dir(machine.path("lib")).unwrap();
+    let away = machine.run("recover --to @back");
+    assert!(away.exit == 4 && away.err.contains("haven recover --from near …"), "{}", away.err);
+}
+
+#[test]
 fn single_photos_come_back_with_their_rows() {
     let Some((machine, cluster)) = scene() else { return };
     let _mount = Mount::new(&machine, "m", "");

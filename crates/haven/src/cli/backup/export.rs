@@ -74,7 +74,8 @@ pub fn run(context: &Context, args: &Export) -> Result<(), Trouble> {
     let runtime = wire::runtime()?;
     let origin = Origin::named(context, args.from.as_deref(), true)?;
     let pick = Pick { point: args.point.as_deref(), of: args.of.as_deref(), older: None };
-    let opened = origin.open(context, &runtime, &args.key, pick)?;
+    let opened = origin.open(context, &runtime, &args.key, pick);
+    let opened = opened.map_err(|trouble| origin.unopened(&context.config, trouble, "haven backup export"))?;
     let point = opened.point(pick).map_err(|error| origin.lacks(&opened, pick, &error));
     let outcome = point.and_then(|point| write(context, args, &point, opened.media(&point)));
     drop(opened);

@@ -321,8 +321,17 @@ fn not_proven(bad: &[one::Drilled]) -> Trouble {
     for broken in first.report.broken.iter().take(5) {
         trouble = trouble.because(format!("{} {}: {}", broken.id, broken.path, broken.why));
     }
+    trouble = trouble.meaning("nothing was changed; what is not named was proven");
+    for next in bad.iter().flat_map(|drilled| &drilled.next) {
+        if !trouble.next.contains(next) {
+            trouble = trouble.next(next);
+        }
+    }
+    // In a copy that can't even be opened there is nothing yet to explain or to mend.
+    if bad.iter().all(|drilled| drilled.unreached) {
+        return trouble;
+    }
     trouble
-        .meaning("nothing was changed; what is not named was proven")
         .next("haven explain ASSET    tells which other copies have it")
         .next("haven check --repair --copy REPLICA    mends what the store has damaged")
 }

@@ -39,6 +39,8 @@ pub struct Drilled {
     /// It could not even be opened, and why.
     pub unreached: bool,
     pub code: Code,
+    /// What to do then.
+    pub next: Vec<String>,
     /// It has no such point. Whether that is the copy's fault only those who know of the others can tell.
     pub lacks: Option<Trouble>,
     /// The newest point is older than it may be.
@@ -94,14 +96,20 @@ pub fn drill(context: &Context, args: &Args, origin: &Origin, pick: Pick<'_>, le
     let mut steps = Steps::default();
     let opened = origin.open(context, &runtime, &args.key, pick);
     let (mut unreached, mut code, mut keys, mut proven) = (false, Code::Damaged, None, Vec::new());
+    let mut next = Vec::new();
     let (mut lacks, mut late, mut own) = (None, None, None);
     match &opened {
         Err(trouble) if trouble.code == Code::Unfinished => {}
         Err(trouble) if is_our_own(trouble.code) => own = Some(trouble.clone()),
         Err(trouble) => {
-            steps.note("open", false, all_of(trouble), begun.elapsed());
+            let (home, trouble) = (origin.kind == "library", trouble.clone());
+            let trouble = if home { origin.unopened(&context.config, trouble, "haven recover") } else { trouble };
+            steps.note("open", false, all_of(&trouble), begun.elapsed());
             (unreached, code) = (trouble.code != Code::NoPoint, trouble.code);
-            lacks = Some(trouble.clone()).filter(|trouble| trouble.code == Code::NoPoint);
+            if unreached {
+                next.clone_from(&trouble.next);
+            }
+            lacks = Some(trouble).filter(|trouble| trouble.code == Code::NoPoint);
         }
         Ok(opened) => {
             // Which point is meant is the one question that no look at a copy answers.
@@ -142,7 +150,7 @@ pub fn drill(context: &Context, args: &Args, origin: &Origin, pick: Pick<'_>, le
     report.proven_sha256 = proof::sha256(&list);
     report.finished = Timestamp::now();
     report.seconds_to_complete = begun.elapsed().as_secs_f64();
-    Ok(Drilled { report, proven: list, keys, unreached, code, lacks, late, undone: own })
+    Ok(Drilled { report, proven: list, keys, unreached, code, next, lacks, late, undone: own })
 }
 
 struct Look<'a> {

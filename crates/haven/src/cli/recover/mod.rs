@@ -175,7 +175,8 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
     args.look(context)?;
     let runtime = wire::runtime()?;
     let origin = Origin::named(context, args.from.as_deref(), true)?.with_archive(args.archive.as_deref())?;
-    let opened = origin.open(context, &runtime, &args.key, args.pick())?;
+    let opened = origin.open(context, &runtime, &args.key, args.pick());
+    let opened = opened.map_err(|trouble| origin.unopened(&context.config, trouble, "haven recover"))?;
     let outcome = work(context, &args, &origin, &opened);
     drop(opened);
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
