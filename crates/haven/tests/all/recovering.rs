@@ -363,6 +363,26 @@ fn the_way_out_needs_nothing_of_ours() {
     assert_eq!(cluster.sql("plain", checksum), sha1("photo 9"));
     let again = machine.run("backup export --to @out");
     assert!(again.exit == 7 && again.err.contains("--resume"), "{}", again.err);
+
+    // Without pg_restore there is all the rest, and what makes SQL of the dump is said.
+    let list = || fs::read_to_string(machine.path("bare/SHA256SUMS")).unwrap();
+    let bare = machine.run("backup export --to @bare --programs @nowhere");
+    assert_eq!(bare.exit, 8, "{}{}", bare.out, bare.err);
+    assert!(bare.err.contains("pg_restore --no-owner -f database.sql database.dump"), "{}", bare.err);
+    assert_eq!(photos(&machine.path("bare/files/upload")), 20);
+    assert!(!machine.path("bare/database.sql").exists() && !list().contains("database.sql"));
+    let docker = machine.write("docker", "#!/bin/sh\nshift 3\nexec \"$@\"\n");
+    fs::set_permissions(&docker, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = machine.command("backup export --to @bare --resume --json --within");
+    command.arg(format!("{} exec -i immich_postgres", docker.display())).arg("--programs").arg(cluster.programs());
+    let done = machine.said(&mut command);
+    assert_eq!(done.exit, 0, "{}{}", done.out, done.err);
+    assert!(list().lines().count() == 25 && list().contains("database.sql"), "{}", list());
+    let sql = |to: &str| fs::read_to_string(machine.path(&format!("{to}/database.sql"))).unwrap();
+    // Newer ones write a word of their own into each file.
+    let rows =
+        |sql: String| sql.lines().filter(|line| line.contains("/data/upload/")).map(str::to_owned).collect::<Vec<_>>();
+    assert!(rows(sql("out")).len() == 20 && rows(sql("bare")) == rows(sql("out")));
 }
 
 /// A library with these applications, each a folder of its name.

@@ -124,9 +124,7 @@ fn share(text: &str) -> Result<f64, String> {
 impl Args {
     /// The server that was named.
     fn named_server(&self) -> Option<Reach> {
-        let within = self.within.as_deref().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-        let database = self.database.clone()?;
-        Some(Reach { database, programs: self.programs.clone(), within })
+        Some(super::recover::reach(self.database.as_deref()?, self.programs.as_deref(), self.within.as_deref()))
     }
 
     /// The server that stays and that a database of this application comes back to; `None`: one is started for it. Nobody's

@@ -120,11 +120,15 @@ struct Recovered {
     seconds: f64,
 }
 
+/// A database as flags name it, and PostgreSQL's programs for it.
+pub fn reach(database: &str, programs: Option<&Path>, within: Option<&str>) -> Reach {
+    let within = within.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    Reach { database: database.to_owned(), programs: programs.map(Path::to_owned), within }
+}
+
 impl Args {
     fn reach(&self) -> Option<Reach> {
-        let within = self.within.as_deref().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-        let database = self.database.clone()?;
-        Some(Reach { database, programs: self.programs.clone(), within })
+        Some(reach(self.database.as_deref()?, self.programs.as_deref(), self.within.as_deref()))
     }
 
     fn pick(&self) -> Pick<'_> {
