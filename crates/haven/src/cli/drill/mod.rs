@@ -32,7 +32,7 @@ use crate::{
 /// is signed with a key of the library's and kept in it, in .haven/drills.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven drill                                    nightly: level 0 of the library and every copy\n  haven drill --level 1 --copy far               weekly\n  haven drill --level 2 --older --scratch /srv/scratch   monthly, and an older point, too\n  haven drill --level 2 --server application     into Immich's own server, beside its database\n  haven drill --level 3 --to ./machine --program https://example.org/haven\n  haven drill list                               what was proven when\n\nExit codes: 0 everything is proven; 6 something is broken or missing, or a copy's newest point is\nolder than --max-age and another copy's is not; 4 a copy can't be reached; 11 all are older.\nWhat is no fault of a copy's is not recorded: 2 and 7 there is no such point,\n8 this machine can't do it"
+    after_help = "Examples:\n  haven drill                                    nightly: level 0 of the library and every copy\n  haven drill --level 1 --copy far               weekly\n  haven drill --level 2 --older --scratch /srv/scratch   monthly, and an older point, too\n  haven drill --level 2 --server application     into Immich's own server, beside its database\n  haven drill --level 2 --hook /usr/share/doc/haven/examples/drill-immich   and an Immich over it\n  haven drill --level 3 --to ./machine --program https://example.org/haven\n  haven drill list                               what was proven when\n\nExit codes: 0 everything is proven; 6 something is broken or missing, or a copy's newest point is\nolder than --max-age and another copy's is not; 4 a copy can't be reached; 11 all are older.\nWhat is no fault of a copy's is not recorded: 2 and 7 there is no such point,\n8 this machine can't do it"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -73,7 +73,7 @@ pub struct Args {
     /// Level 2, without --database: start a server, or bring the database back to the application's own, beside it [default: drill_server in haven.toml]
     #[arg(long, value_name = "WHICH")]
     server: Option<DrillServer>,
-    /// Level 2: then run this by /bin/sh; HAVEN_DRILL_FILES, HAVEN_DRILL_DATABASE and HAVEN_DRILL_POINT say what came back
+    /// Level 2: then run this by /bin/sh; HAVEN_DRILL_FILES, HAVEN_DRILL_DATABASE, HAVEN_DRILL_DATABASE_NAME, HAVEN_DRILL_WITHIN, HAVEN_DRILL_PROGRAMS, HAVEN_DRILL_POINT, HAVEN_DRILL_IMMICH and HAVEN_DRILL_MEDIA_LOCATION say what came back
     #[arg(long, value_name = "COMMAND")]
     hook: Option<String>,
     /// Level 3: the directory for what a fresh machine needs
