@@ -101,6 +101,7 @@ in
           lock_wait = setting types.str "`\"10s\"`" "How long a table may be locked by somebody else, a migration say: all others who want it wait that long, too.";
           dump_limit = setting types.str "`\"2h\"`" "How long a dump may take: while it does, the database can't clear away old rows, and migrations wait.";
           bucket_wait = setting types.str "`\"1h\"`" "How long is waited until all of a point is in the bucket.";
+          drill_server = setting types.str "`\"own\"`" "The server that a drill of level 2 brings the database back to: \"own\" (a PostgreSQL of this machine's programs that is started for it: they must not be older than the application's, and have its extensions), or \"application\" (the one that `database` names, in its container with `within`: a second database beside the application's, under a name of its own, dropped at the end. For that while it takes as much room there again, and work from who uses the application.)";
           kind = setting types.str "none; for example `\"immich\"`" "\"immich\", \"postgres\" (any other application with a PostgreSQL database) or \"folder\" (files alone).";
           folder = setting types.str "none; for example `\"immich\"`" "Its folder, relative to the library's root. Default: all of the library.";
           database = setting types.str "none; for example `\"postgresql:///immich?host=/run/postgresql&user=immich\"`" "Its database, as libpq has it: a URL, \"dbname=immich host=db sslmode=verify-full\", \"service=immich\", or a name. PostgreSQL 14 to 18, directly, not through PgBouncer. The password belongs into ~/.pgpass or PGPASSFILE, not here.";
@@ -125,6 +126,7 @@ in
         lock_wait = setting types.str "`\"10s\"`" "How long a table may be locked by somebody else, a migration say: all others who want it wait that long, too.";
         dump_limit = setting types.str "`\"2h\"`" "How long a dump may take: while it does, the database can't clear away old rows, and migrations wait.";
         bucket_wait = setting types.str "`\"1h\"`" "How long is waited until all of a point is in the bucket.";
+        drill_server = setting types.str "`\"own\"`" "The server that a drill of level 2 brings the database back to: \"own\" (a PostgreSQL of this machine's programs that is started for it: they must not be older than the application's, and have its extensions), or \"application\" (the one that `database` names, in its container with `within`: a second database beside the application's, under a name of its own, dropped at the end. For that while it takes as much room there again, and work from who uses the application.)";
       };
     };
   };
@@ -178,7 +180,7 @@ in
     gc = setting types.str "`\"daily 04:30\"`" "What nothing needs any more is given up (and then not every gc.every as well).";
     scrub = setting types.str "`\"weekly sun 05:00\"`" "Names and lengths of all objects are compared with the records, and of the content a share is read: another each time.";
     scrub_share = setting types.str "`\"5%\"`" "scrub_share";
-    drill_0 = setting types.str "`\"daily 06:00\"`" "Drills: 0 reads a hundredth of the newest point back, 1 all of it, 2 brings everything back to drill_scratch and to a PostgreSQL of its own. 1 and 2 read every photo from the library and each replica: mind what your stores charge for that.";
+    drill_0 = setting types.str "`\"daily 06:00\"`" "Drills: 0 reads a hundredth of the newest point back, 1 all of it, 2 brings everything back to drill_scratch and to a PostgreSQL of its own (or backup.drill_server says where). 1 and 2 read every photo from the library and each replica: mind what your stores charge for that.";
     drill_1 = setting types.str "`\"monthly 15 06:00\"`" "drill_1";
     drill_2 = setting types.str "`\"monthly 1 06:00\"`" "drill_2";
     drill_scratch = setting types.str "none; for example `\"/srv/scratch\"`" "Room for all photos of one point. Default: the system's directory for temporary files.";

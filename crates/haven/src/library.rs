@@ -17,6 +17,11 @@ use crate::{
     words,
 };
 
+/// What whoever begins is told where nothing is. For who has lost a library it is the worst advice there is:
+/// `Origin::unopened` takes it back.
+pub const TO_BEGIN: [&str; 2] =
+    ["check the URL; haven init makes a library there", "make the bucket or directory, or correct the URL"];
+
 /// How many copies of a configuration are written: the one object without which nothing opens.
 const COPIES: usize = 2;
 
@@ -47,7 +52,7 @@ fn cannot_open(error: &OpenError) -> Trouble {
 /// A verb failed. `what` could not be done.
 pub fn store_trouble(what: impl Display, error: &StoreError) -> Trouble {
     let next = match error {
-        StoreError::NoBucket { .. } => "make the bucket or directory, or correct the URL",
+        StoreError::NoBucket { .. } => TO_BEGIN[1],
         StoreError::Denied { .. } => {
             "give these credentials, or this user, the right to read, write, list and delete there"
         }
@@ -167,7 +172,7 @@ async fn no_library(store: &DynStore) -> Trouble {
         Some(other) => trouble
             .because(format!("there are other objects, {} for one", other.name))
             .next("check the prefix in the URL"),
-        None => trouble.because("nothing is there").next("check the URL; haven init makes a library there"),
+        None => trouble.because("nothing is there").next(TO_BEGIN[0]),
     }
 }
 

@@ -219,6 +219,28 @@ impl Origin {
         all.filter(|name| *name != self.name).collect()
     }
 
+    /// Why it can't be opened, for whoever wants something back: where else it may be, and nothing that only helps who
+    /// begins. `command` is what a place is named to with `--from`.
+    pub fn unopened(&self, config: &Config, mut trouble: Trouble, command: &str) -> Trouble {
+        // Anything else is not the place's: a slip, a secret, this machine.
+        if !matches!(trouble.code, Code::Store | Code::NoLibrary | Code::Damaged) {
+            return trouble;
+        }
+        if trouble.next.iter().any(|next| library::TO_BEGIN.contains(&next.as_str())) {
+            trouble.next = vec!["check the URL".into()];
+            trouble = trouble.because("if a library was there: the bucket may have been emptied or deleted");
+        }
+        for name in self.others(config) {
+            let what = match config.copies.get(&name) {
+                Some(copy) => format!("a copy by {}", copy.format.word()),
+                None if config.replicas.contains_key(&name) => "a replica".into(),
+                None => "the library".into(),
+            };
+            trouble = trouble.next(format!("{command} --from {name} …    {what}"));
+        }
+        trouble
+    }
+
     /// Opens it. The library's keys come along where a secret had to be read.
     pub fn open(&self, context: &Context, runtime: &Runtime, key: &KeyArgs, pick: Pick<'_>) -> Result<Open, Trouble> {
         let begun = Instant::now();

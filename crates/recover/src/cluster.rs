@@ -60,6 +60,12 @@ impl Cluster {
     /// they are looked for. `within`: where its files are to be.
     pub fn start(dumped: &Database, programs: Option<&Path>, within: Option<&Path>) -> Result<Self, Error> {
         let programs = match programs {
+            Some(path) if !is_server(path) => {
+                return Err(Error::Unfit {
+                    what: format!("{} has no initdb and postgres", path.display()),
+                    next: "--programs names the directory that has them: /usr/lib/postgresql/16/bin, say".into(),
+                });
+            }
             Some(path) => path.to_owned(),
             None => installed(dumped.major())?,
         };
@@ -176,19 +182,28 @@ fn own(programs: &Path, name: impl AsRef<OsStr>, user: Option<(u32, u32)>, direc
     command
 }
 
+/// Whether the programs of a server are in that directory.
+fn is_server(path: &Path) -> bool {
+    ["initdb", "postgres"].iter().all(|program| path.join(program).exists())
+}
+
+/// Whether one that takes a dump of this version, or an older one, can be started on this machine.
+pub fn is_here(major: u32) -> bool {
+    installed(major).is_ok()
+}
+
 /// The oldest installed version that is not older than the dump's.
 fn installed(major: u32) -> Result<PathBuf, Error> {
     let versions = fs::read_dir(DEBIAN).into_iter().flatten().filter_map(|entry| {
         let number: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
         let path = Path::new(DEBIAN).join(number.to_string()).join("bin");
-        (number >= major && path.join("initdb").exists()).then_some((number, path))
+        (number >= major && is_server(&path)).then_some((number, path))
     });
     if let Some((_, path)) = versions.min() {
         return Ok(path);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found =
-        std::env::split_paths(&path).find(|path| path.join("initdb").exists() && path.join("postgres").exists());
+    let found = std::env::split_paths(&path).find(|path| is_server(path));
     found.ok_or_else(|| Error::Unfit {
         what: format!("there is no PostgreSQL {major} or newer on this machine to restore into"),
         next: format!(

@@ -12,15 +12,19 @@ use haven_point::{
     Folder, Manifest,
     check::{self, Files, Progress},
     immich::{Asset, Catalogue, Paths, Sha1, State, catalogue},
-    pg::{Reach, Session, Stop},
+    manifest::Database,
+    pg::{PgError, Reach, Session, Stop},
 };
 
 use crate::{
     Error,
     cluster::Cluster,
-    database::{Goal, amcheck},
+    database::{Goal, amcheck, drop_scratch, literal},
+    leftovers,
     proof::{BrokenAsset, Step},
 };
+
+const SHORT: Duration = Duration::from_secs(60);
 
 /// What is known of a point's files once its dump was read.
 pub struct Known {
@@ -145,6 +149,15 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The server that the database of a drill comes back to.
+#[derive(Debug, Clone, Copy)]
+pub enum Server<'a> {
+    /// A cluster of our own, of the programs in that directory, else of those that are found.
+    Own(Option<&'a Path>),
+    /// One that stays: under a name that is new there.
+    There(&'a Reach),
+}
+
 /// The database of a point, restored for a look.
 pub struct Scratch {
     pub reach: Reach,
@@ -154,62 +167,117 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Restores the dump: on a cluster of our own, or on the server at `server`, under a name that is new there.
+    /// Restores the dump. What this machine or the server can't do is [`Error::Unfit`], and says nothing of the dump.
     pub fn restore(
         manifest: &Manifest,
         dump: &Path,
         roles: Option<&Path>,
-        server: Option<&Reach>,
+        server: Server<'_>,
         stop: &Stop,
         told: &mut dyn FnMut(&str),
     ) -> Result<(Self, crate::database::Restored), Error> {
         let database = manifest.database.as_ref().ok_or_else(|| Error::Nothing("the point has no database".into()))?;
-        let (cluster, reach, name) = match server {
-            Some(reach) => {
-                let name = format!("haven_drill_{}", std::process::id());
-                (None, crate::target::with(reach, &name), name)
+        let (cluster, reach, name, role) = match server {
+            Server::There(reach) => {
+                let role = welcome(reach, database).map_err(unfit(
+                    "that server can't be drilled on",
+                    "see to it, or name another: --database, --within",
+                ))?;
+                let name = format!("{}{}", leftovers::DRILL, std::process::id());
+                // A stranger's server has other roles: there everything belongs to who connects.
+                (None, crate::target::with(reach, &name), name, Some(role))
             }
-            None => {
+            Server::Own(programs) => {
                 told("starting a PostgreSQL");
-                let cluster = Cluster::start(database, None, None)?;
+                let cluster = Cluster::start(database, programs, None).map_err(unfit(
+                    "no PostgreSQL can be started here",
+                    "see to what it says (an extension that is not installed here?), or name a server: --database",
+                ))?;
                 let reach = cluster.reach(&database.name);
-                (Some(cluster), reach, database.name.clone())
+                (Some(cluster), reach, database.name.clone(), None)
             }
-        };
-        // A stranger's server has other roles: there everything belongs to who connects.
-        let role = match server {
-            Some(reach) => Some(
-                Session::open(reach, Duration::from_secs(60))
-                    .map_err(Error::from)
-                    .and_then(|mut session| whoami(&mut session))?,
-            ),
-            None => None,
         };
         let goal = Goal { reach: reach.clone(), role, rights: false, jobs: 2 };
         let restored = goal.restore(database, dump, roles, stop, told)?;
-        Ok((Self { reach, cluster, name }, restored))
+        let scratch = Self { reach, cluster, name };
+        if let Server::There(reach) = server {
+            // So that a later drill knows it, if this one is killed.
+            let remark = format!("COMMENT ON DATABASE {} IS {};", scratch.name, literal(&leftovers::drilled()));
+            _ = Session::open(reach, SHORT).and_then(|mut session| session.run(&remark, SHORT));
+        }
+        Ok((scratch, restored))
     }
 
     /// How many B-trees were looked through, and what is wrong; `None`: it could not be done.
     pub fn amcheck(&self) -> Result<Option<(u64, Vec<String>)>, Error> {
-        amcheck(&mut Session::open(&self.reach, Duration::from_secs(60))?)
+        amcheck(&mut Session::open(&self.reach, SHORT)?)
+    }
+
+    /// Drops it, and says why it stays where it can't be dropped: somebody is connected to it, say.
+    pub fn end(mut self) -> Result<(), Error> {
+        self.leave()
+    }
+
+    fn leave(&mut self) -> Result<(), Error> {
+        let name = std::mem::take(&mut self.name);
+        // A cluster goes with all that is in it.
+        if self.cluster.is_some() || name.is_empty() { Ok(()) } else { drop_scratch(&self.reach, &name) }
     }
 }
 
-fn whoami(session: &mut Session) -> Result<String, Error> {
+/// Who connects to a server that stays, if the dump can be restored there. Clears away what drills that were killed have left.
+fn welcome(reach: &Reach, database: &Database) -> Result<String, Error> {
+    #[derive(serde::Deserialize)]
+    struct Who {
+        name: String,
+        everything: bool,
+        databases: bool,
+    }
     #[derive(serde::Deserialize)]
     struct Name {
         name: String,
     }
-    Ok(session.row::<Name>("SELECT current_user AS name", Duration::from_secs(60))?.name)
+    let mut session = Session::open(reach, SHORT)?;
+    let who = "SELECT rolname AS name, rolsuper AS everything, rolcreatedb AS databases FROM pg_roles \
+               WHERE rolname = current_user";
+    let who: Who = session.row(who, SHORT)?;
+    if !who.everything && !who.databases {
+        return Err(Error::Unfit {
+            what: format!("{} may make no database there", who.name),
+            next: "connect as one who may (user=postgres, say): --database".into(),
+        });
+    }
+    let names: Vec<String> = database.extensions.keys().map(|name| literal(name)).collect();
+    if !who.everything && !names.is_empty() {
+        let asked = format!(
+            "SELECT DISTINCT name FROM pg_available_extension_versions WHERE superuser AND NOT trusted AND name IN ({})",
+            names.join(", ")
+        );
+        let refused: Vec<Name> = session.rows(&asked, SHORT)?;
+        if let Some(Name { name }) = refused.first() {
+            return Err(Error::Unfit {
+                what: format!("{} may not make the extension {name} there, which the dump needs", who.name),
+                next: "connect as a superuser (user=postgres, say): --database".into(),
+            });
+        }
+    }
+    for left in leftovers::of_dead_drills(&mut session)? {
+        _ = drop_scratch(reach, &left);
+    }
+    Ok(who.name)
+}
+
+/// What a server says before anything is restored is no fault of the dump's.
+fn unfit(what: &'static str, next: &'static str) -> impl FnOnce(Error) -> Error {
+    move |error| match error {
+        Error::Unfit { .. } | Error::Postgres(PgError::Stopped) => error,
+        other => Error::Unfit { what: format!("{what}: {}", chain(&other)), next: next.into() },
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if self.cluster.is_none() {
-            // On a server that stays. What can't be dropped is called so that people know what it is.
-            _ = crate::database::drop_scratch(&self.reach, &self.name);
-        }
+        _ = self.leave();
     }
 }
 

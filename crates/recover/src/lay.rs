@@ -1,6 +1,6 @@
 //! A folder copied to another place, many files at a time.
 //! ```text
-//!     walk ─▶ folders ─▶ files, largest first, under another name until whole ─▶ further names ─▶ times of folders
+//!     walk ─▶ folders ─▶ files as they were found, under another name until whole ─▶ further names ─▶ times of folders
 //! ```
 //! Promises: what has its name is whole. What is there already with the same length and time is not copied again, so the
 //! same call goes on where it was interrupted. A file that can't be read is named at the end and stops nothing; a disk

@@ -1,4 +1,5 @@
-//! Databases that interrupted runs have left: what is filled carries a remark that says so and whose it is.
+//! Databases that interrupted runs have left: what is filled carries a remark that says so and whose it is, and so does what
+//! a drill looks at on a server that stays.
 
 use std::{fs, path::Path};
 
@@ -12,6 +13,10 @@ use crate::{
 
 /// How the remark on a database begins that is not finished; then comes [`ours`].
 const UNFINISHED: &str = "haven recover: unfinished";
+/// The same on one that a drill looks at.
+const DRILLED: &str = "haven drill: for a while";
+/// What the names of those begin with.
+pub(crate) const DRILL: &str = "haven_drill_";
 /// What stands between a database's name and the time in the name of the one that is to take its place.
 pub(crate) const NEW: &str = "haven";
 
@@ -36,9 +41,9 @@ fn host() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-/// What a remark says of a database; `None`: somebody is at work on it.
-fn leftover(name: String, remark: &str) -> Option<Leftover> {
-    let said = remark.strip_prefix(UNFINISHED).and_then(|rest| rest.strip_prefix(", by process "));
+/// What a remark that begins so says of a database; `None`: somebody is at work on it.
+fn leftover(name: String, remark: &str, begins: &str) -> Option<Leftover> {
+    let said = remark.strip_prefix(begins).and_then(|rest| rest.strip_prefix(", by process "));
     let said = said.and_then(|said| said.split_once(" of "));
     let process = said.and_then(|(process, of)| process.parse::<u32>().ok().filter(|_| of == host()));
     // With our own number: an earlier process had it, or an earlier try of this one.
@@ -59,22 +64,44 @@ pub(crate) fn remark() -> String {
     format!("{UNFINISHED}{}", ours())
 }
 
-/// Those on the server of `session`. One called `but` is in use, and so is one that was renamed by hand: the remark says
-/// nothing any more.
-pub(crate) fn leftovers(session: &mut Session, but: &str) -> Result<Vec<Leftover>, Error> {
-    #[derive(Deserialize)]
-    struct Remarked {
-        name: String,
-        remark: String,
-    }
+/// What a drill's database says of itself.
+pub(crate) fn drilled() -> String {
+    format!("{DRILLED}{}", ours())
+}
+
+/// Whether it has a name that a drill gives.
+fn is_a_drills(name: &str) -> bool {
+    let number = name.strip_prefix(DRILL);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[derive(Deserialize)]
+struct Remarked {
+    name: String,
+    remark: String,
+}
+
+fn remarked(session: &mut Session, begins: &str) -> Result<Vec<Remarked>, Error> {
     let remarked = format!(
         "SELECT datname AS name, shobj_description(oid, 'pg_database') AS remark FROM pg_database \
          WHERE shobj_description(oid, 'pg_database') LIKE {}",
-        literal(&format!("{UNFINISHED}%"))
+        literal(&format!("{begins}%"))
     );
-    let remarked: Vec<Remarked> = session.rows(&remarked, SHORT)?;
-    let ours = remarked.into_iter().filter(|row| is_named_by_us(&row.name) && row.name != but);
-    Ok(ours.filter_map(|row| leftover(row.name, &row.remark)).collect())
+    Ok(session.rows(&remarked, SHORT)?)
+}
+
+/// Those on the server of `session`. One called `but` is in use, and so is one that was renamed by hand: the remark says
+/// nothing any more.
+pub(crate) fn leftovers(session: &mut Session, but: &str) -> Result<Vec<Leftover>, Error> {
+    let ours = remarked(session, UNFINISHED)?.into_iter().filter(|row| is_named_by_us(&row.name) && row.name != but);
+    Ok(ours.filter_map(|row| leftover(row.name, &row.remark, UNFINISHED)).collect())
+}
+
+/// Databases there of drills that were killed on this machine. Those of other machines may be looked at just now.
+pub(crate) fn of_dead_drills(session: &mut Session) -> Result<Vec<String>, Error> {
+    let drills = remarked(session, DRILLED)?.into_iter().filter(|row| is_a_drills(&row.name));
+    let left = drills.filter_map(|row| leftover(row.name, &row.remark, DRILLED));
+    Ok(left.filter(|left| left.forsaken).map(|left| left.name).collect())
 }
 
 #[cfg(test)]
@@ -95,5 +122,18 @@ mod tests {
             "immich_haven_20261126T213000_mine",
         ];
         assert!(!others.iter().any(|name| is_named_by_us(name)));
+    }
+
+    #[test]
+    fn a_drills_database_is_left_when_its_process_was_one_of_this_machine_and_is_gone() {
+        assert!(is_a_drills("haven_drill_12"));
+        assert!(
+            !["haven_drill_", "haven_drill_mine", "haven_drill_12_old", "immich"].iter().any(|name| is_a_drills(name))
+        );
+        let left = |remark: &str| leftover("haven_drill_12".into(), remark, DRILLED).is_some_and(|left| left.forsaken);
+        let here = |process: u32| format!("{DRILLED}{}{}", by(process), host());
+        assert!(left(&drilled()), "an earlier process had our number");
+        assert!(!left(&here(1)) && left(&here(u32::MAX)));
+        assert!(!left(&format!("{DRILLED}{}elsewhere", by(u32::MAX))));
     }
 }

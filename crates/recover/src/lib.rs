@@ -19,6 +19,7 @@ pub mod pick;
 pub mod proof;
 pub mod scratch;
 pub mod sentinels;
+pub mod sql;
 pub mod target;
 
 pub use error::Error;

@@ -10,7 +10,7 @@ use std::{
 use haven_point::{
     check::Files,
     dump::{self, Table},
-    immich::{Beside, Catalogue, Paths},
+    immich::{Beside, Catalogue, Paths, State},
 };
 use serde_json::{Map, Value};
 
@@ -48,6 +48,8 @@ pub struct Chosen {
     pub files: BTreeSet<String>,
     /// What should be there, and is not.
     pub missing: Vec<String>,
+    /// What is not there and need not be: of external libraries, or being deleted.
+    pub unpromised: Vec<String>,
     /// Rows by table: columns and what COPY has for them, `null` where it has nothing.
     pub rows: BTreeMap<String, Vec<Map<String, Value>>>,
 }
@@ -207,6 +209,8 @@ pub fn choose(
 impl Chosen {
     /// Originals and what people have written beside them. What Immich makes by itself it makes again.
     fn find_files(&mut self, catalogue: &Catalogue, paths: &Paths, files: &dyn Files) -> Result<(), Error> {
+        let free = catalogue.assets.iter().filter(|asset| matches!(asset.state, State::External | State::Deleted));
+        let free: HashSet<&str> = free.map(|asset| asset.id.as_str()).collect();
         let originals = catalogue.assets.iter().map(|asset| (&asset.id, &asset.path));
         let beside =
             catalogue.beside.iter().filter(|(_, kind, _)| *kind == Beside::Sidecar).map(|(id, _, path)| (id, path));
@@ -222,9 +226,39 @@ impl Chosen {
                 }
             }
             if !found {
-                self.missing.push(format!("{id} {path}"));
+                let list = if free.contains(id.as_str()) { &mut self.unpromised } else { &mut self.missing };
+                list.push(format!("{id} {path}"));
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use haven_point::{Folder, immich::Asset};
+
+    use super::*;
+
+    #[test]
+    fn what_a_row_promises_and_is_not_there_is_missing_a_sidecar_as_well_as_a_photo() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("upload")).unwrap();
+        fs::write(folder.path().join("upload/1.jpg"), "a photo").unwrap();
+        let asset =
+            |id: &str, state| Asset { id: id.into(), path: format!("/data/upload/{id}.jpg"), sha1: None, state };
+        let states = [State::Kept, State::Trashed, State::Deleted, State::External];
+        let assets: Vec<Asset> =
+            ["1", "2", "3", "4"].into_iter().zip(states).map(|(id, state)| asset(id, state)).collect();
+        let sidecar = |id: &str| (id.to_owned(), Beside::Sidecar, format!("/data/upload/{id}.jpg.xmp"));
+        let catalogue = Catalogue { assets, beside: vec![sidecar("1"), sidecar("3")], ..Catalogue::default() };
+        let paths = Paths::of(&catalogue, Some("/data"));
+        let all = catalogue.assets.iter().map(|asset| asset.id.clone()).collect();
+        let mut chosen = Chosen { assets: all, ..Chosen::default() };
+        chosen.find_files(&catalogue, &paths, &Folder(folder.path().to_owned())).unwrap();
+        assert_eq!(chosen.files, BTreeSet::from(["upload/1.jpg".to_owned()]));
+        assert_eq!(chosen.missing, ["2 /data/upload/2.jpg", "1 /data/upload/1.jpg.xmp"]);
+        let free = ["3 /data/upload/3.jpg", "4 /data/upload/4.jpg", "3 /data/upload/3.jpg.xmp"];
+        assert_eq!(chosen.unpromised, free);
     }
 }

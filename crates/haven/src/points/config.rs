@@ -24,6 +24,17 @@ pub struct Common {
     pub dump_limit: Duration,
     #[serde(with = "human::duration")]
     pub bucket_wait: Duration,
+    pub drill_server: DrillServer,
+}
+
+/// The server that a drill brings the database back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DrillServer {
+    /// One that is started for it.
+    Own,
+    /// The application's, beside its database.
+    Application,
 }
 
 /// What makes the application stand still.
@@ -139,7 +150,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     match name {
         "" => Err("a name has at least one character"),
         _ if !name.chars().all(plain) => Err("a name has letters, digits, - and _ alone"),
-        "quiesce" | "keep" | "tries" | "lock_wait" | "dump_limit" | "bucket_wait" => {
+        "quiesce" | "keep" | "tries" | "lock_wait" | "dump_limit" | "bucket_wait" | "drill_server" => {
             Err("this is the name of a setting")
         }
         _ => Ok(()),
@@ -219,6 +230,7 @@ database = "postgresql:///immich?host=/run/postgresql"
 kind = "folder"
 folder = "papers"
 keep = "weekly 3"
+drill_server = "application"
 quiesce = "commands"
 before = "papers stop"
 after = "papers start"
@@ -231,6 +243,9 @@ after = "papers start"
         assert_eq!((immich.common.quiesce, papers.common.quiesce), (By::Freeze, By::Commands));
         assert_eq!((immich.common.keep.as_deref(), papers.common.keep.as_deref()), (Some("daily 7"), Some("weekly 3")));
         assert!(papers.reach().is_none() && immich.reach().is_some());
+        // Nobody's own server is loaded without being asked.
+        let servers = [immich, papers].map(|app| app.common.drill_server);
+        assert_eq!(servers, [DrillServer::Own, DrillServer::Application]);
         assert!(config.app(None).unwrap_err().render(false).contains("immich, papers"));
         assert!(config.app(Some("imich")).unwrap_err().render(false).contains("is it immich?"));
     }
@@ -251,6 +266,7 @@ after = "papers start"
         assert!(with("database = 'x'\nquiesce = 'maintenance'").contains("is no Immich"));
         assert!(with("database = 'x'\nquiesce = 'luck'").contains("backup.a.quiesce"));
         assert!(refusal("[backup.a]\nkind = 'mysql'").contains("backup.a.kind"));
+        assert!(with("database = 'x'\ndrill_server = 'any'").contains("backup.a.drill_server"));
         let immich = refusal("[backup.a]\nkind = 'immich'\ndatabase = 'x'\nquiesce = 'maintenance'\nserver = 'nas'");
         assert!(immich.contains("both server and api_key_file"), "{immich}");
         assert!(refusal("[backup]\ntrys = 1").contains("is it backup.tries?"));

@@ -184,6 +184,65 @@ fn what_this_machine_cannot_do_hides_neither_damage_nor_the_other_copies() {
 }
 
 #[test]
+fn a_drill_uses_the_applications_own_server_where_that_is_said_and_nowhere_else() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    with_point(&machine, &cluster);
+    // What Docker would run in the container, with a note of it.
+    let (docker, noted, hooked) = (machine.text("docker"), machine.text("noted"), machine.text("hooked"));
+    let script = format!("#!/bin/sh\nshift 3\necho \"$*\" >>{noted}\nexec \"$@\"\n");
+    fs::set_permissions(machine.write("docker", script), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink(cluster.programs().join("pg_restore"), machine.path("programs/pg_restore")).unwrap();
+    let settings = fs::read_to_string(machine.path("haven.toml")).unwrap();
+    let inside = format!("folder = \"immich\"\nwithin = [\"{docker}\", \"exec\", \"-i\", \"immich_postgres\"]\n");
+    let settings = settings.replace("folder = \"immich\"\n", &inside);
+    machine.write("haven.toml", &settings);
+    let databases = || cluster.sql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database");
+    let before = databases();
+
+    let alone = machine.run("drill --level 2 --programs @nowhere");
+    assert_eq!(alone.exit, 8, "{}{}", alone.out, alone.err);
+    assert!(alone.err.contains("drill_server = \"application\" in [backup.immich]"), "{}", alone.err);
+    assert!(!Path::new(&noted).exists(), "nobody has said that the application's server may be used");
+
+    machine.write("haven.toml", settings.replace("[backup]\n", "[backup]\ndrill_server = \"application\"\n"));
+    // What a drill that was killed has left goes; what somebody else looks at stays.
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for (name, host) in [("haven_drill_7", host.trim()), ("haven_drill_8", "elsewhere")] {
+        cluster.sql("postgres", &format!("CREATE DATABASE {name}"));
+        let remark = format!("haven drill: for a while, by process {} of {host}", u32::MAX);
+        cluster.sql("postgres", &format!("COMMENT ON DATABASE {name} IS '{remark}'"));
+    }
+    let hook = format!("echo \"$HAVEN_DRILL_WITHIN, $HAVEN_DRILL_DATABASE_NAME, $HAVEN_DRILL_PROGRAMS\" >{hooked}");
+    let done = machine.said(machine.command("drill --level 2 --json --hook").arg(hook));
+    assert_eq!(done.exit, 0, "{}{}", done.out, done.err);
+    let report = &json(&done)["report"];
+    let step = report["steps"].as_array().unwrap().iter().find(|step| step["name"] == "database").unwrap();
+    assert!(step["said"].as_str().unwrap().contains(" rows in "), "{report}");
+    let told = fs::read_to_string(&hooked).unwrap();
+    assert!(told.starts_with(&format!("{docker} exec -i immich_postgres, haven_drill_")), "{told}");
+    assert!(told.contains(&machine.text("programs")), "{told}");
+    assert!(fs::read_to_string(&noted).unwrap().contains("pg_restore"));
+    cluster.sql("postgres", "DROP DATABASE haven_drill_8");
+    assert_eq!(databases(), before);
+    assert_eq!(cluster.sql("immich", "SELECT count(*) FROM asset"), "22");
+
+    // Named by hand, whatever the settings say; and one who may not.
+    let by_hand = |reach: &str| {
+        let mut command = machine.command("drill --level 2 --programs @programs --no-record --json");
+        machine.said(command.args(["--within", &format!("{docker} exec -i immich_postgres"), "--database", reach]))
+    };
+    let named = by_hand(&cluster.reach("postgres"));
+    assert_eq!(named.exit, 0, "{}{}", named.out, named.err);
+    cluster.sql("postgres", "CREATE ROLE weak LOGIN");
+    let weak = by_hand(&cluster.reach("postgres").replace("user=postgres", "user=weak"));
+    assert!(weak.exit == 8 && weak.err.contains("weak may make no database there"), "{}{}", weak.out, weak.err);
+    let away = by_hand("host=/nowhere user=postgres dbname=postgres");
+    assert!(away.exit == 8 && away.err.contains("that server can't be drilled on"), "{}{}", away.out, away.err);
+    assert_eq!(databases(), before);
+}
+
+#[test]
 fn a_drill_that_brings_files_back_fails_for_one_that_cannot_be_read() {
     let Some(machine) = folders(&["papers"]) else { return };
     let _mount = Mount::new(&machine, "m", "");

@@ -87,6 +87,41 @@ fn nothing_comes_back_below_a_mount_point_at_which_nothing_is_mounted() {
 }
 
 #[test]
+fn where_the_library_is_gone_the_other_copies_are_named_and_no_new_one_is_advised() {
+    let machine = Machine::new();
+    fs::create_dir(machine.path("lib")).unwrap();
+    let [library, near, home] = ["lib", "near", "home"].map(|name| machine.text(name));
+    let settings = format!(
+        "[store.retry]\npatience = \"200ms\"\n[library]\nurl = \"{library}\"\n[replica.near]\nurl = \"{near}\"\n\
+         [copy.home]\nformat = \"borg\"\nrepository = \"{home}\"\n"
+    );
+    machine.write("haven.toml", settings);
+    let lost = machine.run("recover --to @back");
+    insta::assert_snapshot!(lost.err, @r"
+    haven: there is no library at file://[DIR]/lib
+      because  nothing is there
+               if a library was there: the bucket may have been emptied or deleted
+      meaning  nothing was changed
+      next     check the URL
+               haven recover --from near …    a replica
+               haven recover --from home …    a copy by borg
+      code     no-library, exit 7
+    ");
+    assert_eq!(machine.run("recover --from library --to @back").err, lost.err);
+    let out = machine.run("backup export --to @out");
+    assert!(out.exit == 7 && out.err.contains("haven backup export --from near …"), "{}", out.err);
+    let drilled = machine.run("drill --copy library");
+    assert!(drilled.exit == 7 && drilled.err.contains("haven recover --from home …"), "{}", drilled.err);
+    for said in [&out, &drilled] {
+        assert!(!said.err.contains("haven init") && !said.err.contains("haven explain"), "{}", said.err);
+    }
+    // A directory that is away altogether.
+    fs::remove_dir(machine.path("lib")).unwrap();
+    let away = machine.run("recover --to @back");
+    assert!(away.exit == 4 && away.err.contains("haven recover --from near …"), "{}", away.err);
+}
+
+#[test]
 fn single_photos_come_back_with_their_rows() {
     let Some((machine, cluster)) = scene() else { return };
     let _mount = Mount::new(&machine, "m", "");
@@ -104,6 +139,32 @@ fn single_photos_come_back_with_their_rows() {
     let none = machine.run("recover --album Holidays --to @none");
     assert!(none.exit == 7 && none.err.contains("no album Holidays"), "{}", none.err);
     assert!(!machine.path("none").exists() && !machine.path("theirs").exists());
+}
+
+#[test]
+fn of_single_photos_a_sidecar_that_is_lost_is_told_as_a_photo_is() {
+    let Some((machine, cluster)) = scene() else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    upload(&machine, &cluster, 0..3);
+    let sidecars =
+        "INSERT INTO asset_file (\"assetId\", type, path) SELECT id, 'sidecar', \"originalPath\" || '.xmp' FROM asset";
+    cluster.sql("immich", sidecars);
+    for number in [0, 2] {
+        fs::write(machine.path(&format!("m/immich/upload/{number}.jpg.xmp")), "<x/>").unwrap();
+    }
+    let taken = machine.run("backup run");
+    assert_eq!(taken.exit, 0, "{}", taken.err);
+    let good = machine.run("recover --path upload/0.jpg --to @good --json");
+    assert_eq!((good.exit, &json(&good)["files"]), (0, &2.into()), "{}", good.err);
+    let planned = machine.run("recover --path upload/1.jpg --to @lost --dry-run");
+    assert!(planned.exit == 6 && planned.out.contains("/data/upload/1.jpg.xmp"), "{}{}", planned.out, planned.err);
+    assert!(!machine.path("lost").exists());
+    let lost = machine.run("recover --path upload --to @lost");
+    assert!(lost.exit == 6 && lost.out.contains("missing   1 file "), "{}{}", lost.out, lost.err);
+    assert!(lost.err.contains("/data/upload/1.jpg.xmp: it is not there"), "{}", lost.err);
+    // The others are there all the same.
+    assert_eq!(photos(&machine.path("lost/upload")), 3);
+    assert!(machine.path("lost/upload/2.jpg.xmp").exists());
 }
 
 /// A copy by Borg, `home`, and one by restic, `far`, both empty.
@@ -311,6 +372,26 @@ fn the_way_out_needs_nothing_of_ours() {
     assert_eq!(cluster.sql("plain", checksum), sha1("photo 9"));
     let again = machine.run("backup export --to @out");
     assert!(again.exit == 7 && again.err.contains("--resume"), "{}", again.err);
+
+    // Without pg_restore there is all the rest, and what makes SQL of the dump is said.
+    let list = || fs::read_to_string(machine.path("bare/SHA256SUMS")).unwrap();
+    let bare = machine.run("backup export --to @bare --programs @nowhere");
+    assert_eq!(bare.exit, 8, "{}{}", bare.out, bare.err);
+    assert!(bare.err.contains("pg_restore --no-owner -f database.sql database.dump"), "{}", bare.err);
+    assert_eq!(photos(&machine.path("bare/files/upload")), 20);
+    assert!(!machine.path("bare/database.sql").exists() && !list().contains("database.sql"));
+    let docker = machine.write("docker", "#!/bin/sh\nshift 3\nexec \"$@\"\n");
+    fs::set_permissions(&docker, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = machine.command("backup export --to @bare --resume --json --within");
+    command.arg(format!("{} exec -i immich_postgres", docker.display())).arg("--programs").arg(cluster.programs());
+    let done = machine.said(&mut command);
+    assert_eq!(done.exit, 0, "{}{}", done.out, done.err);
+    assert!(list().lines().count() == 25 && list().contains("database.sql"), "{}", list());
+    let sql = |to: &str| fs::read_to_string(machine.path(&format!("{to}/database.sql"))).unwrap();
+    // Newer ones write a word of their own into each file.
+    let rows =
+        |sql: String| sql.lines().filter(|line| line.contains("/data/upload/")).map(str::to_owned).collect::<Vec<_>>();
+    assert!(rows(sql("out")).len() == 20 && rows(sql("bare")) == rows(sql("out")));
 }
 
 /// A library with these applications, each a folder of its name.

@@ -8,11 +8,11 @@ use std::{
 };
 
 use aws_lc_rs::digest::{Context as Hash, SHA256};
-use haven_point::pg::Reach;
+use haven_point::{Point, manifest::Database};
 use haven_recover::{
     Error,
-    database::to_sql,
     lay::{self, Inventory},
+    sql::to_sql,
 };
 use rayon::prelude::*;
 use serde_json::json;
@@ -20,13 +20,13 @@ use serde_json::json;
 use crate::{
     cli::{
         Context, ask,
-        recover::{pooled, trouble},
+        recover::{pooled, reach, trouble},
     },
     export::{Sum, line},
     media::Media,
     origin::{Origin, Pick},
     points,
-    report::{Code, Trouble, UNTOUCHED},
+    report::{self, Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
     wire, words,
 };
@@ -35,7 +35,7 @@ use crate::{
 ///
 /// DIR gets files/ (the application's folder at the instant), database.sql (for psql), database.dump (for pg_restore),
 /// roles.sql, manifest.json, and SHA256SUMS over all of them, for `sha256sum -c`. Writing database.sql needs PostgreSQL's
-/// pg_restore on this machine, and no server.
+/// pg_restore, on this machine or in a container, and no server. Without it all the rest is written, and exit code 8 says so.
 #[derive(Debug, clap::Args)]
 pub struct Export {
     /// The point [default: the newest complete one]
@@ -55,6 +55,9 @@ pub struct Export {
     /// The directory of PostgreSQL's programs [default: Debian's for the dump's version, else those of PATH]
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// What goes before pg_restore, where it is in a container: "docker exec -i immich_postgres"
+    #[arg(long, value_name = "COMMAND")]
+    within: Option<String>,
     /// Files at once
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
@@ -63,6 +66,10 @@ pub struct Export {
 }
 
 const SUMS: &str = "SHA256SUMS";
+const SQL: &str = "database.sql";
+/// A dump may have been taken in Immich's maintenance mode; what comes back must serve.
+const SERVES: &str =
+    r#"UPDATE public.system_metadata SET value = '{"isMaintenanceMode": false}' WHERE key = 'maintenance-mode';"#;
 
 pub fn run(context: &Context, args: &Export) -> Result<(), Trouble> {
     if !args.resume && lay::occupied(&args.to).map_err(|error| trouble(&error))? {
@@ -74,7 +81,8 @@ pub fn run(context: &Context, args: &Export) -> Result<(), Trouble> {
     let runtime = wire::runtime()?;
     let origin = Origin::named(context, args.from.as_deref(), true)?;
     let pick = Pick { point: args.point.as_deref(), of: args.of.as_deref(), older: None };
-    let opened = origin.open(context, &runtime, &args.key, pick)?;
+    let opened = origin.open(context, &runtime, &args.key, pick);
+    let opened = opened.map_err(|trouble| origin.unopened(&context.config, trouble, "haven backup export"))?;
     let point = opened.point(pick).map_err(|error| origin.lacks(&opened, pick, &error));
     let outcome = point.and_then(|point| write(context, args, &point, opened.media(&point)));
     drop(opened);
@@ -82,7 +90,7 @@ pub fn run(context: &Context, args: &Export) -> Result<(), Trouble> {
     outcome
 }
 
-fn write(context: &Context, args: &Export, point: &haven_point::Point, media: Option<Media>) -> Result<(), Trouble> {
+fn write(context: &Context, args: &Export, point: &Point, media: Option<Media>) -> Result<(), Trouble> {
     point.verify_parts().map_err(|error| points::trouble(&error))?;
     let media = media.ok_or_else(|| {
         Trouble::new(Code::NoLibrary, format!("the files of {} are not there", point.name())).meaning(UNTOUCHED)
@@ -95,23 +103,32 @@ fn write(context: &Context, args: &Export, point: &haven_point::Point, media: Op
         let to = args.to.join(name);
         fs::copy(point.folder.join(name), &to).map_err(|source| cannot(&to, source))?;
     }
-    if let (Some(database), Some(dump)) = (&point.manifest.database, point.dump()) {
-        let reach = Reach { programs: args.programs.clone(), ..Reach::default() };
-        let to = args.to.join("database.sql");
-        to_sql(&reach, database, &dump, &to, &AtomicBool::new(false)).map_err(|error| {
-            trouble(&error).next("apt install postgresql-client, or name its directory: --programs DIR")
-        })?;
-        if point.manifest.immich.as_ref().is_some_and(|immich| immich.maintenance) {
-            without_maintenance(&to).map_err(|source| cannot(&to, source))?;
-        }
-        own.push("database.sql".to_owned());
-    }
     let bar = ask::progress_bar("exporting");
     let told = |progress: lay::Progress| {
         bar.set_message(format!("{} of {}", words::bytes(progress.bytes), words::bytes(progress.bytes_total)));
     };
     let files = args.to.join("files");
     let laid = media.bring(None, &files, args.parallel, &AtomicBool::new(false), &told)?;
+    // The photos are there by now, whatever this machine lacks for the rest.
+    let mut unmade = None;
+    if let (Some(database), Some(dump)) = (&point.manifest.database, point.dump()) {
+        bar.set_message(SQL);
+        let to = args.to.join(SQL);
+        let reach = reach("", args.programs.as_deref(), args.within.as_deref());
+        match to_sql(&reach, database, &dump, &to, &AtomicBool::new(false)) {
+            Ok(()) => {
+                if is_stopped(point) {
+                    without_maintenance(&to).map_err(|source| cannot(&to, source))?;
+                }
+                own.push(SQL.to_owned());
+            }
+            Err(error) => {
+                // Half of it must not be taken for all of it.
+                _ = fs::remove_file(&to);
+                unmade = Some(no_sql(context, point, database, &error));
+            }
+        }
+    }
     let inventory = Inventory::of(&files, &|_| true).map_err(|error| trouble(&error))?;
     bar.set_message("checksums");
     let mut names: Vec<PathBuf> = own.iter().map(PathBuf::from).collect();
@@ -132,7 +149,10 @@ fn write(context: &Context, args: &Export, point: &haven_point::Point, media: Op
         args.to.display()
     );
     context.answer(&value, &text)?;
-    let Some((name, why)) = laid.failed.first() else { return Ok(()) };
+    let Some((name, why)) = laid.failed.first() else { return unmade.map_or(Ok(()), Err) };
+    if let Some(unmade) = unmade {
+        report::warn(format!("{}: {}", unmade.what, unmade.because.join("; ")));
+    }
     let what = format!("{} could not be written", words::count(laid.failed.len(), "file"));
     Err(Trouble::new(Code::Damaged, what)
         .because(format!("{name}: {why}"))
@@ -140,13 +160,37 @@ fn write(context: &Context, args: &Export, point: &haven_point::Point, media: Op
         .next("--from REPLICA    writes it from another copy"))
 }
 
+/// The dump is there as it is, and what makes SQL of it is not.
+fn no_sql(context: &Context, point: &Point, database: &Database, error: &Error) -> Trouble {
+    let (dump, of) = (&database.dump.file, &point.manifest.application);
+    let within = context.config.apps.iter().find(|app| app.name == *of).map(|app| app.own.within.join(" "));
+    let within = within.filter(|within| !within.is_empty()).unwrap_or_else(|| "docker exec -i immich_postgres".into());
+    let trouble = Trouble::new(Code::Unfit, format!("{SQL} could not be made"))
+        .caused_by(error)
+        .meaning(format!("everything else is there, files and checksums; {dump} holds the whole database"))
+        .next(
+            "apt install postgresql-client, or name its directory: --programs DIR; then the same command with --resume",
+        )
+        .next(format!("--resume --within '{within}'    runs pg_restore where the server is"))
+        .next(format!(
+            "pg_restore --no-owner -f {SQL} {dump}    anywhere else that has PostgreSQL {} or newer",
+            database.major()
+        ));
+    if is_stopped(point) {
+        return trouble
+            .next(format!("it was dumped in Immich's maintenance mode; after its SQL run this, too: {SERVES}"));
+    }
+    trouble
+}
+
+fn is_stopped(point: &Point) -> bool {
+    point.manifest.immich.as_ref().is_some_and(|immich| immich.maintenance)
+}
+
 /// Who restores it by hand must not come up in the maintenance mode that it was dumped in.
 fn without_maintenance(sql: &Path) -> std::io::Result<()> {
     let mut file = fs::OpenOptions::new().append(true).open(sql)?;
-    file.write_all(
-        b"\n-- Dumped in Immich's maintenance mode; what comes back must serve.\nUPDATE public.system_metadata SET value = \
-          '{\"isMaintenanceMode\": false}' WHERE key = 'maintenance-mode';\n",
-    )
+    writeln!(file, "\n-- Dumped in Immich's maintenance mode; what comes back must serve.\n{SERVES}")
 }
 
 /// The list of checksums, of what is plain files.

@@ -61,10 +61,11 @@ fn user_data(program: &str, sum: &str, settings: &str, copies: &[String], apps: 
     let copies: String = copies.iter().map(|name| format!(" --copy{}", quoted(name))).collect();
     let drill = |of: &str| {
         format!(
-            "haven drill --config /etc/haven/haven.toml --level 2 --no-record --recovery-words \"$work/words\"{of}{copies} \"$@\" || exit=$?"
+            "haven drill --config /etc/haven/haven.toml --level 2 --server own --no-record --recovery-words \"$work/words\"{of}{copies} \"$@\" || exit=$?"
         )
     };
-    // Where the settings name no application it is the drill that finds it, or says which there are.
+    // The application's own server is not there, whatever the settings say.
+    // Where they name no application it is the drill that finds it, or says which there are.
     let drills = match apps {
         [] => drill(""),
         _ => {
@@ -136,7 +137,7 @@ mod tests {
     fn where_the_settings_name_no_application_there_is_a_drill_all_the_same() {
         let data = user_data("https://x.org/haven", "ab12", "[library]\nurl = \"s3://b/h\"\n", &[], &[]);
         assert!(!data.contains("for app in") && !data.contains("$app"), "{data}");
-        let drill = "\n      haven drill --config /etc/haven/haven.toml --level 2 --no-record --recovery-words \"$work/words\" \"$@\" || exit=$?\n";
+        let drill = "\n      haven drill --config /etc/haven/haven.toml --level 2 --server own --no-record --recovery-words \"$work/words\" \"$@\" || exit=$?\n";
         assert!(data.contains(drill), "{data}");
     }
 }

@@ -17,6 +17,7 @@ use super::Context;
 use crate::{
     library,
     origin::{Origin, Pick},
+    points::config::DrillServer,
     report::{self, Code, Trouble, UNTOUCHED},
     secret::KeyArgs,
     wire, words,
@@ -31,7 +32,7 @@ use crate::{
 /// is signed with a key of the library's and kept in it, in .haven/drills.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven drill                                    nightly: level 0 of the library and every copy\n  haven drill --level 1 --copy far               weekly\n  haven drill --level 2 --older --scratch /srv/scratch   monthly, and an older point, too\n  haven drill --level 2 --hook ./start-immich    and an Immich over what came back\n  haven drill --level 3 --to ./machine --program https://example.org/haven\n  haven drill list                               what was proven when\n\nExit codes: 0 everything is proven; 6 something is broken or missing, or a copy's newest point is\nolder than --max-age and another copy's is not; 4 a copy can't be reached; 11 all are older.\nWhat is no fault of a copy's is not recorded: 2 and 7 there is no such point,\n8 this machine can't do it"
+    after_help = "Examples:\n  haven drill                                    nightly: level 0 of the library and every copy\n  haven drill --level 1 --copy far               weekly\n  haven drill --level 2 --older --scratch /srv/scratch   monthly, and an older point, too\n  haven drill --level 2 --server application     into Immich's own server, beside its database\n  haven drill --level 2 --hook /usr/share/doc/haven/examples/drill-immich   and an Immich over it\n  haven drill --level 3 --to ./machine --program https://example.org/haven\n  haven drill list                               what was proven when\n\nExit codes: 0 everything is proven; 6 something is broken or missing, or a copy's newest point is\nolder than --max-age and another copy's is not; 4 a copy can't be reached; 11 all are older.\nWhat is no fault of a copy's is not recorded: 2 and 7 there is no such point,\n8 this machine can't do it"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -63,7 +64,16 @@ pub struct Args {
     /// Level 2: bring the database back to this server, under a name of its own, instead of starting one
     #[arg(long, value_name = "DATABASE")]
     database: Option<String>,
-    /// Level 2: then run this by /bin/sh; HAVEN_DRILL_FILES, HAVEN_DRILL_DATABASE and HAVEN_DRILL_POINT say what came back
+    /// With --database: what goes before PostgreSQL's programs, where that server is in a container: "docker exec -i immich_postgres"
+    #[arg(long, value_name = "COMMAND", requires = "database")]
+    within: Option<String>,
+    /// Level 2: the directory of PostgreSQL's programs [default: Debian's for the server's version, else those of PATH]
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Level 2, without --database: start a server, or bring the database back to the application's own, beside it [default: drill_server in haven.toml]
+    #[arg(long, value_name = "WHICH")]
+    server: Option<DrillServer>,
+    /// Level 2: then run this by /bin/sh; HAVEN_DRILL_FILES, HAVEN_DRILL_DATABASE, HAVEN_DRILL_DATABASE_NAME, HAVEN_DRILL_WITHIN, HAVEN_DRILL_PROGRAMS, HAVEN_DRILL_POINT, HAVEN_DRILL_IMMICH and HAVEN_DRILL_MEDIA_LOCATION say what came back
     #[arg(long, value_name = "COMMAND")]
     hook: Option<String>,
     /// Level 3: the directory for what a fresh machine needs
@@ -112,8 +122,20 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 impl Args {
-    fn server(&self) -> Option<Reach> {
-        self.database.clone().map(|database| Reach { database, ..Reach::default() })
+    /// The server that was named.
+    fn named_server(&self) -> Option<Reach> {
+        Some(super::recover::reach(self.database.as_deref()?, self.programs.as_deref(), self.within.as_deref()))
+    }
+
+    /// The server that stays and that a database of this application comes back to; `None`: one is started for it. Nobody's
+    /// own is loaded without its owner having said so.
+    fn server(&self, context: &Context, of: &str) -> Option<Reach> {
+        self.named_server().or_else(|| {
+            let app = context.config.apps.iter().find(|app| app.name == of)?;
+            let theirs = self.server.unwrap_or(app.common.drill_server) == DrillServer::Application;
+            let reach = app.reach().filter(|_| theirs)?;
+            Some(Reach { programs: self.programs.clone().or(reach.programs), ..reach })
+        })
     }
 }
 
@@ -145,7 +167,7 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
         true => Origin::all(context)?,
         false => args.copy.iter().map(|name| Origin::named(context, Some(name), false)).collect::<Result<_, _>>()?,
     };
-    if args.server().is_some_and(|reach| reach.has_password()) {
+    if args.named_server().is_some_and(|reach| reach.has_password()) {
         return Err(Trouble::new(Code::Usage, "the database has a password in it")
             .because("every user of this machine would see it in the list of processes")
             .meaning(UNTOUCHED)
@@ -321,8 +343,17 @@ fn not_proven(bad: &[one::Drilled]) -> Trouble {
     for broken in first.report.broken.iter().take(5) {
         trouble = trouble.because(format!("{} {}: {}", broken.id, broken.path, broken.why));
     }
+    trouble = trouble.meaning("nothing was changed; what is not named was proven");
+    for next in bad.iter().flat_map(|drilled| &drilled.next) {
+        if !trouble.next.contains(next) {
+            trouble = trouble.next(next);
+        }
+    }
+    // In a copy that can't even be opened there is nothing yet to explain or to mend.
+    if bad.iter().all(|drilled| drilled.unreached) {
+        return trouble;
+    }
     trouble
-        .meaning("nothing was changed; what is not named was proven")
         .next("haven explain ASSET    tells which other copies have it")
         .next("haven check --repair --copy REPLICA    mends what the store has damaged")
 }

@@ -11,7 +11,7 @@ use haven_format::Keys;
 use haven_point::{Point, check, manifest::Kind};
 use haven_recover::{
     Error,
-    drill::{Known, Scratch, Steps},
+    drill::{Known, Scratch, Server, Steps, chain},
     lay,
     proof::{self, BrokenAsset, Report},
     scratch, target,
@@ -23,7 +23,7 @@ use crate::{
     cli::{Context, ask},
     media::Media,
     origin::{Open, Origin, Pick},
-    report::{Code, Trouble},
+    report::{self, Code, Trouble},
     wire, words,
 };
 
@@ -39,6 +39,8 @@ pub struct Drilled {
     /// It could not even be opened, and why.
     pub unreached: bool,
     pub code: Code,
+    /// What to do then.
+    pub next: Vec<String>,
     /// It has no such point. Whether that is the copy's fault only those who know of the others can tell.
     pub lacks: Option<Trouble>,
     /// The newest point is older than it may be.
@@ -94,14 +96,20 @@ pub fn drill(context: &Context, args: &Args, origin: &Origin, pick: Pick<'_>, le
     let mut steps = Steps::default();
     let opened = origin.open(context, &runtime, &args.key, pick);
     let (mut unreached, mut code, mut keys, mut proven) = (false, Code::Damaged, None, Vec::new());
+    let mut next = Vec::new();
     let (mut lacks, mut late, mut own) = (None, None, None);
     match &opened {
         Err(trouble) if trouble.code == Code::Unfinished => {}
         Err(trouble) if is_our_own(trouble.code) => own = Some(trouble.clone()),
         Err(trouble) => {
-            steps.note("open", false, all_of(trouble), begun.elapsed());
+            let (home, trouble) = (origin.kind == "library", trouble.clone());
+            let trouble = if home { origin.unopened(&context.config, trouble, "haven recover") } else { trouble };
+            steps.note("open", false, all_of(&trouble), begun.elapsed());
             (unreached, code) = (trouble.code != Code::NoPoint, trouble.code);
-            lacks = Some(trouble.clone()).filter(|trouble| trouble.code == Code::NoPoint);
+            if unreached {
+                next.clone_from(&trouble.next);
+            }
+            lacks = Some(trouble).filter(|trouble| trouble.code == Code::NoPoint);
         }
         Ok(opened) => {
             // Which point is meant is the one question that no look at a copy answers.
@@ -142,7 +150,7 @@ pub fn drill(context: &Context, args: &Args, origin: &Origin, pick: Pick<'_>, le
     report.proven_sha256 = proof::sha256(&list);
     report.finished = Timestamp::now();
     report.seconds_to_complete = begun.elapsed().as_secs_f64();
-    Ok(Drilled { report, proven: list, keys, unreached, code, lacks, late, undone: own })
+    Ok(Drilled { report, proven: list, keys, unreached, code, next, lacks, late, undone: own })
 }
 
 struct Look<'a> {
@@ -414,16 +422,19 @@ impl Look<'_> {
 
     fn database(&mut self, point: &Point, dump: &Path, files: &Path) {
         let stop = self.stop.clone();
-        let server = self.args.server();
+        let named = self.args.server(self.context, &point.manifest.application);
+        let server = named.as_ref().map_or(Server::Own(self.args.programs.as_deref()), Server::There);
+        let instead = named.is_none().then(|| self.instead(point));
         let bar = ask::progress_bar("database");
         let mut unfit = None;
         let restored = self.steps.run("database", || {
             let told = &mut |doing: &str| bar.set_message(doing.to_owned());
             let roles = point.roles();
-            let back = Scratch::restore(&point.manifest, dump, roles.as_deref(), server.as_ref(), &stop, told);
+            let back = Scratch::restore(&point.manifest, dump, roles.as_deref(), server, &stop, told);
             let (scratch, restored) = back.inspect_err(|error| {
                 if let Error::Unfit { what, next } = error {
-                    unfit = Some(Trouble::new(Code::Unfit, what).meaning(NO_DRILL).next(next));
+                    let own = Trouble::new(Code::Unfit, what).meaning(NO_DRILL).next(next);
+                    unfit = Some(instead.into_iter().fold(own, Trouble::next));
                 }
             })?;
             let said = format!("{} rows in {} tables, as many as were counted", restored.rows, restored.tables);
@@ -441,13 +452,40 @@ impl Look<'_> {
             Some((count, broken)) if broken.is_empty() => Ok(((), format!("{count} looked through"))),
             Some((_, broken)) => Err(Error::Nothing(broken.join("; "))),
         });
-        let Some(hook) = &self.args.hook else { return };
+        if let Some(hook) = &self.args.hook {
+            self.hook(hook, point, files, &scratch);
+        }
+        let name = target::name(&scratch.reach).unwrap_or_default();
+        if let Err(error) = scratch.end() {
+            report::warn(format!("the drill's database {name} stays on that server: {}", chain(&error)));
+        }
+    }
+
+    /// What lets the database be restored where this machine can't start a server for it.
+    fn instead(&self, point: &Point) -> String {
+        let of = &point.manifest.application;
+        match self.context.config.apps.iter().find(|app| app.name == *of && app.reach().is_some()) {
+            Some(_) => format!(
+                "drill_server = \"application\" in [backup.{of}] of haven.toml lets drills use {of}'s own server, beside its \
+                 database: that costs it room and work for a while (once: --server application)"
+            ),
+            None => {
+                "--database DATABASE --within 'docker exec -i immich_postgres'    uses a server in a container".into()
+            }
+        }
+    }
+
+    fn hook(&mut self, hook: &str, point: &Point, files: &Path, scratch: &Scratch) {
         let quiet = self.context.json;
         self.steps.run("hook", || {
             let mut command = Command::new("/bin/sh");
             command.arg("-c").arg(hook).env("HAVEN_DRILL_FILES", files).env("HAVEN_DRILL_POINT", point.name());
             command.env("HAVEN_DRILL_DATABASE", &scratch.reach.database);
             command.env("HAVEN_DRILL_DATABASE_NAME", target::name(&scratch.reach).unwrap_or_default());
+            command.env("HAVEN_DRILL_WITHIN", scratch.reach.within.join(" "));
+            if let Some(programs) = &scratch.reach.programs {
+                command.env("HAVEN_DRILL_PROGRAMS", programs);
+            }
             if let Some(immich) = &point.manifest.immich {
                 command.env("HAVEN_DRILL_IMMICH", &immich.version);
                 command.env("HAVEN_DRILL_MEDIA_LOCATION", &immich.media_location);

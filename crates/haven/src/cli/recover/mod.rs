@@ -46,7 +46,7 @@ const MARK: &str = ".haven-recover.json";
 /// they belong. Interrupted, the same command goes on. Stop Immich first.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven recover --dry-run --to /mnt/photos/immich --database immich\n  haven recover --to /mnt/photos/immich --aside --database 'postgresql:///immich?host=/run/postgresql'\n  haven recover --from far --point immich-20261123T044629Z --to /srv/scratch --database scratch\n  haven recover --from home --to /mnt/photos/immich --database immich   from Borg, over SSH\n  haven recover --from s3://photos-copy/haven --to /srv/immich          files alone, from a bare machine\n  haven recover --album Holidays --user anna@example.org --to /tmp/back     single photos with their rows\n\nExit codes: 0 everything came back and matches; 6 something is damaged; 7 no such point, or something is in the way"
+    after_help = "Examples:\n  haven recover --dry-run --to /mnt/photos/immich --database immich\n  haven recover --to /mnt/photos/immich --aside --database 'postgresql:///immich?host=/run/postgresql'\n  haven recover --from far --point immich-20261123T044629Z --to /srv/scratch --database scratch\n  haven recover --from home --to /mnt/photos/immich --database immich   from Borg, over SSH\n  haven recover --from s3://photos-copy/haven --to /srv/immich          files alone, from a bare machine\n  haven recover --album Holidays --user anna@example.org --to /tmp/back     single photos with their rows\n\nExit codes: 0 everything came back and matches; 6 something is damaged or missing; 7 no such point, or something is in the way"
 )]
 pub struct Args {
     /// The library, a replica or a copy in Borg's or restic's format by its name in haven.toml, the URL of a library, or a folder that a copy was brought back to [default: the library]
@@ -120,11 +120,15 @@ struct Recovered {
     seconds: f64,
 }
 
+/// A database as flags name it, and PostgreSQL's programs for it.
+pub fn reach(database: &str, programs: Option<&Path>, within: Option<&str>) -> Reach {
+    let within = within.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    Reach { database: database.to_owned(), programs: programs.map(Path::to_owned), within }
+}
+
 impl Args {
     fn reach(&self) -> Option<Reach> {
-        let within = self.within.as_deref().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-        let database = self.database.clone()?;
-        Some(Reach { database, programs: self.programs.clone(), within })
+        Some(reach(self.database.as_deref()?, self.programs.as_deref(), self.within.as_deref()))
     }
 
     fn pick(&self) -> Pick<'_> {
@@ -175,7 +179,8 @@ pub fn run(context: &Context, args: Args) -> Result<(), Trouble> {
     args.look(context)?;
     let runtime = wire::runtime()?;
     let origin = Origin::named(context, args.from.as_deref(), true)?.with_archive(args.archive.as_deref())?;
-    let opened = origin.open(context, &runtime, &args.key, args.pick())?;
+    let opened = origin.open(context, &runtime, &args.key, args.pick());
+    let opened = opened.map_err(|trouble| origin.unopened(&context.config, trouble, "haven recover"))?;
     let outcome = work(context, &args, &origin, &opened);
     drop(opened);
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

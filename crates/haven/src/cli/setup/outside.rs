@@ -95,6 +95,11 @@ impl Guide {
             "   it answers, and is {}.",
             if kind == "immich" { "Immich's" } else { "not Immich's: it is dumped all the same" }
         ));
+        let version: u32 = psql(&url, "show server_version_num")?.parse().unwrap_or_default();
+        if !haven_recover::cluster::is_here(version / 10_000) {
+            say("   drills that restore it start a PostgreSQL, and none that is new enough is here: install one,");
+            say("   or see what drill_server under [backup.immich] costs (`haven config` tells).");
+        }
         self.set(&["backup", "immich", "kind"], &kind);
         self.set(&["backup", "immich", "folder"], folder.trim_matches('/'));
         self.set(&["backup", "immich", "database"], &url);
