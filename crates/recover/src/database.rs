@@ -611,11 +611,3 @@ pub fn drop_scratch(reach: &Reach, name: &str) -> Result<(), Error> {
     let goal = Goal { reach: reach.clone(), role: None, rights: false, jobs: 1 };
     Ok(goal.upstairs()?.run(&format!("DROP DATABASE IF EXISTS {};", ident(name)), SHORT)?)
 }
-
-/// The dump as plain SQL in `to`, for whoever has nothing but psql. Needs pg_restore, and no server.
-pub fn to_sql(reach: &Reach, dumped: &Database, dump: &Path, to: &Path, stop: &Stop) -> Result<(), Error> {
-    let mut run = command(reach, "pg_restore", Some(dumped.major()));
-    run.arg("--no-owner").arg("-f").arg(to).arg(dump);
-    watch("pg_restore", &mut run, Ends { stop, limit: LONG, lock_wait: SHORT }, &mut || ())?;
-    Ok(())
-}
