@@ -265,6 +265,51 @@ fn a_part_that_was_not_downloaded_to_its_end_is_told_first() {
     assert_eq!(home.assets(), 0);
 }
 
+/// Writes a part with one photo and its sidecar.
+fn photo_part(home: &Home, number: u32, name: &str) {
+    let year = |name: &str| -> &'static str { format!("Takeout/Google Photos/Photos from 2019/{name}").leak() };
+    let json = (year(&format!("{name}.json")), made::sidecar(name, 1_558_173_600, ""));
+    made::zip(&home.part(number), &[(year(name), made::jpeg(name)), json]);
+}
+
+#[test]
+fn a_part_that_no_photo_misses_is_told_at_the_end_too_unless_it_is_meant() {
+    let home = Home::new(Options::default());
+    photo_part(&home, 1, "a.jpg");
+    photo_part(&home, 3, "c.jpg");
+    fs::remove_file(home.part(2)).unwrap();
+    let said = home.import("");
+    let gap = "because  export 20240525T201456Z: parts 2 are missing";
+    ended(&said, 10, &[gap, "download those parts again", "--allow-missing-parts"]);
+    assert!(said.err.lines().next().unwrap().contains("parts 2 are missing"), "{}", said.err);
+    assert!(said.out.contains("parts 2 are missing") && said.out.contains("the last part seen is 3"), "{}", said.out);
+    assert_eq!(home.assets(), 2);
+    let meant = home.import("--allow-missing-parts");
+    whole(&meant);
+    assert!(meant.out.contains("parts 2 are missing"), "{}", meant.out);
+    photo_part(&home, 2, "b.jpg");
+    let said = home.import("");
+    whole(&said);
+    assert!(!said.out.contains("are missing") && said.out.contains("the last part seen is 3"), "{}", said.out);
+    assert_eq!(home.assets(), 3);
+}
+
+#[test]
+fn a_damaged_part_is_meant_by_nobody() {
+    let home = Home::new(Options::default());
+    photo_part(&home, 1, "a.jpg");
+    photo_part(&home, 2, "b.jpg");
+    let bytes = fs::read(home.part(2)).unwrap();
+    fs::write(home.part(2), &bytes[..bytes.len() / 2]).unwrap();
+    let part = "because  [DIR]/takeout/takeout-20240525T201456Z-002.zip";
+    for allow in ["--allow-missing-parts", "--no-wait"] {
+        ended(&home.import(allow), 10, &[part, "was not downloaded to the end", "download those parts again"]);
+        assert_eq!(home.assets(), 1);
+    }
+    fs::write(home.part(2), &bytes).unwrap();
+    whole(&home.import(""));
+}
+
 #[test]
 fn an_encrypted_part_and_an_encrypted_file() {
     let home = Home::new(Options::default());

@@ -6,8 +6,7 @@ use std::{
 };
 
 use haven_import::{
-    Cap, CompareError, Compared, CopiesRead, Indexed, Input, Journal, JournalError, Options, Progress, ServerFacts,
-    exports,
+    Cap, CompareError, Compared, CopiesRead, Export, Indexed, Input, Journal, Options, Progress, ServerFacts, exports,
     report::{self as journal_report, Summary},
     server::{Server, ServerError},
 };
@@ -126,6 +125,8 @@ pub struct Prepared {
     pub progress: Arc<Progress>,
     pub indexed: Indexed,
     pub gaps: Vec<String>,
+    /// How far each export was seen.
+    pub last_parts: Vec<String>,
     pub summary: Summary,
 }
 
@@ -133,7 +134,8 @@ pub struct Prepared {
 pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -> Result<Prepared, Trouble> {
     let journal = Arc::new(Journal::open(path).map_err(|error| trouble::journal(&error))?);
     let progress = Arc::new(Progress::default());
-    let gaps = gaps(&journal, inputs).map_err(|error| trouble::journal(&error))?;
+    let exports = exports(&journal, inputs).map_err(|error| trouble::journal(&error))?;
+    let gaps: Vec<String> = exports.iter().filter_map(gap).collect();
     for gap in &gaps {
         report::warn(gap);
     }
@@ -169,7 +171,8 @@ pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -
         ));
     }
     let summary = journal_report::summary(&journal).map_err(trouble::report)?;
-    Ok(Prepared { journal, progress, indexed, gaps, summary })
+    let last_parts = exports.iter().filter_map(last_part).collect();
+    Ok(Prepared { journal, progress, indexed, gaps, last_parts, summary })
 }
 
 fn tell_copies(read: &CopiesRead) {
@@ -184,21 +187,22 @@ fn tell_copies(read: &CopiesRead) {
     }
 }
 
-/// Exports with gaps in the numbers of their parts.
-fn gaps(journal: &Journal, inputs: &[Input]) -> Result<Vec<String>, JournalError> {
-    let gap = |export: haven_import::Export| {
-        let missing = export.missing();
-        let numbers: Vec<String> = missing.iter().map(u32::to_string).collect();
-        let last = export.seen.last().copied().unwrap_or_default();
-        (!missing.is_empty()).then(|| {
-            format!(
-                "export {}: parts {} are missing (the last one seen is {last}; whether it is the last there is can't be known)",
-                export.export,
-                numbers.join(", ")
-            )
-        })
-    };
-    Ok(exports(journal, inputs)?.into_iter().filter_map(gap).collect())
+/// An export, and in newer names the group of its products, each of which has numbers of its own.
+fn name(export: &Export) -> String {
+    let group = export.product.map(|product| format!("-{product}"));
+    format!("export {}{}", export.export, group.unwrap_or_default())
+}
+
+/// The gap in the numbers of an export's parts.
+fn gap(export: &Export) -> Option<String> {
+    let numbers: Vec<String> = export.missing().iter().map(u32::to_string).collect();
+    (!numbers.is_empty()).then(|| format!("{}: parts {} are missing", name(export), numbers.join(", ")))
+}
+
+/// No name tells how many parts there are: that the last one is here nobody can say.
+fn last_part(export: &Export) -> Option<String> {
+    let last = export.seen.last()?;
+    Some(format!("{}: the last part seen is {last}; whether it is the last there is can't be known", name(export)))
 }
 
 /// Stops before anything is sent, where parts are missing and photos would lose their sidecars by it.
@@ -208,7 +212,7 @@ pub fn gate(prepared: &Prepared, allowed: bool) -> Result<(), Trouble> {
         return Ok(());
     }
     let mut trouble = Trouble::new(Code::Held, "parts of this Takeout are missing or can't be read");
-    for why in told::parts(&prepared.gaps, &prepared.indexed.trouble) {
+    for why in told::parts(&prepared.gaps, &prepared.indexed.trouble).iter().chain(&prepared.last_parts) {
         trouble = trouble.because(why);
     }
     Err(trouble
@@ -229,6 +233,12 @@ pub fn tell(context: &Context, prepared: &Prepared) -> Result<(), Trouble> {
 fn answer(prepared: &Prepared, long: bool) -> Result<(Value, String), Trouble> {
     let summary = journal_report::summary(&prepared.journal).map_err(trouble::report)?;
     let trouble = told::parts(&prepared.gaps, &prepared.indexed.trouble);
-    let value = json!({ "parts": prepared.indexed.parts.len(), "part_trouble": trouble, "summary": summary });
-    Ok((value, told::summary(&summary, long)))
+    let text = told::summary(&summary, long) + &told::part_lines(&trouble, &prepared.last_parts);
+    let value = json!({
+        "parts": prepared.indexed.parts.len(),
+        "part_trouble": trouble,
+        "last_parts": prepared.last_parts,
+        "summary": summary,
+    });
+    Ok((value, text))
 }

@@ -224,3 +224,9 @@ pub fn parts(gaps: &[String], trouble: &[PartTrouble]) -> Vec<String> {
     let broken = trouble.iter().map(|part| format!("{}: {}", part.path.display(), part.what));
     gaps.iter().cloned().chain(broken).collect()
 }
+
+/// The same as the end of an answer, with how far each export was seen.
+pub fn part_lines(trouble: &[String], last_parts: &[String]) -> String {
+    let lines: String = trouble.iter().chain(last_parts).map(|line| format!("  {line}\n")).collect();
+    if lines.is_empty() { lines } else { format!("\nparts\n{lines}") }
+}
