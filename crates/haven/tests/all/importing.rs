@@ -295,6 +295,30 @@ fn a_part_that_no_photo_misses_is_told_at_the_end_too_unless_it_is_meant() {
 }
 
 #[test]
+fn what_lies_beside_the_parts_is_read_or_told() {
+    let home = Home::new(Options::default());
+    photo_part(&home, 1, "a.jpg");
+    fs::remove_file(home.part(2)).unwrap();
+    let year = home.machine.path("takeout/Takeout/Google Photos/Photos from 2019");
+    fs::create_dir_all(&year).unwrap();
+    fs::write(year.join("b.jpg"), made::jpeg("b.jpg")).unwrap();
+    fs::write(year.join("b.jpg.json"), made::sidecar("b.jpg", 1_558_173_600, "")).unwrap();
+    home.machine.write("takeout/ticket.pdf", "%PDF");
+    // The journal lies beside the parts.
+    let command = format!(
+        "import google-photos @takeout --server {} --api-key-file @key --default-zone UTC",
+        home.fake.address()
+    );
+    for _ in 0..2 {
+        let said = home.machine.run(&command);
+        whole(&said);
+        let told = said.err.lines().find(|line| line.contains("is not looked at")).unwrap();
+        assert!(told.ends_with("not looked at: [DIR]/takeout/ticket.pdf"), "{told}");
+        assert_eq!(home.assets(), 2);
+    }
+}
+
+#[test]
 fn a_damaged_part_is_meant_by_nobody() {
     let home = Home::new(Options::default());
     photo_part(&home, 1, "a.jpg");

@@ -9,7 +9,7 @@ use std::{
 use clap::ValueEnum;
 use haven_immich::Immich;
 use haven_import::{
-    FolderAlbums, Journal, Options, Setup, Source, Waits, jobs, report as journal_report,
+    FolderAlbums, Journal, Options, Setup, Source, Takeouts, Waits, jobs, report as journal_report,
     server::{Server, ServerError},
 };
 use serde_json::json;
@@ -40,7 +40,7 @@ use crate::{
     after_help = "Examples:\n  haven import google-photos takeout-*.zip --server http://nas:2283 --api-key-file key\n  haven import google-photos ~/takeout -s http://nas:2283 -k key --session-tag --partner album=Ours\n  haven import google-photos takeout-*.tgz -s http://nas:2283 -k key --dry-run\n\nExit codes: 0 all is there; 10 it ended, and some files could not be brought over, parts can't be read, or parts are missing and\nneither --allow-missing-parts nor --no-wait says that this is meant; 9 interrupted;\n3 the API key is refused or lacks a permission; 4 the server can't be reached or has no room"
 )]
 pub struct TakeoutArgs {
-    /// Parts (.zip, .tgz, .tar), folders that hold them, unpacked Takeouts
+    /// Parts (.zip, .tgz, .tar), folders that hold them and perhaps unpacked ones, unpacked Takeouts
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -101,10 +101,10 @@ pub struct ResumeArgs {
 }
 
 pub fn takeout(context: &Context, args: TakeoutArgs) -> Result<(), Trouble> {
-    let inputs = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
+    let found = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
     let options = args.google.options(args.what.options());
     let journal = args.state.path(args.paths.first().map(PathBuf::as_path));
-    let prepared = prepare(&journal, &inputs, &options, args.what.verify_copies)?;
+    let prepared = prepare(&journal, &found, &options, args.what.verify_copies)?;
     let allowed = args.google.allow_missing_parts || options.no_wait;
     if let Err(held) = gate(&prepared, allowed) {
         if !args.dry_run {
@@ -123,7 +123,8 @@ pub fn folder(context: &Context, args: FolderArgs) -> Result<(), Trouble> {
         FolderArg::Path => FolderAlbums::Path,
     };
     let options = Options { source: Source::Folder, folder_albums, takeout_tag: false, ..args.what.options() };
-    let prepared = prepare(&args.state.path(Some(&args.directory)), &[input], &options, args.what.verify_copies)?;
+    let found = Takeouts { inputs: vec![input], passed_over: vec![] };
+    let prepared = prepare(&args.state.path(Some(&args.directory)), &found, &options, args.what.verify_copies)?;
     // A folder has no parts.
     go(context, prepared, options, &args.server, args.dry_run, true)
 }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use haven_import::{
-    Cap, CompareError, Compared, CopiesRead, Export, Indexed, Input, Journal, Options, Progress, ServerFacts, exports,
+    Cap, CompareError, Compared, CopiesRead, Export, Indexed, Journal, Options, Progress, ServerFacts, Takeouts,
+    exports,
     report::{self as journal_report, Summary},
     server::{Server, ServerError},
 };
@@ -36,7 +37,7 @@ use crate::{
     after_help = "Examples:\n  haven import plan takeout-*.zip\n  haven import plan ~/takeout --json\n  haven import plan ~/takeout --server http://nas:2283 --api-key-file key --read-media"
 )]
 pub struct PlanArgs {
-    /// Parts (.zip, .tgz, .tar), folders that hold them, unpacked Takeouts
+    /// Parts (.zip, .tgz, .tar), folders that hold them and perhaps unpacked ones, unpacked Takeouts
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -53,10 +54,10 @@ pub struct PlanArgs {
 }
 
 pub fn plan(context: &Context, args: PlanArgs) -> Result<(), Trouble> {
-    let inputs = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
+    let found = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
     let options = args.google.options(args.what.options());
     let journal = args.state.path(args.paths.first().map(PathBuf::as_path));
-    let prepared = prepare(&journal, &inputs, &options, args.what.verify_copies)?;
+    let prepared = prepare(&journal, &found, &options, args.what.verify_copies)?;
     let Some(address) = &args.place.server else { return foretell(context, &prepared, None) };
     let runtime = wire::runtime()?;
     let seen = runtime.block_on(look(&args, &prepared, &options, address))?;
@@ -131,9 +132,10 @@ pub struct Prepared {
 }
 
 /// Reads and matches. `copies`: every copy is read too.
-pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -> Result<Prepared, Trouble> {
+pub fn prepare(path: &Path, found: &Takeouts, options: &Options, copies: bool) -> Result<Prepared, Trouble> {
     let journal = Arc::new(Journal::open(path).map_err(|error| trouble::journal(&error))?);
     let progress = Arc::new(Progress::default());
+    let inputs = &found.inputs;
     let exports = exports(&journal, inputs).map_err(|error| trouble::journal(&error))?;
     let gaps: Vec<String> = exports.iter().filter_map(gap).collect();
     for gap in &gaps {
@@ -161,6 +163,7 @@ pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -
     for part in &indexed.trouble {
         report::warn(format!("{}: {}", part.path.display(), part.what));
     }
+    tell_passed_over(&found.passed_over, path);
     for path in &indexed.twice {
         report::warn(format!("{} is the same part as another one, and is passed over", path.display()));
     }
@@ -173,6 +176,31 @@ pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -
     let summary = journal_report::summary(&journal).map_err(trouble::report)?;
     let last_parts = exports.iter().filter_map(last_part).collect();
     Ok(Prepared { journal, progress, indexed, gaps, last_parts, summary })
+}
+
+/// How many of those that are not looked at are named.
+const PASSED_OVER_TOLD: usize = 10;
+
+/// Tells what lies beside archives and is not looked at; hidden files and the journal are no news.
+fn tell_passed_over(passed_over: &[PathBuf], journal: &Path) {
+    let own = journal.file_name().unwrap_or_default().to_string_lossy();
+    let told: Vec<String> = passed_over
+        .iter()
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            !name.starts_with('.') && !name.starts_with(&*own)
+        })
+        .map(|path| path.display().to_string())
+        .collect();
+    if told.is_empty() {
+        return;
+    }
+    let more = told.len().saturating_sub(PASSED_OVER_TOLD);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    report::note(format!(
+        "beside the archives lies what is neither an archive nor an unpacked Takeout, and is not looked at: {}{more}",
+        told[..told.len().min(PASSED_OVER_TOLD)].join(", ")
+    ));
 }
 
 fn tell_copies(read: &CopiesRead) {
