@@ -1,12 +1,12 @@
 //! Uploads from archives that can't be sought in: in their order, while they are read.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, Read},
     ops::ControlFlow,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -17,16 +17,15 @@ use tokio::sync::mpsc;
 use crate::{
     content::ContentRow,
     describe::Facts,
+    journal::State,
     patience::Stop,
     server::{Body, ServerError, Sha1},
     source::{body_of, pump},
-    upload::{Shared, WHOLE_BYTES_MAX, deliver, fail, planned},
+    upload::{Again, Shared, WHOLE_BYTES_MAX, deliver, fail},
 };
 
 /// Files between the archive's reader and the server.
 const AHEAD: usize = 2;
-/// How often an archive is read when long files in it were broken off.
-const WALKS: u32 = 3;
 
 /// A file as it came by.
 struct Came {
@@ -36,21 +35,40 @@ struct Came {
     rest: Option<mpsc::Receiver<io::Result<Bytes>>>,
 }
 
+/// Long files whose upload was broken off. Their bytes come by once in each walk: they are sent by the next one.
+#[derive(Default)]
+struct Broken {
+    /// In this walk.
+    again: HashSet<i64>,
+    /// In all walks, while the server was there.
+    tries: HashMap<i64, u32>,
+}
+
 /// Uploads all that is planned and lies in streamed archives.
 pub async fn upload_streams(shared: &Arc<Shared>) -> Result<(), Stop> {
     for (part, path, packed) in shared.sources.streams() {
-        for _ in 0..WALKS {
-            let wanted = wanted(shared, part)?;
-            if wanted.is_empty() {
+        let mut broken = Broken::default();
+        loop {
+            let due = wanted(shared, part)?;
+            if due.is_empty() {
                 break;
             }
-            if let Some(damage) = walk(shared, path.clone(), packed, wanted).await? {
-                for id in wanted_ids(shared, part)? {
+            broken.again.clear();
+            if let Some(damage) = walk(shared, path.clone(), packed, due, &mut broken).await? {
+                // What came by is not behind the damage.
+                let lost = wanted(shared, part)?.into_values().filter(|id| !broken.again.contains(id));
+                for id in lost {
                     if let Some(row) = ContentRow::load(&shared.journal, id)? {
                         fail(shared, &row, &format!("its archive can't be read to its end: {damage}"))?;
                     }
                 }
             }
+            // What did not come by does not come by in another walk either.
+            if broken.again.is_empty() {
+                break;
+            }
+            let most = broken.again.iter().filter_map(|id| broken.tries.get(id)).max().copied();
+            shared.patience.rest(most.unwrap_or(0)).await?;
         }
     }
     Ok(())
@@ -65,22 +83,23 @@ fn wanted(shared: &Shared, part: i64) -> Result<HashMap<u64, i64>, Stop> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn wanted_ids(shared: &Shared, part: i64) -> Result<Vec<i64>, Stop> {
-    Ok(planned(&shared.journal)?.into_iter().filter(|due| due.part == part).map(|due| due.id).collect())
-}
-
 /// Reads an archive once. Returns what was wrong with it.
 async fn walk(
     shared: &Arc<Shared>,
     path: PathBuf,
     packed: Packed,
     wanted: HashMap<u64, i64>,
+    broken: &mut Broken,
 ) -> Result<Option<String>, Stop> {
     let (sender, mut came) = mpsc::channel(AHEAD);
     let reader = tokio::task::spawn_blocking(move || {
-        tarball::walk(File::open(path)?, packed, |member, reader| match wanted.get(&member.number) {
-            Some(content) => hand_on(*content, member.bytes, reader, &sender),
-            None => Ok(ControlFlow::Continue(())),
+        let mut left = wanted.len();
+        tarball::walk(File::open(path)?, packed, |member, reader| {
+            let Some(content) = wanted.get(&member.number) else { return Ok(ControlFlow::Continue(())) };
+            left -= 1;
+            let handed = hand_on(*content, member.bytes, reader, &sender)?;
+            // Behind the last one nothing is read: that may be most of the archive where only a film is sent again.
+            Ok(if left == 0 { ControlFlow::Break(()) } else { handed })
         })
     });
     let mut stop = None;
@@ -93,7 +112,7 @@ async fn walk(
             }
         };
         let Some(file) = file else { break };
-        if let Err(error) = take(shared, file).await {
+        if let Err(error) = take(shared, file, broken).await {
             stop = Some(error);
             break;
         }
@@ -128,7 +147,7 @@ fn hand_on(
     Ok(ControlFlow::Continue(()))
 }
 
-async fn take(shared: &Arc<Shared>, file: Came) -> Result<(), Stop> {
+async fn take(shared: &Arc<Shared>, file: Came, broken: &mut Broken) -> Result<(), Stop> {
     let Some(row) = ContentRow::load(&shared.journal, file.content)? else { return Ok(()) };
     let video = match ContentRow::motion_of(&shared.journal, row.id)? {
         Some(motion) if motion.state.is_there() => crate::upload::asset_of(shared, motion.id),
@@ -147,14 +166,29 @@ async fn take(shared: &Arc<Shared>, file: Came) -> Result<(), Stop> {
         .await?;
         return Ok(());
     };
-    let once = std::sync::Mutex::new(Some(body(file.bytes, rest)));
+    let (once, why) = (Mutex::new(Some(body(file.bytes, rest))), Mutex::new(String::new()));
+    let returns = shared.patience.returns();
     deliver(shared, &row, described, sha1, video, async |upload, clock| {
-        let body = once.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let again = || io::Error::other("the connection broke while a long file was streamed from an archive");
-        let body = body.ok_or_else(|| ServerError::Source(again()))?;
-        Ok((shared.server.upload(upload, clock.body(body)).await?, sha1))
+        let body = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let body = body.ok_or_else(|| ServerError::Source(io::Error::other(Again)))?;
+        let sent = shared.server.upload(upload, clock.body(body)).await;
+        if let Err(error) = &sent {
+            *why.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+        }
+        Ok((sent?, sha1))
     })
     .await?;
+    let now = ContentRow::load(&shared.journal, row.id)?;
+    if now.is_none_or(|now| now.state != State::Sending) {
+        return Ok(());
+    }
+    // A server that was away has been waited for, and that is no fault of the file.
+    let tries = broken.tries.entry(row.id).or_default();
+    *tries += u32::from(shared.patience.returns() == returns);
+    if *tries >= shared.patience.tries() {
+        return fail(shared, &row, &why.into_inner().unwrap_or_else(PoisonError::into_inner));
+    }
+    broken.again.insert(row.id);
     Ok(())
 }
 

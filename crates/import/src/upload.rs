@@ -413,6 +413,11 @@ async fn read(shared: &Arc<Shared>, row: &ContentRow) -> Result<Option<Payload>,
     }
 }
 
+/// The bytes of a long file in an archive that can't be sought in are gone when they were sent: its next walk has them again.
+#[derive(Debug, thiserror::Error)]
+#[error("its bytes come by again with the next walk through its archive")]
+pub struct Again;
+
 /// Notes that a file failed.
 pub fn fail(shared: &Shared, row: &ContentRow, why: &str) -> Result<(), Stop> {
     Mark(&shared.journal).not(row.id, State::Failed, why)?;
@@ -549,6 +554,10 @@ pub async fn deliver(
             Ok(Some(uploaded.id))
         }
         Err(Failed::Stop(stop)) => Err(stop),
+        // It stays under way until then.
+        Err(Failed::This(ServerError::Source(error))) if error.get_ref().is_some_and(|error| error.is::<Again>()) => {
+            Ok(None)
+        }
         Err(Failed::This(error)) => {
             let why = match &error {
                 ServerError::TooLarge(what) => format!(

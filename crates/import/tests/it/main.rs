@@ -9,3 +9,4 @@ mod made;
 mod memory;
 mod plans;
 mod stacks;
+mod streams;

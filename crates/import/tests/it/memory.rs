@@ -74,6 +74,10 @@ pub enum Fault {
     Before,
     /// It takes effect, and the answer is lost.
     After,
+    /// Some of the body is read, and then it is too busy.
+    Busy,
+    /// Some of the body is read, and then it goes away.
+    Goes(Absence),
 }
 
 #[derive(Debug, Default)]
@@ -172,6 +176,19 @@ impl Server for Memory {
         let known = self.present(&upload.sha1.into_iter().collect::<Vec<_>>()).await?;
         if let Some(Some(present)) = known.first() {
             return Ok(Uploaded { id: present.id.clone(), duplicate: true });
+        }
+        if let Some(Fault::Busy | Fault::Goes(_)) = fault {
+            _ = body.next().await;
+        }
+        match fault {
+            Some(Fault::Busy) => {
+                return Err(ServerError::Busy { what: "429 Too Many Requests".to_owned(), retry_after: None });
+            }
+            Some(Fault::Goes(absence)) => {
+                self.state().away = Some((absence, Instant::now()));
+                return Err(gone());
+            }
+            _ => {}
         }
         let (mut hasher, mut bytes) = (Hasher::new(), 0);
         while let Some(piece) = body.next().await {
