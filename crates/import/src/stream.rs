@@ -21,7 +21,7 @@ use crate::{
     patience::Stop,
     server::{Body, ServerError, Sha1},
     source::{body_of, pump},
-    upload::{Again, Shared, WHOLE_BYTES_MAX, deliver, fail},
+    upload::{Again, Shared, WHOLE_BYTES_MAX, deliver, fail, leave_out, waits_for_still},
 };
 
 /// Files between the archive's reader and the server.
@@ -46,6 +46,12 @@ struct Broken {
 
 /// Uploads all that is planned and lies in streamed archives.
 pub async fn upload_streams(shared: &Arc<Shared>) -> Result<(), Stop> {
+    upload_each(shared).await?;
+    // Halves that wait for a still in a later archive.
+    if shared.telling.options.wants_dates() { upload_each(shared).await } else { Ok(()) }
+}
+
+async fn upload_each(shared: &Arc<Shared>) -> Result<(), Stop> {
     for (part, path, packed) in shared.sources.streams() {
         let mut broken = Broken::default();
         loop {
@@ -53,6 +59,7 @@ pub async fn upload_streams(shared: &Arc<Shared>) -> Result<(), Stop> {
             if due.is_empty() {
                 break;
             }
+            let tried: HashSet<i64> = due.values().copied().collect();
             broken.again.clear();
             if let Some(damage) = walk(shared, path.clone(), packed, due, &mut broken).await? {
                 // What came by is not behind the damage.
@@ -63,8 +70,8 @@ pub async fn upload_streams(shared: &Arc<Shared>) -> Result<(), Stop> {
                     }
                 }
             }
-            // What did not come by does not come by in another walk either.
-            if broken.again.is_empty() {
+            // What did not come by does not come by in another walk either. Halves do whose still was waited for.
+            if wanted(shared, part)?.values().all(|id| tried.contains(id) && !broken.again.contains(id)) {
                 break;
             }
             let most = broken.again.iter().filter_map(|id| broken.tries.get(id)).max().copied();
@@ -74,13 +81,29 @@ pub async fn upload_streams(shared: &Arc<Shared>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Planned contents of a part, by their number in the archive.
+/// Planned contents of a part that can be sent now, by their number in the archive.
 fn wanted(shared: &Shared, part: i64) -> Result<HashMap<u64, i64>, Stop> {
-    let db = shared.journal.db();
-    let sql = "SELECT place, id FROM content WHERE state IN (0, 1) AND entry IS NOT NULL AND part = ?1";
-    let mut query = db.prepare(sql)?;
-    let rows = query.query_map([part], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let due: Vec<(u64, i64, bool)> = {
+        let db = shared.journal.db();
+        let mut query = db.prepare(
+            "SELECT place, id, still IS NOT NULL FROM content
+             WHERE state IN (0, 1) AND entry IS NOT NULL AND part = ?1",
+        )?;
+        let rows = query.query_map([part], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?, row.get(2)?)))?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    let mut wanted = HashMap::with_capacity(due.len());
+    for (place, id, half) in due {
+        let row = if half { ContentRow::load(&shared.journal, id)? } else { None };
+        let waits = match row {
+            Some(row) => waits_for_still(shared, &row)?,
+            None => false,
+        };
+        if !waits {
+            wanted.insert(place, id);
+        }
+    }
+    Ok(wanted)
 }
 
 /// Reads an archive once. Returns what was wrong with it.
@@ -157,6 +180,9 @@ async fn take(shared: &Arc<Shared>, file: Came, broken: &mut Broken) -> Result<(
         let at = usize::try_from(at).ok()?;
         Some(file.bytes.get(at..)?.iter().take(bytes).copied().collect())
     });
+    if leave_out(shared, &row, &facts)? {
+        return Ok(());
+    }
     let described = shared.telling.describe(&row, &facts, None);
     let sha1: Option<Sha1> = row.sha1;
     let Some(rest) = file.rest else {

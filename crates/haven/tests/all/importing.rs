@@ -596,6 +596,23 @@ fn a_folder_comes_with_its_live_pairs_and_albums() {
 }
 
 #[test]
+fn a_folders_photos_of_some_dates() {
+    let home = Home::new(Options::default());
+    fs::create_dir_all(home.machine.path("pictures")).unwrap();
+    home.machine.write("pictures/a.jpg", made::dated_jpeg("a", "2019:05:18 12:00:00"));
+    home.machine.write("pictures/b.jpg", made::dated_jpeg("b", "2001:05:18 12:00:00"));
+    let server = home.fake.address();
+    let command = format!(
+        "import folder @pictures --state @journal --server {server} --api-key-file @key --date-range 2019 --default-zone UTC"
+    );
+    let said = home.machine.run(&format!("{command} --dry-run"));
+    assert!(said.out.contains("2 files have no date from a sidecar"), "{}{}", said.out, said.err);
+    whole(&home.machine.run(&command));
+    assert_eq!((home.assets(), home.bucket("a.jpg").0), (1, "uploaded".to_owned()));
+    assert_eq!(home.bucket("b.jpg"), ("filtered".to_owned(), "it is not of the dates asked for".to_owned()));
+}
+
+#[test]
 fn a_takeout_of_which_nothing_can_be_read_is_told_by_the_exit_code() {
     let machine = Machine::new();
     machine.write("takeout-20240525T201456Z-001.zip", "cut off");

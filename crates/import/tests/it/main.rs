@@ -1,5 +1,6 @@
 mod away;
 mod counts;
+mod dates;
 mod halves;
 mod imports;
 mod lanes;

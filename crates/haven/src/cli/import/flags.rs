@@ -64,7 +64,8 @@ pub struct WhatArgs {
     /// One album for everything
     #[arg(long, value_name = "TITLE")]
     into_album: Option<String>,
-    /// Only photos taken in a year, a month, a day, or from one to another: 2019, 2019-05, 2019-05-01,2019-05-31
+    /// Only photos taken in a year, a month, a day, or from one to another: 2019, 2019-05, 2019-05-01,2019-05-31. What no
+    /// sidecar dates is judged by its own date when it is read
     #[arg(long, value_name = "DATES", value_parser = dates)]
     date_range: Option<(i64, i64)>,
     /// Only files of these extensions: .jpg,.heic

@@ -98,6 +98,13 @@ pub fn outlook(outlook: &Outlook) -> String {
         format!("{} goes as {}", file.path, file.sent_as)
     });
     dates(&mut out, &outlook.dates);
+    if outlook.judged_when_read > 0 {
+        _ = writeln!(
+            out,
+            "\n{} files have no date from a sidecar: whether they are of the dates asked for is seen when they are read",
+            outlook.judged_when_read
+        );
+    }
     if !outlook.largest.is_empty() {
         out += "\nlargest files\n";
         for file in &outlook.largest {
