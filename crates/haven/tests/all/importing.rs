@@ -563,6 +563,30 @@ fn stacks_are_made_of_what_is_named() {
 }
 
 #[test]
+fn a_stack_that_is_refused_is_told_and_counted() {
+    let home = Home::new(Options::default());
+    let fail = Fail {
+        call: "POST /stacks".to_owned(),
+        status: 400,
+        times: u64::MAX,
+        every: 1,
+        retry_after: None,
+        message: "no stacks here".to_owned(),
+    };
+    home.order(Orders { fail: vec![fail], ..Orders::default() });
+    let said = home.import("--stack edited");
+    ended(&said, 10, &["some stacks could not be made", "1 stacks: ", "no stacks here"]);
+    assert!(said.out.contains("stacks that could not be made") && said.out.contains("0 of 1"), "{}", said.out);
+    let said = home.import("--stack edited --json");
+    assert_eq!(said.exit, 10, "{}", said.err);
+    let told: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&told["summary"]["unstacked"][0]["stacks"], home.assets()), (&Value::from(1), 7));
+    home.order(Orders::default());
+    whole(&home.import("--stack edited"));
+    assert_eq!(home.fake.state()["stacks"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn downloads_are_compared_where_that_is_wanted() {
     let home = Home::new(Options { keep: true, ..Options::default() });
     whole(&home.import("--verify-downloads"));

@@ -50,6 +50,8 @@ pub struct State {
     pub album_calls_most: usize,
     /// Nothing is taken out of its trash.
     pub keeps_trash: bool,
+    /// It makes no stacks.
+    pub refuses_stacks: bool,
     /// Asked for its albums, it answers something else.
     pub strange_albums: bool,
     /// What makes its user another one than other servers' users.
@@ -332,7 +334,11 @@ impl Server for Memory {
     }
 
     async fn stack(&self, ids: &[AssetId]) -> Result<(), ServerError> {
-        self.state().stacks.push(ids.to_vec());
+        let mut state = self.state();
+        if state.refuses_stacks {
+            return Err(refused("no stacks here"));
+        }
+        state.stacks.push(ids.to_vec());
         Ok(())
     }
 

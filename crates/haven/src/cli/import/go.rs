@@ -155,16 +155,22 @@ fn go(
     }
     let what = match () {
         () if summary.is_whole() => "parts of this Takeout are missing or can't be read",
+        () if summary.is_brought() => "some stacks could not be made",
         () if summary.failed.is_empty() && !summary.waiting.is_empty() => "some files wait for their sidecars",
         () => "some files could not be brought over",
     };
     let mut trouble = lacking.iter().fold(Trouble::new(Code::Held, what), |trouble, why| trouble.because(why));
-    for why in summary.failed.iter().chain(&summary.waiting).take(5) {
-        trouble = trouble.because(format!("{}: {}", why.files, why.why));
+    let files = summary.failed.iter().chain(&summary.waiting).map(|why| format!("{}: {}", why.files, why.why));
+    let stacks = summary.unstacked.iter().map(|one| format!("{} stacks: {}", one.stacks, one.why));
+    for why in files.chain(stacks).take(5) {
+        trouble = trouble.because(why);
     }
-    trouble = trouble.meaning(match lacking.is_empty() {
-        true => "all others are there; nothing was lost, the Takeout was only read",
-        false => "what lies in those parts is not there; nothing was lost, the Takeout was only read",
+    trouble = trouble.meaning(match () {
+        () if !lacking.is_empty() => {
+            "what lies in those parts is not there; nothing was lost, the Takeout was only read"
+        }
+        () if summary.is_brought() => "the photos of those stacks are there, one beside the other",
+        () => "all others are there; nothing was lost, the Takeout was only read",
     });
     if !lacking.is_empty() {
         trouble = trouble.next("download those parts again from takeout.google.com and run this with all of them");

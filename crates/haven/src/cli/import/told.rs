@@ -23,6 +23,9 @@ pub fn summary(summary: &Summary, long: bool) -> String {
     }
     _ = writeln!(out, "{:<34}{:>9}", "largest file", words::bytes(summary.largest_bytes));
     _ = writeln!(out, "{:<34}{:>9}", "without a sidecar", summary.unmatched);
+    if summary.stacks > 0 {
+        _ = writeln!(out, "{:<34}{:>9} of {}", "stacks made", summary.stacked, summary.stacks);
+    }
     if let Some(counted) = &summary.counted {
         _ = writeln!(out, "{}", counted_words(counted));
     }
@@ -63,6 +66,12 @@ pub fn summary(summary: &Summary, long: bool) -> String {
         _ = writeln!(out, "\n{title}");
         for why in whys {
             _ = writeln!(out, "  {:>7}  {}: {}", why.files, why.why, why.example.trim_start_matches('/'));
+        }
+    }
+    if !summary.unstacked.is_empty() {
+        _ = writeln!(out, "\nstacks that could not be made");
+        for one in &summary.unstacked {
+            _ = writeln!(out, "  {:>7}  {}: {}", one.stacks, one.why, one.example.trim_start_matches('/'));
         }
     }
     out
