@@ -587,6 +587,20 @@ fn a_stack_that_is_refused_is_told_and_counted() {
 }
 
 #[test]
+fn a_script_is_told_how_it_goes_on() {
+    let home = Home::new(Options::default());
+    home.order(Orders { slow_ms: 300, ..Orders::default() });
+    let said = home.import("--json");
+    whole(&said);
+    serde_json::from_str::<Value>(&said.out).unwrap();
+    let lines: Vec<Value> = said.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["note"].is_string() || line["warning"].is_string()), "{}", said.err);
+    let uploading = lines.iter().find(|line| line["progress"]["phase"] == "upload").unwrap();
+    assert!(uploading["progress"]["files_total"] == 7 && uploading["progress"]["bytes_total"] != 0, "{uploading}");
+    assert!(uploading["note"].as_str().unwrap().starts_with("upload: "), "{uploading}");
+}
+
+#[test]
 fn downloads_are_compared_where_that_is_wanted() {
     let home = Home::new(Options { keep: true, ..Options::default() });
     whole(&home.import("--verify-downloads"));

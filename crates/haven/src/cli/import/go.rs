@@ -142,7 +142,7 @@ fn go(
         return foretell(context, &prepared, None);
     }
     let runtime = wire::runtime()?;
-    let ended = runtime.block_on(import(context, &prepared, options, server));
+    let ended = runtime.block_on(import(&prepared, options, server));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended?;
     tell(context, &prepared)?;
@@ -186,7 +186,7 @@ fn go(
     Err(trouble)
 }
 
-async fn import(context: &Context, prepared: &Prepared, options: Options, args: &ServerArgs) -> Result<(), Trouble> {
+async fn import(prepared: &Prepared, options: Options, args: &ServerArgs) -> Result<(), Trouble> {
     let address = args.place.server.clone().ok_or_else(|| {
         Trouble::new(Code::Usage, "no server was named")
             .meaning(UNTOUCHED)
@@ -214,7 +214,7 @@ async fn import(context: &Context, prepared: &Prepared, options: Options, args: 
         interrupted(false).await;
         std::process::exit(i32::from(Code::Unfinished.exit()));
     });
-    let shown = Watch::start(prepared.progress.clone(), context.json);
+    let shown = Watch::start(prepared.progress.clone());
     let bar = shown.bar();
     let setup = Setup {
         journal: prepared.journal.clone(),

@@ -69,7 +69,7 @@ pub fn foretell(context: &Context, prepared: &Prepared, seen: Option<Seen>) -> R
     let runtime = wire::runtime()?;
     let looked = {
         let _in = runtime.enter();
-        let _shown = Watch::start(prepared.progress.clone(), false);
+        let _shown = Watch::start(prepared.progress.clone());
         runtime.block_on(haven_import::peek(&prepared.journal, &prepared.indexed.parts, &prepared.progress))
     };
     looked.map_err(|error| trouble::journal(&error))?;
@@ -108,7 +108,7 @@ async fn look(args: &PlanArgs, prepared: &Prepared, options: &Options, address: 
     let server = opened.map_err(strange)?;
     // By its full name: the client has a method of that name of its own.
     let about = Server::about(&server).await.map_err(strange)?;
-    let _shown = Watch::start(prepared.progress.clone(), false);
+    let _shown = Watch::start(prepared.progress.clone());
     let told = |error| match error {
         CompareError::Server(error) => strange(error),
         CompareError::Journal(error) => trouble::journal(&error),
@@ -144,7 +144,7 @@ pub fn prepare(path: &Path, found: &Takeouts, options: &Options, copies: bool) -
     let runtime = wire::runtime()?;
     let indexed = {
         let _in = runtime.enter();
-        let _shown = Watch::start(progress.clone(), false);
+        let _shown = Watch::start(progress.clone());
         let indexed = haven_import::index(&journal, inputs, &progress).map_err(trouble::index)?;
         if copies {
             let read = runtime.block_on(haven_import::read_copies(&journal, &indexed.parts, &progress));
