@@ -470,7 +470,8 @@ fn a_quota_and_a_full_disk_stop_it_and_room_lets_it_go_on() {
 fn files_that_the_server_refuses_are_told_and_the_others_are_there() {
     let home = Home::new(Options::default());
     home.order(Orders { refuse_names: vec!["alone.jpg".into()], ..Orders::default() });
-    ended(&home.import(""), 10, &["Input file has corrupt header", "run the same command again"]);
+    let report = "haven import report --state [DIR]/journal";
+    ended(&home.import(""), 10, &["Input file has corrupt header", report, "run the same command again"]);
     assert_eq!((home.bucket("/alone.jpg").0, home.assets()), ("failed".into(), 6));
     ended(&home.import("--on-errors stop"), 10, &["too many files failed"]);
     home.order(Orders::default());
@@ -598,6 +599,19 @@ fn a_script_is_told_how_it_goes_on() {
     let uploading = lines.iter().find(|line| line["progress"]["phase"] == "upload").unwrap();
     assert!(uploading["progress"]["files_total"] == 7 && uploading["progress"]["bytes_total"] != 0, "{uploading}");
     assert!(uploading["note"].as_str().unwrap().starts_with("upload: "), "{uploading}");
+}
+
+#[test]
+fn who_asks_in_another_directory_is_told_where_the_journal_is() {
+    let home = Home::new(Options::default());
+    let server = home.fake.address();
+    whole(&home.machine.run(&format!("import google-photos @takeout --server {server} --api-key-file @key")));
+    let where_it_is =
+        ["there is no journal at haven-import.db", "beside the first part", "--state DIR/haven-import.db"];
+    ended(&home.machine.run("import report"), 2, &where_it_is);
+    ended(&home.machine.run("import explain a.jpg"), 2, &where_it_is);
+    whole(&home.machine.run("import report @takeout"));
+    whole(&home.machine.run("import explain a.jpg --state @takeout/haven-import.db"));
 }
 
 #[test]

@@ -7,12 +7,12 @@ use haven_import::{BANS, Locked, Only, Options, Partner, Stacks};
 use jiff::{civil::Date, tz::TimeZone};
 
 /// The journal's name where none was given.
-const JOURNAL: &str = "haven-import.db";
+pub const JOURNAL: &str = "haven-import.db";
 
 /// Where the journal is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StateArgs {
-    /// The journal of the import [default: haven-import.db beside the first input]
+    /// The journal of the import [default: haven-import.db beside the first input; where none is named, in this directory]
     #[arg(long, value_name = "FILE", help_heading = "Everywhere")]
     pub state: Option<PathBuf>,
 }

@@ -180,7 +180,7 @@ fn go(
     }
     if !summary.is_whole() {
         trouble = trouble
-            .next("haven import report    tells which and why")
+            .next(format!("haven import report --state {}    tells which and why", prepared.journal.path().display()))
             .next("run the same command again: it tries only what is left");
     }
     Err(trouble)
