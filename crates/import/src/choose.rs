@@ -3,6 +3,8 @@
 use rusqlite::{Transaction, params};
 
 use crate::{
+    content::ContentRow,
+    describe::{Facts, Telling},
     journal::{State, flag},
     options::{Locked, Only, Options, Partner, Source},
 };
@@ -63,6 +65,11 @@ pub fn contents(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Of what is not of the dates asked for: by its sidecar, or by what the file itself tells when it is read.
+pub const OTHER_DATE: &str = "it is not of the dates asked for";
+/// Of a moving half.
+pub const WITHOUT_STILL: &str = "its still is not wanted";
+
 /// Of an export that holds no sidecar at all.
 const NO_SIDECARS: &str = "no part of its export that is here has a sidecar: those with Google Photos are missing, or it has none; --no-wait brings \
      it without";
@@ -75,11 +82,13 @@ pub fn filter(tx: &Transaction<'_>, options: &Options, lacking: bool) -> rusqlit
     tx.execute("UPDATE content SET state = ?1, why = NULL WHERE state IN (5, 6, 8)", [planned])?;
     let mut unwanted: Vec<(i64, State, &'static str)> = vec![];
     let takeout = options.source == Source::Takeout;
+    // Those that no sidecar dates, and what an earlier run read in them. What was not read is judged when it is.
+    let mut undated: Vec<(i64, String)> = vec![];
     {
         let mut query = tx.prepare(
             "SELECT c.id, e.name, coalesce(s.flags, t.flags, 0), coalesce(s.taken, t.taken),
                i.sidecar IS NULL AND i.xmp IS NULL AND t.name IS NULL, c.bytes, p.export NOT IN (
-                 SELECT DISTINCT sp.export FROM entry se JOIN part sp ON sp.id = se.part WHERE se.kind = 1)
+                 SELECT DISTINCT sp.export FROM entry se JOIN part sp ON sp.id = se.part WHERE se.kind = 1), c.facts
              FROM content c JOIN entry e ON e.id = c.entry JOIN item i ON i.entry = c.entry JOIN part p ON p.id = e.part
              LEFT JOIN sidecar s ON s.entry = i.sidecar LEFT JOIN detail t ON t.dir = e.dir AND t.name = e.name
              WHERE c.state IN (0, 1, 4)",
@@ -98,7 +107,19 @@ pub fn filter(tx: &Transaction<'_>, options: &Options, lacking: bool) -> rusqlit
                     false => "its sidecar may lie in a part that is missing; --no-wait brings it without",
                 };
                 unwanted.push((row.get(0)?, State::Held, why));
+            } else if options.wants_dates()
+                && about.taken.is_none()
+                && let Some(facts) = row.get(7)?
+            {
+                undated.push((row.get(0)?, facts));
             }
+        }
+    }
+    let telling = Telling { zone: options.zone(), options: options.clone(), session: None };
+    for (id, facts) in undated {
+        let row = ContentRow::of(tx, id)?;
+        if row.is_some_and(|row| telling.is_of_other_date(&row, &Facts::kept(&facts))) {
+            unwanted.push((id, State::Filtered, OTHER_DATE));
         }
     }
     let mut mark = tx.prepare("UPDATE content SET state = ?2, why = ?3 WHERE id = ?1")?;
@@ -115,9 +136,9 @@ pub fn filter(tx: &Transaction<'_>, options: &Options, lacking: bool) -> rusqlit
     }
     // A moving half without its still would be a stray video.
     tx.execute(
-        "UPDATE content SET state = ?1, why = 'its still is not wanted' WHERE state IN (0, 1, 4)
+        "UPDATE content SET state = ?1, why = ?2 WHERE state IN (0, 1, 4)
          AND still IN (SELECT id FROM content WHERE state = ?1)",
-        [filtered],
+        params![filtered, WITHOUT_STILL],
     )?;
     Ok(())
 }
@@ -133,9 +154,6 @@ struct About<'a> {
 fn unwanted_because(about: &About<'_>, options: &Options) -> Option<&'static str> {
     let has = |flag: i64| about.flags & flag != 0;
     let extension = haven_takeout::names::split_extension(about.name).1.to_lowercase();
-    let outside =
-        |taken: i64| options.from.is_some_and(|from| taken < from) || options.until.is_some_and(|to| taken >= to);
-    let dated = options.from.is_some() || options.until.is_some();
     let video = haven_takeout::sniff::ALL
         .iter()
         .any(|format| format.is_video() && format.extensions().contains(&extension.as_str()));
@@ -146,7 +164,7 @@ fn unwanted_because(about: &About<'_>, options: &Options) -> Option<&'static str
         () if has(flag::ARCHIVED) && !options.archived => "it is archived",
         () if has(flag::PARTNER) && options.partner == Partner::Skip => "it is a partner's",
         () if about.unmatched && !options.unmatched => "it has no sidecar",
-        () if dated && about.taken.is_none_or(outside) => "it is not of the dates asked for",
+        () if about.taken.is_some_and(|taken| options.is_other_date(taken)) => OTHER_DATE,
         () if !options.extensions.is_empty() && !options.extensions.contains(&extension) => {
             "its extension is not asked for"
         }

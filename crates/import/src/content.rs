@@ -1,9 +1,10 @@
 //! One content, with all that is known of it when it is to be sent.
 
 use haven_takeout::dates::Source;
-use rusqlite::{OptionalExtension, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use crate::{
+    choose::{OTHER_DATE, WITHOUT_STILL},
     journal::{Journal, JournalError, State, flag},
     server::{AssetId, Sha1},
     source::Piece,
@@ -60,9 +61,13 @@ const FROM: &str =
 impl ContentRow {
     /// None where no copy of it is known any more.
     pub fn load(journal: &Journal, id: i64) -> Result<Option<Self>, JournalError> {
-        let db = journal.db();
+        Ok(Self::of(&journal.db(), id)?)
+    }
+
+    /// The same, for whoever has the database.
+    pub fn of(db: &Connection, id: i64) -> rusqlite::Result<Option<Self>> {
         let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} {FROM} WHERE c.id = ?1"))?;
-        Ok(query.query_row([id], read).optional()?)
+        query.query_row([id], read).optional()
     }
 
     /// Is it in the trash where it comes from?
@@ -249,6 +254,21 @@ impl Mark<'_> {
         )?;
         tx.commit()?;
         Ok(true)
+    }
+
+    /// It is not of the dates asked for, by what the file tells: that is kept, and need not be read again. Its moving half stays
+    /// behind with it. Returns the bytes of that.
+    pub fn other_date(&self, id: i64, facts: &str) -> Result<Option<u64>, JournalError> {
+        let mut db = self.0.db();
+        let tx = db.transaction()?;
+        let sql = "UPDATE content SET state = ?2, why = ?3, facts = ?4 WHERE id = ?1";
+        tx.execute(sql, rusqlite::params![id, State::Filtered as i64, OTHER_DATE, facts])?;
+        // A still has one at most.
+        let sql = "UPDATE content SET state = ?2, why = ?3 WHERE still = ?1 AND state IN (0, 1) RETURNING bytes";
+        let values = rusqlite::params![id, State::Filtered as i64, WITHOUT_STILL];
+        let half: Option<i64> = tx.query_row(sql, values, |row| row.get(0)).optional()?;
+        tx.commit()?;
+        Ok(half.map(|bytes| bytes as u64))
     }
 
     /// It did not get there, and why.

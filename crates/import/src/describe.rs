@@ -134,7 +134,7 @@ impl Telling {
     pub fn describe(&self, row: &ContentRow, facts: &Facts, own_xmp: Option<String>) -> Described {
         let words = self.words(row, facts);
         let motion = row.role == MOTION && row.still.is_some();
-        let moment = words.date.moment.unwrap_or_else(|| self.last_resort(row));
+        let moment = self.moment(row, &words);
         let said = xmp::Said {
             taken: words.date.send.as_ref(),
             place: words.place,
@@ -159,6 +159,24 @@ impl Telling {
         let dated = words.date.source;
         let (format, facts) = (facts.format, row.sidecar.is_none().then(|| facts.text()));
         Described { upload, dated, tags: words.tags, tags_in_xmp: !owner_wrote, facts, format }
+    }
+
+    /// When it was taken, as far as anybody knows.
+    fn moment(&self, row: &ContentRow, words: &Words) -> Timestamp {
+        words.date.moment.unwrap_or_else(|| self.last_resort(row))
+    }
+
+    /// Does nobody but the file tell whether it is of the dates asked for? What a sidecar dates is judged by the plan, and a moving
+    /// half goes with its still.
+    pub fn is_judged_when_read(&self, row: &ContentRow) -> bool {
+        let undated = row.told.as_ref().is_none_or(|told| told.taken.is_none());
+        self.options.wants_dates() && row.still.is_none() && undated
+    }
+
+    /// Is it then of another date, as it would be sent?
+    pub fn is_of_other_date(&self, row: &ContentRow, facts: &Facts) -> bool {
+        self.is_judged_when_read(row)
+            && self.options.is_other_date(self.moment(row, &self.words(row, facts)).as_second())
     }
 
     /// The title, which is whole where the name was cut; an edited copy keeps its name, which tells it from its original.

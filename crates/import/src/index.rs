@@ -376,7 +376,8 @@ impl Read for Hashed<'_> {
 }
 
 fn folder(journal: &Journal, input: &Input) -> Result<(i64, bool), Unread> {
-    let files = walk::files(&input.path, journal.path()).map_err(|(path, error)| IndexError::Io(path, error))?;
+    let walked = walk::files(&input.path, &input.below, journal.path());
+    let files = walked.map_err(|(path, error)| IndexError::Io(path, error))?;
     let mut hasher = Hasher::new();
     hasher.update(fs::canonicalize(&input.path).map_err(unreadable)?.as_os_str().as_encoded_bytes());
     for file in &files {

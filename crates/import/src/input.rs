@@ -5,7 +5,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use haven_takeout::parts::{self, Packed, PartName};
+use haven_takeout::{
+    Json,
+    parts::{self, Packed, PartName},
+    sidecar,
+};
+
+/// The folder that every archive of Google's holds.
+const TAKEOUT: &str = "Takeout";
+/// A sidecar lies in a folder of photos, and that in the folder of Google Photos: deeper nobody looks for one.
+const SIDECAR_DEPTH: u32 = 2;
+/// JSON files of a folder that are looked into for a sidecar, and the longest one.
+const JSON_LOOKED_INTO: usize = 20;
+const SIDECAR_BYTES_MAX: u64 = 1 << 20;
 
 /// What kind of source an input is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +52,8 @@ impl InputKind {
 pub struct Input {
     pub path: PathBuf,
     pub kind: InputKind,
+    /// Of a folder, the one in it that is read; empty is all of it. Its name stands before the paths, as it does in an archive.
+    pub below: String,
     /// Where it is a part of a Takeout by its name.
     pub part: Option<PartName>,
 }
@@ -55,23 +69,73 @@ pub enum InputError {
     Empty(PathBuf),
 }
 
-/// Finds all sources of a Takeout. A folder that holds archives stands for them; one that holds none is an unpacked Takeout.
-pub fn takeouts(paths: &[PathBuf]) -> Result<Vec<Input>, InputError> {
-    let mut found = vec![];
+/// What was found where a Takeout was said to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Takeouts {
+    pub inputs: Vec<Input>,
+    /// Files and folders that lie beside archives, and are not looked at.
+    pub passed_over: Vec<PathBuf>,
+}
+
+/// Finds all sources of a Takeout. A folder that holds archives stands for them and for what is unpacked beside them; one that holds
+/// none is an unpacked Takeout.
+pub fn takeouts(paths: &[PathBuf]) -> Result<Takeouts, InputError> {
+    let mut found = Takeouts::default();
+    // What is named itself is read as it was named.
+    let named: Vec<PathBuf> = paths.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
     for path in paths {
         if !fs::metadata(path).map_err(|error| InputError::Io(path.clone(), error))?.is_dir() {
-            found.push(archive(path).ok_or_else(|| InputError::Kind(path.clone()))?);
+            found.inputs.push(archive(path).ok_or_else(|| InputError::Kind(path.clone()))?);
             continue;
         }
-        let mut archives: Vec<Input> = list(path)?.iter().filter_map(|path| archive(path)).collect();
-        if archives.is_empty() {
-            found.push(folder(path));
-        } else {
-            archives.sort_by(|a, b| a.path.cmp(&b.path));
-            found.append(&mut archives);
+        let mut inside = list(path)?;
+        inside.sort();
+        if !inside.iter().any(|path| archive(path).is_some()) {
+            found.inputs.push(folder(path));
+            continue;
+        }
+        for path in inside {
+            match archive(&path).or_else(|| unpacked(&path)) {
+                Some(input) if input.kind != InputKind::Folder => found.inputs.push(input),
+                _ if fs::canonicalize(&path).is_ok_and(|path| named.contains(&path)) => {}
+                Some(input) => found.inputs.push(input),
+                None => found.passed_over.push(path),
+            }
         }
     }
     Ok(found)
+}
+
+/// The unpacked Takeout that a folder beside archives is: `Takeout` as it lies in them, a folder that holds that, or one in which a
+/// sidecar of a photo lies.
+fn unpacked(path: &Path) -> Option<Input> {
+    // A link is not followed: it may lead anywhere.
+    if !fs::symlink_metadata(path).ok()?.is_dir() {
+        return None;
+    }
+    if path.file_name()? == TAKEOUT {
+        // Its files have the same paths as in an archive: sidecars lie in other parts than their photos.
+        return Some(Input { below: TAKEOUT.to_owned(), ..folder(path.parent()?) });
+    }
+    (path.join(TAKEOUT).is_dir() || holds_sidecar(path, SIDECAR_DEPTH)).then(|| folder(path))
+}
+
+/// What can't be read holds none.
+fn holds_sidecar(directory: &Path, depth: u32) -> bool {
+    let Ok(mut inside) = list(directory) else { return false };
+    inside.sort();
+    let jsons = inside.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    jsons.take(JSON_LOOKED_INTO).any(|path| is_sidecar(path))
+        || depth > 0
+            && inside.iter().any(|path| {
+                let is_folder = fs::symlink_metadata(path).is_ok_and(|about| about.is_dir());
+                is_folder && holds_sidecar(path, depth - 1)
+            })
+}
+
+fn is_sidecar(path: &Path) -> bool {
+    let short = fs::symlink_metadata(path).is_ok_and(|about| about.is_file() && about.len() <= SIDECAR_BYTES_MAX);
+    short && fs::read(path).is_ok_and(|text| matches!(sidecar::parse(&text), Ok(Json::Photo(_))))
 }
 
 /// Finds the source that a plain folder is.
@@ -88,11 +152,12 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, InputError> {
 }
 
 fn folder(path: &Path) -> Input {
-    Input { path: path.to_owned(), kind: InputKind::Folder, part: None }
+    Input { path: path.to_owned(), kind: InputKind::Folder, below: String::new(), part: None }
 }
 
 fn archive(path: &Path) -> Option<Input> {
     let name = path.file_name()?.to_str()?;
     let packed = parts::packed(name).filter(|_| path.is_file() && !name.starts_with("._"))?;
-    Some(Input { path: path.to_owned(), kind: InputKind::Archive(packed), part: parts::part_name(name) })
+    let (path, below) = (path.to_owned(), String::new());
+    Some(Input { path, kind: InputKind::Archive(packed), below, part: parts::part_name(name) })
 }

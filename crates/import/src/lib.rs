@@ -57,7 +57,7 @@ pub use foreseen::Foreseen;
 pub use halves::settle;
 pub use haven_takeout::parts::Export;
 pub use index::{IndexError, Indexed, PartTrouble, exports, homeless, index};
-pub use input::{Input, InputError, InputKind, plain, takeouts};
+pub use input::{Input, InputError, InputKind, Takeouts, plain, takeouts};
 pub use journal::{Journal, JournalError};
 pub use options::{BANS, FolderAlbums, Locked, Only, Options, Partner, Source, Stacks};
 pub use outlook::{

@@ -169,6 +169,16 @@ impl Options {
         named.unwrap_or_else(TimeZone::system)
     }
 
+    /// Are only some dates asked for?
+    pub fn wants_dates(&self) -> bool {
+        self.from.is_some() || self.until.is_some()
+    }
+
+    /// Is what was taken then, in seconds since 1970, of another date than is asked for?
+    pub fn is_other_date(&self, taken: i64) -> bool {
+        self.from.is_some_and(|from| taken < from) || self.until.is_some_and(|until| taken >= until)
+    }
+
     /// Does one of the banned names stand in this path?
     pub fn banned(&self, path: &str) -> Option<&str> {
         let banned = |ban: &&String| path.split('/').any(|name| fits(ban, name));

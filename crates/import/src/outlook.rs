@@ -14,6 +14,7 @@ use crate::{
     foreseen::Foreseen,
     journal::{Journal, JournalError},
     near::{self, Near},
+    options::Options,
     pace::{self, Left},
     peek::format_of,
     plan::MOTION,
@@ -122,6 +123,8 @@ pub struct Outlook {
     /// Of those that were looked into.
     pub misnamed: Listed<Misnamed>,
     pub dates: Foreseen,
+    /// Of those that are still to be sent: how many tell whether they are of the dates asked for when they are read.
+    pub judged_when_read: u64,
     pub largest: Vec<Large>,
     /// Those of more than [`USUAL_CAP_BYTES`].
     pub above_usual_cap: Count,
@@ -146,10 +149,23 @@ pub fn outlook(journal: &Journal, asked: Option<Option<Cap>>) -> Result<Outlook,
         orphans: orphans(journal)?,
         misnamed: misnamed(journal)?,
         dates: Foreseen::look(journal)?,
+        judged_when_read: judged_when_read(journal)?,
         largest: largest(journal, asked)?,
         above_usual_cap: Count { files: above("count(*)")?, bytes: above(sum)? },
         estimate: Estimate { files: count("count(*)")?, bytes: count(sum)?, measured },
     })
+}
+
+fn judged_when_read(journal: &Journal) -> Result<u64, JournalError> {
+    let options: Option<Options> = journal.meta("options")?.and_then(|text| serde_json::from_str(&text).ok());
+    if !options.is_some_and(|options| options.wants_dates()) {
+        return Ok(0);
+    }
+    journal.count(&format!(
+        "SELECT count(*) FROM content c JOIN entry e ON e.id = c.entry LEFT JOIN item i ON i.entry = c.entry
+         LEFT JOIN sidecar s ON s.entry = i.sidecar LEFT JOIN detail t ON t.dir = e.dir AND t.name = e.name
+         WHERE {DUE} AND c.still IS NULL AND c.facts IS NULL AND coalesce(s.taken, t.taken) IS NULL"
+    ))
 }
 
 fn doubtful(journal: &Journal) -> Result<Listed<Doubtful>, JournalError> {

@@ -117,6 +117,21 @@ impl Patience {
         }
     }
 
+    /// How often the server was away and came back.
+    pub fn returns(&self) -> u64 {
+        self.returns.load(Relaxed)
+    }
+
+    /// How often something is tried while the server answers others.
+    pub fn tries(&self) -> u32 {
+        self.waits.tries
+    }
+
+    /// Pauses as between two tries, for what can't be tried again at once.
+    pub async fn rest(&self, tries: u32) -> Result<(), Stop> {
+        self.sleep(self.pause(tries)).await
+    }
+
     /// Tries `call` until it succeeds or nothing helps. `lane` is slowed down where the server is too busy. `call` is told how many
     /// tries there were: an earlier one may have taken effect.
     pub async fn call<T>(

@@ -113,6 +113,15 @@ pub struct Why {
     pub example: String,
 }
 
+/// Why stacks could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unstacked {
+    pub why: String,
+    pub stacks: u64,
+    /// A photo of one of them.
+    pub example: String,
+}
+
 /// Matches by one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RuleCount {
@@ -138,7 +147,12 @@ pub struct Summary {
     pub waiting: Vec<Why>,
     /// Things to know that are no failures.
     pub notes: Vec<Why>,
+    /// Those that are to be made.
     pub stacks: u64,
+    /// Those that are made.
+    pub stacked: u64,
+    /// Those that the server did not make.
+    pub unstacked: Vec<Unstacked>,
     /// Distinct photos and videos that are wanted: moving halves not counted.
     pub photos: u64,
     /// Those without edited copies, which Google shows in place of their originals.
@@ -160,9 +174,19 @@ impl Summary {
         self.albums.iter().map(|album| album.failed).sum()
     }
 
+    /// Stacks that could not be made.
+    pub fn stack_failures(&self) -> u64 {
+        self.unstacked.iter().map(|unstacked| unstacked.stacks).sum()
+    }
+
+    /// Is every wanted file there, and in its albums?
+    pub fn is_brought(&self) -> bool {
+        self.count(Bucket::Failed) + self.count(Bucket::Waiting) + self.album_failures() == 0
+    }
+
     /// Is every wanted file where it belongs?
     pub fn is_whole(&self) -> bool {
-        self.count(Bucket::Failed) + self.count(Bucket::Waiting) + self.album_failures() == 0
+        self.is_brought() && self.stack_failures() == 0
     }
 }
 
@@ -202,6 +226,8 @@ pub fn summary(journal: &Journal) -> Result<Summary, ReportError> {
         waiting: why_rows(journal, "WHERE b = 'waiting' AND w IS NOT NULL")?,
         notes: notes(journal)?,
         stacks: journal.count("SELECT count(DISTINCT pile) FROM stack")?,
+        stacked: journal.count("SELECT count(DISTINCT pile) FROM stack WHERE done")?,
+        unstacked: unstacked(journal)?,
         photos: journal.count(&format!("SELECT count(*) {wanted} AND still IS NULL"))?,
         google_shows: journal.count(&format!(
             "SELECT count(*) {wanted} AND still IS NULL AND entry NOT IN (SELECT entry FROM item WHERE role = 1)"
@@ -287,6 +313,19 @@ fn albums(journal: &Journal) -> Result<Vec<AlbumCount>, JournalError> {
     let rows = query.query_map([], |row| {
         let number = |at: usize| row.get::<_, i64>(at).map(|n| n as u64);
         Ok(AlbumCount { title: row.get(0)?, photos: number(1)?, done: number(2)?, failed: number(3)? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn unstacked(journal: &Journal) -> Result<Vec<Unstacked>, JournalError> {
+    let db = journal.db();
+    let mut query = db.prepare(
+        "SELECT s.why, count(DISTINCT s.pile), min(d.path || '/' || e.name) FROM stack s JOIN content c ON c.id = s.content
+         JOIN entry e ON e.id = c.entry JOIN dir d ON d.id = e.dir WHERE NOT s.done AND s.why IS NOT NULL
+         GROUP BY s.why ORDER BY count(DISTINCT s.pile) DESC LIMIT 50",
+    )?;
+    let rows = query.query_map([], |row| {
+        Ok(Unstacked { why: row.get(0)?, stacks: row.get::<_, i64>(1)? as u64, example: row.get(2)? })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -25,7 +25,7 @@ use crate::{
     server::{About, Server, ServerError, Sha1},
     source::Sources,
     stream::upload_streams,
-    upload::{Shared, upload_all},
+    upload::{Shared, upload_all, waits_for_still},
     verify::verify,
 };
 
@@ -284,6 +284,10 @@ async fn known(shared: &Arc<Shared>) -> Result<(), Stop> {
                 continue;
             }
             let (Some(present), Some(row)) = (present, ContentRow::load(&shared.journal, *id)?) else { continue };
+            // What is there and may not be wanted is looked into first.
+            if shared.telling.is_judged_when_read(&row) || waits_for_still(shared, &row)? {
+                continue;
+            }
             let ours = row.tries > 0;
             let tags = if ours && row.xmp.is_none() {
                 vec![]

@@ -229,6 +229,9 @@ async fn unit(shared: &Arc<Shared>, id: i64) -> Result<(), Stop> {
             None => Ok(()),
         };
     };
+    if leave_out(shared, &row, payload.facts())? {
+        return Ok(());
+    }
     // That a long still is damaged shows when all of it is read: before its half is hidden behind it.
     if let Some(motion) = wanted
         && !sum(shared, &row, &mut payload).await?
@@ -282,6 +285,9 @@ async fn alone(shared: &Arc<Shared>, motion: &ContentRow) -> Result<(), Stop> {
     // The title is the still's name.
     film.told.iter_mut().for_each(|told| told.title.clear());
     let Some(mut payload) = read(shared, &film).await? else { return Ok(()) };
+    if leave_out(shared, &film, payload.facts())? {
+        return Ok(());
+    }
     if matches!(known(shared, &film, &mut payload).await?, Known::New) {
         send(shared, &film, payload, None).await?;
     }
@@ -412,6 +418,30 @@ async fn read(shared: &Arc<Shared>, row: &ContentRow) -> Result<Option<Payload>,
         }
     }
 }
+
+/// Leaves out a file that is not of the dates asked for, where only the file tells; and its moving half. Returns whether it did.
+pub fn leave_out(shared: &Shared, row: &ContentRow, facts: &Facts) -> Result<bool, Stop> {
+    if !shared.telling.is_of_other_date(row, facts) {
+        return Ok(false);
+    }
+    let half = Mark(&shared.journal).other_date(row.id, &facts.text())?;
+    [Some(row.piece.bytes), half].into_iter().flatten().for_each(|bytes| shared.progress.done(bytes));
+    Ok(true)
+}
+
+/// Is it the moving half of a still of which only its bytes will tell whether it is of the dates asked for? It goes with that.
+pub fn waits_for_still(shared: &Shared, row: &ContentRow) -> Result<bool, Stop> {
+    let Some(still) = row.still.filter(|_| shared.telling.options.wants_dates()) else { return Ok(false) };
+    let still = ContentRow::load(&shared.journal, still)?;
+    Ok(still.is_some_and(|still| {
+        matches!(still.state, State::Planned | State::Sending) && shared.telling.is_judged_when_read(&still)
+    }))
+}
+
+/// The bytes of a long file in an archive that can't be sought in are gone when they were sent: its next walk has them again.
+#[derive(Debug, thiserror::Error)]
+#[error("its bytes come by again with the next walk through its archive")]
+pub struct Again;
 
 /// Notes that a file failed.
 pub fn fail(shared: &Shared, row: &ContentRow, why: &str) -> Result<(), Stop> {
@@ -549,6 +579,10 @@ pub async fn deliver(
             Ok(Some(uploaded.id))
         }
         Err(Failed::Stop(stop)) => Err(stop),
+        // It stays under way until then.
+        Err(Failed::This(ServerError::Source(error))) if error.get_ref().is_some_and(|error| error.is::<Again>()) => {
+            Ok(None)
+        }
         Err(Failed::This(error)) => {
             let why = match &error {
                 ServerError::TooLarge(what) => format!(

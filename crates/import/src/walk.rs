@@ -20,11 +20,12 @@ pub struct FileSeen {
     pub refused: Option<&'static str>,
 }
 
-/// All files below `root`, in the order of their paths. Links are told and not followed: they may lead out, or round in a
-/// circle. `journal` and the files beside it are left out.
-pub fn files(root: &Path, journal: &Path) -> Result<Vec<FileSeen>, (PathBuf, io::Error)> {
+/// All files below `root`, or of the one folder `below` it that is named, in the order of their paths. Links are told and not
+/// followed: they may lead out, or round in a circle. `journal` and the files beside it are left out.
+pub fn files(root: &Path, below: &str, journal: &Path) -> Result<Vec<FileSeen>, (PathBuf, io::Error)> {
     let mut found = vec![];
-    let mut left = vec![(root.to_owned(), String::new())];
+    let first = if below.is_empty() { root.to_owned() } else { root.join(below) };
+    let mut left = vec![(first, below.to_owned())];
     let own = fs::canonicalize(journal).ok();
     while let Some((directory, below)) = left.pop() {
         let io = |error| (directory.clone(), error);

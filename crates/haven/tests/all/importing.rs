@@ -265,6 +265,75 @@ fn a_part_that_was_not_downloaded_to_its_end_is_told_first() {
     assert_eq!(home.assets(), 0);
 }
 
+/// Writes a part with one photo and its sidecar.
+fn photo_part(home: &Home, number: u32, name: &str) {
+    let year = |name: &str| -> &'static str { format!("Takeout/Google Photos/Photos from 2019/{name}").leak() };
+    let json = (year(&format!("{name}.json")), made::sidecar(name, 1_558_173_600, ""));
+    made::zip(&home.part(number), &[(year(name), made::jpeg(name)), json]);
+}
+
+#[test]
+fn a_part_that_no_photo_misses_is_told_at_the_end_too_unless_it_is_meant() {
+    let home = Home::new(Options::default());
+    photo_part(&home, 1, "a.jpg");
+    photo_part(&home, 3, "c.jpg");
+    fs::remove_file(home.part(2)).unwrap();
+    let said = home.import("");
+    let gap = "because  export 20240525T201456Z: parts 2 are missing";
+    ended(&said, 10, &[gap, "download those parts again", "--allow-missing-parts"]);
+    assert!(said.err.lines().next().unwrap().contains("parts 2 are missing"), "{}", said.err);
+    assert!(said.out.contains("parts 2 are missing") && said.out.contains("the last part seen is 3"), "{}", said.out);
+    assert_eq!(home.assets(), 2);
+    let meant = home.import("--allow-missing-parts");
+    whole(&meant);
+    assert!(meant.out.contains("parts 2 are missing"), "{}", meant.out);
+    photo_part(&home, 2, "b.jpg");
+    let said = home.import("");
+    whole(&said);
+    assert!(!said.out.contains("are missing") && said.out.contains("the last part seen is 3"), "{}", said.out);
+    assert_eq!(home.assets(), 3);
+}
+
+#[test]
+fn what_lies_beside_the_parts_is_read_or_told() {
+    let home = Home::new(Options::default());
+    photo_part(&home, 1, "a.jpg");
+    fs::remove_file(home.part(2)).unwrap();
+    let year = home.machine.path("takeout/Takeout/Google Photos/Photos from 2019");
+    fs::create_dir_all(&year).unwrap();
+    fs::write(year.join("b.jpg"), made::jpeg("b.jpg")).unwrap();
+    fs::write(year.join("b.jpg.json"), made::sidecar("b.jpg", 1_558_173_600, "")).unwrap();
+    home.machine.write("takeout/ticket.pdf", "%PDF");
+    // The journal lies beside the parts.
+    let command = format!(
+        "import google-photos @takeout --server {} --api-key-file @key --default-zone UTC",
+        home.fake.address()
+    );
+    for _ in 0..2 {
+        let said = home.machine.run(&command);
+        whole(&said);
+        let told = said.err.lines().find(|line| line.contains("is not looked at")).unwrap();
+        assert!(told.ends_with("not looked at: [DIR]/takeout/ticket.pdf"), "{told}");
+        assert_eq!(home.assets(), 2);
+    }
+}
+
+#[test]
+fn a_damaged_part_is_meant_by_nobody() {
+    let home = Home::new(Options::default());
+    photo_part(&home, 1, "a.jpg");
+    photo_part(&home, 2, "b.jpg");
+    let bytes = fs::read(home.part(2)).unwrap();
+    fs::write(home.part(2), &bytes[..bytes.len() / 2]).unwrap();
+    let part = "because  [DIR]/takeout/takeout-20240525T201456Z-002.zip";
+    for allow in ["--allow-missing-parts", "--no-wait"] {
+        ended(&home.import(allow), 10, &[part, "was not downloaded to the end", "download those parts again"]);
+        assert_eq!(home.assets(), 1);
+    }
+    fs::write(home.part(2), &bytes).unwrap();
+    whole(&home.import(""));
+}
+
 #[test]
 fn an_encrypted_part_and_an_encrypted_file() {
     let home = Home::new(Options::default());
@@ -401,7 +470,8 @@ fn a_quota_and_a_full_disk_stop_it_and_room_lets_it_go_on() {
 fn files_that_the_server_refuses_are_told_and_the_others_are_there() {
     let home = Home::new(Options::default());
     home.order(Orders { refuse_names: vec!["alone.jpg".into()], ..Orders::default() });
-    ended(&home.import(""), 10, &["Input file has corrupt header", "run the same command again"]);
+    let report = "haven import report --state [DIR]/journal";
+    ended(&home.import(""), 10, &["Input file has corrupt header", report, "run the same command again"]);
     assert_eq!((home.bucket("/alone.jpg").0, home.assets()), ("failed".into(), 6));
     ended(&home.import("--on-errors stop"), 10, &["too many files failed"]);
     home.order(Orders::default());
@@ -494,6 +564,57 @@ fn stacks_are_made_of_what_is_named() {
 }
 
 #[test]
+fn a_stack_that_is_refused_is_told_and_counted() {
+    let home = Home::new(Options::default());
+    let fail = Fail {
+        call: "POST /stacks".to_owned(),
+        status: 400,
+        times: u64::MAX,
+        every: 1,
+        retry_after: None,
+        message: "no stacks here".to_owned(),
+    };
+    home.order(Orders { fail: vec![fail], ..Orders::default() });
+    let said = home.import("--stack edited");
+    ended(&said, 10, &["some stacks could not be made", "1 stacks: ", "no stacks here"]);
+    assert!(said.out.contains("stacks that could not be made") && said.out.contains("0 of 1"), "{}", said.out);
+    let said = home.import("--stack edited --json");
+    assert_eq!(said.exit, 10, "{}", said.err);
+    let told: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&told["summary"]["unstacked"][0]["stacks"], home.assets()), (&Value::from(1), 7));
+    home.order(Orders::default());
+    whole(&home.import("--stack edited"));
+    assert_eq!(home.fake.state()["stacks"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_script_is_told_how_it_goes_on() {
+    let home = Home::new(Options::default());
+    home.order(Orders { slow_ms: 300, ..Orders::default() });
+    let said = home.import("--json");
+    whole(&said);
+    serde_json::from_str::<Value>(&said.out).unwrap();
+    let lines: Vec<Value> = said.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["note"].is_string() || line["warning"].is_string()), "{}", said.err);
+    let uploading = lines.iter().find(|line| line["progress"]["phase"] == "upload").unwrap();
+    assert!(uploading["progress"]["files_total"] == 7 && uploading["progress"]["bytes_total"] != 0, "{uploading}");
+    assert!(uploading["note"].as_str().unwrap().starts_with("upload: "), "{uploading}");
+}
+
+#[test]
+fn who_asks_in_another_directory_is_told_where_the_journal_is() {
+    let home = Home::new(Options::default());
+    let server = home.fake.address();
+    whole(&home.machine.run(&format!("import google-photos @takeout --server {server} --api-key-file @key")));
+    let where_it_is =
+        ["there is no journal at haven-import.db", "beside the first part", "--state DIR/haven-import.db"];
+    ended(&home.machine.run("import report"), 2, &where_it_is);
+    ended(&home.machine.run("import explain a.jpg"), 2, &where_it_is);
+    whole(&home.machine.run("import report @takeout"));
+    whole(&home.machine.run("import explain a.jpg --state @takeout/haven-import.db"));
+}
+
+#[test]
 fn downloads_are_compared_where_that_is_wanted() {
     let home = Home::new(Options { keep: true, ..Options::default() });
     whole(&home.import("--verify-downloads"));
@@ -524,6 +645,23 @@ fn a_folder_comes_with_its_live_pairs_and_albums() {
     assert_eq!((home.assets(), home.fake.violations()), (3, vec![]));
     assert_eq!(state["albums"][0]["name"], "Sea");
     assert_eq!(state["albums"][0]["assets"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_folders_photos_of_some_dates() {
+    let home = Home::new(Options::default());
+    fs::create_dir_all(home.machine.path("pictures")).unwrap();
+    home.machine.write("pictures/a.jpg", made::dated_jpeg("a", "2019:05:18 12:00:00"));
+    home.machine.write("pictures/b.jpg", made::dated_jpeg("b", "2001:05:18 12:00:00"));
+    let server = home.fake.address();
+    let command = format!(
+        "import folder @pictures --state @journal --server {server} --api-key-file @key --date-range 2019 --default-zone UTC"
+    );
+    let said = home.machine.run(&format!("{command} --dry-run"));
+    assert!(said.out.contains("2 files have no date from a sidecar"), "{}{}", said.out, said.err);
+    whole(&home.machine.run(&command));
+    assert_eq!((home.assets(), home.bucket("a.jpg").0), (1, "uploaded".to_owned()));
+    assert_eq!(home.bucket("b.jpg"), ("filtered".to_owned(), "it is not of the dates asked for".to_owned()));
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub fn prepare(state: &Path, paths: &[PathBuf], options: &Options) -> (Arc<Journ
 
 pub fn index(state: &Path, paths: &[PathBuf], options: &Options) -> (Arc<Journal>, Vec<i64>) {
     let inputs = match options.source {
-        Source::Takeout => haven_import::takeouts(paths).unwrap(),
+        Source::Takeout => haven_import::takeouts(paths).unwrap().inputs,
         Source::Folder => vec![haven_import::plain(&paths[0]).unwrap()],
     };
     // A thread of an import that was dropped may hold it for a moment.
@@ -371,7 +371,7 @@ async fn a_truncated_part_is_told_and_the_other_is_read() {
     let paths = made::takeout(dir.path());
     let bytes = std::fs::read(&paths[1]).unwrap();
     std::fs::write(&paths[1], &bytes[..bytes.len() / 2]).unwrap();
-    let inputs = haven_import::takeouts(&paths).unwrap();
+    let inputs = haven_import::takeouts(&paths).unwrap().inputs;
     let journal = Journal::open(&dir.path().join("j")).unwrap();
     let indexed = haven_import::index(&journal, &inputs, &Progress::default()).unwrap();
     assert_eq!((indexed.parts.len(), indexed.trouble.len()), (1, 1));

@@ -530,6 +530,47 @@ async fn an_export_in_mixed_forms_is_one() {
 }
 
 #[tokio::test]
+async fn what_is_unpacked_beside_archives_is_read_with_them_and_the_rest_is_told() {
+    let [first, second] = made::files();
+    let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    // By hand, and by a program that makes a folder for each archive.
+    for folder in ["", "takeout-20240525T201456Z-002"] {
+        let dir = tempfile::tempdir().unwrap();
+        let downloads = dir.path().join("Downloads");
+        let write = |path: &str, bytes: &[u8]| {
+            let path = downloads.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        for (path, bytes) in &second {
+            write(format!("{folder}/{path}").trim_start_matches('/'), bytes);
+        }
+        made::zip(&downloads.join("takeout-20240525T201456Z-001.zip"), &first);
+        write("Work/site/package.json", br#"{"title":"it tells of no photo"}"#);
+        write("ticket.pdf", b"%PDF");
+        let found = haven_import::takeouts(std::slice::from_ref(&downloads)).unwrap();
+        let passed_over: Vec<String> = found.passed_over.iter().map(name).collect();
+        assert_eq!((found.inputs.len(), passed_over.join(", ").as_str()), (2, "Work, ticket.pdf"));
+        let (mixed, zips) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        import(&mixed, &dir.path().join("j1"), std::slice::from_ref(&downloads), &options()).await.unwrap();
+        import(&zips, &dir.path().join("j2"), &made::takeout(dir.path()), &options()).await.unwrap();
+        assert_eq!(held(&mixed), held(&zips), "{folder}");
+        // What is named itself is read once, and as it was before.
+        let unpacked = downloads.join(if folder.is_empty() { "Takeout" } else { folder });
+        let found = haven_import::takeouts(&[downloads, unpacked.clone()]).unwrap();
+        assert_eq!((found.inputs.len(), &found.inputs[1].path, found.inputs[1].below.as_str()), (2, &unpacked, ""));
+    }
+    // Whatever its name is, a sidecar tells what it is.
+    let dir = tempfile::tempdir().unwrap();
+    made::zip(&dir.path().join("takeout-20240525T201456Z-001.zip"), &first);
+    std::fs::create_dir_all(dir.path().join("Moved/Photos from 2019")).unwrap();
+    let json = dir.path().join("Moved/Photos from 2019/a.jpg.json");
+    std::fs::write(json, made::sidecar("a.jpg", 1_558_173_600, "")).unwrap();
+    let found = haven_import::takeouts(&[dir.path().to_owned()]).unwrap();
+    assert_eq!((found.inputs.len(), found.passed_over.len()), (2, 0), "{found:?}");
+}
+
+#[tokio::test]
 async fn what_was_paused_on_one_server_is_given_back_on_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let (paths, state) = (made::takeout(dir.path()), dir.path().join("j"));

@@ -10,6 +10,23 @@ pub fn jpeg(salt: &str) -> Vec<u8> {
     [b"\xff\xd8\xff\xe0\0\x10JFIF\0", salt.as_bytes(), &[0xff, 0xd9]].concat()
 }
 
+/// A picture of which a camera wrote when it was taken: `2019:05:18 12:00:00`.
+pub fn dated_jpeg(salt: &str, taken: &str) -> Vec<u8> {
+    let text = format!("{taken}\0");
+    let field = [&[0x01, 0x32, 0, 2][..], &(text.len() as u32).to_be_bytes(), &26u32.to_be_bytes(), &[0; 4]].concat();
+    let tiff = [&b"MM\0\x2a\0\0\0\x08\0\x01"[..], &field, text.as_bytes()].concat();
+    let length = (tiff.len() as u16 + 8).to_be_bytes();
+    [&b"\xff\xd8\xff\xe1"[..], &length, b"Exif\0\0", &tiff, salt.as_bytes(), b"\xff\xd9"].concat()
+}
+
+/// A film whose header says when it was made, in seconds since 1970.
+pub fn dated_mp4(salt: &str, made: u32) -> Vec<u8> {
+    let boxed = |kind: &[u8], body: &[u8]| [&(body.len() as u32 + 8).to_be_bytes()[..], kind, body].concat();
+    let mvhd = [&[0; 4][..], &(made + 2_082_844_800).to_be_bytes(), &[0; 92]].concat();
+    let moov = boxed(b"moov", &boxed(b"mvhd", &mvhd));
+    [boxed(b"ftyp", b"isom\0\0\0\0"), moov, boxed(b"mdat", salt.as_bytes())].concat()
+}
+
 /// A video by its first bytes.
 pub fn mp4(salt: &str) -> Vec<u8> {
     [b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", salt.as_bytes()].concat()

@@ -1,5 +1,6 @@
 mod away;
 mod counts;
+mod dates;
 mod halves;
 mod imports;
 mod lanes;
@@ -9,3 +10,4 @@ mod made;
 mod memory;
 mod plans;
 mod stacks;
+mod streams;

@@ -50,6 +50,8 @@ pub struct State {
     pub album_calls_most: usize,
     /// Nothing is taken out of its trash.
     pub keeps_trash: bool,
+    /// It makes no stacks.
+    pub refuses_stacks: bool,
     /// Asked for its albums, it answers something else.
     pub strange_albums: bool,
     /// What makes its user another one than other servers' users.
@@ -74,6 +76,10 @@ pub enum Fault {
     Before,
     /// It takes effect, and the answer is lost.
     After,
+    /// Some of the body is read, and then it is too busy.
+    Busy,
+    /// Some of the body is read, and then it goes away.
+    Goes(Absence),
 }
 
 #[derive(Debug, Default)]
@@ -172,6 +178,19 @@ impl Server for Memory {
         let known = self.present(&upload.sha1.into_iter().collect::<Vec<_>>()).await?;
         if let Some(Some(present)) = known.first() {
             return Ok(Uploaded { id: present.id.clone(), duplicate: true });
+        }
+        if let Some(Fault::Busy | Fault::Goes(_)) = fault {
+            _ = body.next().await;
+        }
+        match fault {
+            Some(Fault::Busy) => {
+                return Err(ServerError::Busy { what: "429 Too Many Requests".to_owned(), retry_after: None });
+            }
+            Some(Fault::Goes(absence)) => {
+                self.state().away = Some((absence, Instant::now()));
+                return Err(gone());
+            }
+            _ => {}
         }
         let (mut hasher, mut bytes) = (Hasher::new(), 0);
         while let Some(piece) = body.next().await {
@@ -315,7 +334,11 @@ impl Server for Memory {
     }
 
     async fn stack(&self, ids: &[AssetId]) -> Result<(), ServerError> {
-        self.state().stacks.push(ids.to_vec());
+        let mut state = self.state();
+        if state.refuses_stacks {
+            return Err(refused("no stacks here"));
+        }
+        state.stacks.push(ids.to_vec());
         Ok(())
     }
 

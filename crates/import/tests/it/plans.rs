@@ -33,7 +33,7 @@ async fn doubts_lies_and_the_largest_are_told_by_name() {
     let before = haven_import::outlook(&journal, None).unwrap();
     assert_eq!(before.misnamed.files, 0, "nobody looked into them yet");
     haven_import::peek(&journal, &parts, &Progress::default()).await.unwrap();
-    let Outlook { doubtful, unmatched, orphans, misnamed, dates, largest, above_usual_cap, estimate } =
+    let Outlook { doubtful, unmatched, orphans, misnamed, dates, judged_when_read, largest, above_usual_cap, estimate } =
         haven_import::outlook(&journal, None).unwrap();
     assert_eq!(doubtful.files, 1, "{doubtful:?}");
     assert_eq!(
@@ -52,7 +52,7 @@ async fn doubts_lies_and_the_largest_are_told_by_name() {
     );
     assert_eq!((largest[0].path.as_str(), largest[0].bytes >> 20, largest[0].passes), (year("long.mp4"), 3, None));
     assert_eq!(dates, Foreseen { sidecar: 8, name: 0, folder: 2, nobody: 0 }, "all but the two moving halves");
-    assert_eq!((largest.len(), above_usual_cap.files), (5, 0));
+    assert_eq!((judged_when_read, largest.len(), above_usual_cap.files), (0, 5, 0));
     assert_eq!((estimate.files, estimate.measured), (12, None));
     let bytes = largest[0].bytes;
     let cap = haven_import::Cap { passes_bytes: 100, refused_bytes: bytes, refused_files: 1, refused_sum_bytes: bytes };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use haven_import::{Options, Source, Stacks};
+use haven_import::{Options, Source, Stacks, report::Bucket};
 
 use crate::{
     imports::{import, options},
@@ -72,4 +72,23 @@ async fn covers_and_jpegs_and_edits_lie_on_top() {
         import(&server, &state, std::slice::from_ref(&zip), &options(wanted)).await.unwrap();
         assert_eq!(stacks(&server), due, "{wanted:?}");
     }
+}
+
+#[tokio::test]
+async fn stacks_that_the_server_refuses_are_told_and_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (zip, state) = (dir.path().join("a.zip"), dir.path().join("j"));
+    made::zip(&zip, &files());
+    let stacks = Stacks { edited: true, burst: true, raw: true };
+    let options = Options { stacks, ..options() };
+    let server = Arc::new(Memory::default());
+    server.state().refuses_stacks = true;
+    let summary = import(&server, &state, std::slice::from_ref(&zip), &options).await.unwrap();
+    assert_eq!((summary.stacks, summary.stacked, summary.stack_failures()), (2, 0, 2), "{summary:#?}");
+    assert_eq!((summary.count(Bucket::Failed), summary.is_brought(), summary.is_whole()), (0, true, false));
+    assert!(summary.unstacked[0].why.contains("no stacks here"), "{:?}", summary.unstacked);
+    server.state().refuses_stacks = false;
+    let summary = import(&server, &state, std::slice::from_ref(&zip), &options).await.unwrap();
+    assert_eq!((summary.stacks, summary.stacked, summary.is_whole()), (2, 2, true), "{summary:#?}");
+    assert_eq!(server.state().stacks.len(), 2);
 }

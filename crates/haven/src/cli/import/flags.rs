@@ -7,12 +7,12 @@ use haven_import::{BANS, Locked, Only, Options, Partner, Stacks};
 use jiff::{civil::Date, tz::TimeZone};
 
 /// The journal's name where none was given.
-const JOURNAL: &str = "haven-import.db";
+pub const JOURNAL: &str = "haven-import.db";
 
 /// Where the journal is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StateArgs {
-    /// The journal of the import [default: haven-import.db beside the first input]
+    /// The journal of the import [default: haven-import.db beside the first input; where none is named, in this directory]
     #[arg(long, value_name = "FILE", help_heading = "Everywhere")]
     pub state: Option<PathBuf>,
 }
@@ -64,7 +64,8 @@ pub struct WhatArgs {
     /// One album for everything
     #[arg(long, value_name = "TITLE")]
     into_album: Option<String>,
-    /// Only photos taken in a year, a month, a day, or from one to another: 2019, 2019-05, 2019-05-01,2019-05-31
+    /// Only photos taken in a year, a month, a day, or from one to another: 2019, 2019-05, 2019-05-01,2019-05-31. What no
+    /// sidecar dates is judged by its own date when it is read
     #[arg(long, value_name = "DATES", value_parser = dates)]
     date_range: Option<(i64, i64)>,
     /// Only files of these extensions: .jpg,.heic

@@ -9,7 +9,7 @@ use std::{
 use clap::ValueEnum;
 use haven_immich::Immich;
 use haven_import::{
-    FolderAlbums, Journal, Options, Setup, Source, Waits, jobs, report as journal_report,
+    FolderAlbums, Journal, Options, Setup, Source, Takeouts, Waits, jobs, report as journal_report,
     server::{Server, ServerError},
 };
 use serde_json::json;
@@ -22,7 +22,7 @@ use super::{
     flags::{GoogleArgs, StateArgs, WhatArgs},
     plan::{Prepared, foretell, gate, prepare, tell},
     server::{self, ServerArgs},
-    trouble,
+    told, trouble,
     watch::Watch,
 };
 use crate::{
@@ -37,10 +37,10 @@ use crate::{
 /// temporary file is written. Missing and damaged parts are told first. Photos that nothing is known of are brought too.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven import google-photos takeout-*.zip --server http://nas:2283 --api-key-file key\n  haven import google-photos ~/takeout -s http://nas:2283 -k key --session-tag --partner album=Ours\n  haven import google-photos takeout-*.tgz -s http://nas:2283 -k key --dry-run\n\nExit codes: 0 all is there; 10 it ended, and some files could not be brought over or parts are missing; 9 interrupted;\n3 the API key is refused or lacks a permission; 4 the server can't be reached or has no room"
+    after_help = "Examples:\n  haven import google-photos takeout-*.zip --server http://nas:2283 --api-key-file key\n  haven import google-photos ~/takeout -s http://nas:2283 -k key --session-tag --partner album=Ours\n  haven import google-photos takeout-*.tgz -s http://nas:2283 -k key --dry-run\n\nExit codes: 0 all is there; 10 it ended, and some files could not be brought over, parts can't be read, or parts are missing and\nneither --allow-missing-parts nor --no-wait says that this is meant; 9 interrupted;\n3 the API key is refused or lacks a permission; 4 the server can't be reached or has no room"
 )]
 pub struct TakeoutArgs {
-    /// Parts (.zip, .tgz, .tar), folders that hold them, unpacked Takeouts
+    /// Parts (.zip, .tgz, .tar), folders that hold them and perhaps unpacked ones, unpacked Takeouts
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -101,17 +101,18 @@ pub struct ResumeArgs {
 }
 
 pub fn takeout(context: &Context, args: TakeoutArgs) -> Result<(), Trouble> {
-    let inputs = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
+    let found = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
     let options = args.google.options(args.what.options());
     let journal = args.state.path(args.paths.first().map(PathBuf::as_path));
-    let prepared = prepare(&journal, &inputs, &options, args.what.verify_copies)?;
-    if let Err(held) = gate(&prepared, args.google.allow_missing_parts || options.no_wait) {
+    let prepared = prepare(&journal, &found, &options, args.what.verify_copies)?;
+    let allowed = args.google.allow_missing_parts || options.no_wait;
+    if let Err(held) = gate(&prepared, allowed) {
         if !args.dry_run {
             wire::runtime()?.block_on(give_back(&prepared.journal, &args.server));
         }
         return Err(held);
     }
-    go(context, prepared, options, &args.server, args.dry_run)
+    go(context, prepared, options, &args.server, args.dry_run, allowed)
 }
 
 pub fn folder(context: &Context, args: FolderArgs) -> Result<(), Trouble> {
@@ -122,38 +123,70 @@ pub fn folder(context: &Context, args: FolderArgs) -> Result<(), Trouble> {
         FolderArg::Path => FolderAlbums::Path,
     };
     let options = Options { source: Source::Folder, folder_albums, takeout_tag: false, ..args.what.options() };
-    let prepared = prepare(&args.state.path(Some(&args.directory)), &[input], &options, args.what.verify_copies)?;
-    go(context, prepared, options, &args.server, args.dry_run)
+    let found = Takeouts { inputs: vec![input], passed_over: vec![] };
+    let prepared = prepare(&args.state.path(Some(&args.directory)), &found, &options, args.what.verify_copies)?;
+    // A folder has no parts.
+    go(context, prepared, options, &args.server, args.dry_run, true)
 }
 
-fn go(context: &Context, prepared: Prepared, options: Options, server: &ServerArgs, dry: bool) -> Result<(), Trouble> {
+/// `allowed`: the owner has said that missing parts are meant. That parts are damaged nobody means.
+fn go(
+    context: &Context,
+    prepared: Prepared,
+    options: Options,
+    server: &ServerArgs,
+    dry: bool,
+    allowed: bool,
+) -> Result<(), Trouble> {
     if dry {
         return foretell(context, &prepared, None);
     }
     let runtime = wire::runtime()?;
-    let ended = runtime.block_on(import(context, &prepared, options, server));
+    let ended = runtime.block_on(import(&prepared, options, server));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended?;
     tell(context, &prepared)?;
     let summary = journal_report::summary(&prepared.journal).map_err(trouble::report)?;
-    if summary.is_whole() {
+    // They were told before the first file was sent, which may be hours ago.
+    let gaps: &[String] = if allowed { &[] } else { &prepared.gaps };
+    let lacking = told::parts(gaps, &prepared.indexed.trouble);
+    if summary.is_whole() && lacking.is_empty() {
         return Ok(());
     }
-    let what = match summary.failed.is_empty() && !summary.waiting.is_empty() {
-        true => "some files wait for their sidecars",
-        false => "some files could not be brought over",
+    let what = match () {
+        () if summary.is_whole() => "parts of this Takeout are missing or can't be read",
+        () if summary.is_brought() => "some stacks could not be made",
+        () if summary.failed.is_empty() && !summary.waiting.is_empty() => "some files wait for their sidecars",
+        () => "some files could not be brought over",
     };
-    let mut trouble = Trouble::new(Code::Held, what);
-    for why in summary.failed.iter().chain(&summary.waiting).take(5) {
-        trouble = trouble.because(format!("{}: {}", why.files, why.why));
+    let mut trouble = lacking.iter().fold(Trouble::new(Code::Held, what), |trouble, why| trouble.because(why));
+    let files = summary.failed.iter().chain(&summary.waiting).map(|why| format!("{}: {}", why.files, why.why));
+    let stacks = summary.unstacked.iter().map(|one| format!("{} stacks: {}", one.stacks, one.why));
+    for why in files.chain(stacks).take(5) {
+        trouble = trouble.because(why);
     }
-    Err(trouble
-        .meaning("all others are there; nothing was lost, the Takeout was only read")
-        .next("haven import report    tells which and why")
-        .next("run the same command again: it tries only what is left"))
+    trouble = trouble.meaning(match () {
+        () if !lacking.is_empty() => {
+            "what lies in those parts is not there; nothing was lost, the Takeout was only read"
+        }
+        () if summary.is_brought() => "the photos of those stacks are there, one beside the other",
+        () => "all others are there; nothing was lost, the Takeout was only read",
+    });
+    if !lacking.is_empty() {
+        trouble = trouble.next("download those parts again from takeout.google.com and run this with all of them");
+    }
+    if !gaps.is_empty() && prepared.indexed.trouble.is_empty() {
+        trouble = trouble.next("or say that they are meant to be missing: --allow-missing-parts");
+    }
+    if !summary.is_whole() {
+        trouble = trouble
+            .next(format!("haven import report --state {}    tells which and why", prepared.journal.path().display()))
+            .next("run the same command again: it tries only what is left");
+    }
+    Err(trouble)
 }
 
-async fn import(context: &Context, prepared: &Prepared, options: Options, args: &ServerArgs) -> Result<(), Trouble> {
+async fn import(prepared: &Prepared, options: Options, args: &ServerArgs) -> Result<(), Trouble> {
     let address = args.place.server.clone().ok_or_else(|| {
         Trouble::new(Code::Usage, "no server was named")
             .meaning(UNTOUCHED)
@@ -181,7 +214,7 @@ async fn import(context: &Context, prepared: &Prepared, options: Options, args: 
         interrupted(false).await;
         std::process::exit(i32::from(Code::Unfinished.exit()));
     });
-    let shown = Watch::start(prepared.progress.clone(), context.json);
+    let shown = Watch::start(prepared.progress.clone());
     let bar = shown.bar();
     let setup = Setup {
         journal: prepared.journal.clone(),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use haven_import::{
-    Cap, CompareError, Compared, CopiesRead, Indexed, Input, Journal, JournalError, Options, Progress, ServerFacts,
+    Cap, CompareError, Compared, CopiesRead, Export, Indexed, Journal, Options, Progress, ServerFacts, Takeouts,
     exports,
     report::{self as journal_report, Summary},
     server::{Server, ServerError},
@@ -37,7 +37,7 @@ use crate::{
     after_help = "Examples:\n  haven import plan takeout-*.zip\n  haven import plan ~/takeout --json\n  haven import plan ~/takeout --server http://nas:2283 --api-key-file key --read-media"
 )]
 pub struct PlanArgs {
-    /// Parts (.zip, .tgz, .tar), folders that hold them, unpacked Takeouts
+    /// Parts (.zip, .tgz, .tar), folders that hold them and perhaps unpacked ones, unpacked Takeouts
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -54,10 +54,10 @@ pub struct PlanArgs {
 }
 
 pub fn plan(context: &Context, args: PlanArgs) -> Result<(), Trouble> {
-    let inputs = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
+    let found = haven_import::takeouts(&args.paths).map_err(|error| trouble::input(&error))?;
     let options = args.google.options(args.what.options());
     let journal = args.state.path(args.paths.first().map(PathBuf::as_path));
-    let prepared = prepare(&journal, &inputs, &options, args.what.verify_copies)?;
+    let prepared = prepare(&journal, &found, &options, args.what.verify_copies)?;
     let Some(address) = &args.place.server else { return foretell(context, &prepared, None) };
     let runtime = wire::runtime()?;
     let seen = runtime.block_on(look(&args, &prepared, &options, address))?;
@@ -69,7 +69,7 @@ pub fn foretell(context: &Context, prepared: &Prepared, seen: Option<Seen>) -> R
     let runtime = wire::runtime()?;
     let looked = {
         let _in = runtime.enter();
-        let _shown = Watch::start(prepared.progress.clone(), false);
+        let _shown = Watch::start(prepared.progress.clone());
         runtime.block_on(haven_import::peek(&prepared.journal, &prepared.indexed.parts, &prepared.progress))
     };
     looked.map_err(|error| trouble::journal(&error))?;
@@ -108,7 +108,7 @@ async fn look(args: &PlanArgs, prepared: &Prepared, options: &Options, address: 
     let server = opened.map_err(strange)?;
     // By its full name: the client has a method of that name of its own.
     let about = Server::about(&server).await.map_err(strange)?;
-    let _shown = Watch::start(prepared.progress.clone(), false);
+    let _shown = Watch::start(prepared.progress.clone());
     let told = |error| match error {
         CompareError::Server(error) => strange(error),
         CompareError::Journal(error) => trouble::journal(&error),
@@ -126,21 +126,25 @@ pub struct Prepared {
     pub progress: Arc<Progress>,
     pub indexed: Indexed,
     pub gaps: Vec<String>,
+    /// How far each export was seen.
+    pub last_parts: Vec<String>,
     pub summary: Summary,
 }
 
 /// Reads and matches. `copies`: every copy is read too.
-pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -> Result<Prepared, Trouble> {
+pub fn prepare(path: &Path, found: &Takeouts, options: &Options, copies: bool) -> Result<Prepared, Trouble> {
     let journal = Arc::new(Journal::open(path).map_err(|error| trouble::journal(&error))?);
     let progress = Arc::new(Progress::default());
-    let gaps = gaps(&journal, inputs).map_err(|error| trouble::journal(&error))?;
+    let inputs = &found.inputs;
+    let exports = exports(&journal, inputs).map_err(|error| trouble::journal(&error))?;
+    let gaps: Vec<String> = exports.iter().filter_map(gap).collect();
     for gap in &gaps {
         report::warn(gap);
     }
     let runtime = wire::runtime()?;
     let indexed = {
         let _in = runtime.enter();
-        let _shown = Watch::start(progress.clone(), false);
+        let _shown = Watch::start(progress.clone());
         let indexed = haven_import::index(&journal, inputs, &progress).map_err(trouble::index)?;
         if copies {
             let read = runtime.block_on(haven_import::read_copies(&journal, &indexed.parts, &progress));
@@ -159,6 +163,7 @@ pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -
     for part in &indexed.trouble {
         report::warn(format!("{}: {}", part.path.display(), part.what));
     }
+    tell_passed_over(&found.passed_over, path);
     for path in &indexed.twice {
         report::warn(format!("{} is the same part as another one, and is passed over", path.display()));
     }
@@ -169,7 +174,33 @@ pub fn prepare(path: &Path, inputs: &[Input], options: &Options, copies: bool) -
         ));
     }
     let summary = journal_report::summary(&journal).map_err(trouble::report)?;
-    Ok(Prepared { journal, progress, indexed, gaps, summary })
+    let last_parts = exports.iter().filter_map(last_part).collect();
+    Ok(Prepared { journal, progress, indexed, gaps, last_parts, summary })
+}
+
+/// How many of those that are not looked at are named.
+const PASSED_OVER_TOLD: usize = 10;
+
+/// Tells what lies beside archives and is not looked at; hidden files and the journal are no news.
+fn tell_passed_over(passed_over: &[PathBuf], journal: &Path) {
+    let own = journal.file_name().unwrap_or_default().to_string_lossy();
+    let told: Vec<String> = passed_over
+        .iter()
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            !name.starts_with('.') && !name.starts_with(&*own)
+        })
+        .map(|path| path.display().to_string())
+        .collect();
+    if told.is_empty() {
+        return;
+    }
+    let more = told.len().saturating_sub(PASSED_OVER_TOLD);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    report::note(format!(
+        "beside the archives lies what is neither an archive nor an unpacked Takeout, and is not looked at: {}{more}",
+        told[..told.len().min(PASSED_OVER_TOLD)].join(", ")
+    ));
 }
 
 fn tell_copies(read: &CopiesRead) {
@@ -184,21 +215,22 @@ fn tell_copies(read: &CopiesRead) {
     }
 }
 
-/// Exports with gaps in the numbers of their parts.
-fn gaps(journal: &Journal, inputs: &[Input]) -> Result<Vec<String>, JournalError> {
-    let gap = |export: haven_import::Export| {
-        let missing = export.missing();
-        let numbers: Vec<String> = missing.iter().map(u32::to_string).collect();
-        let last = export.seen.last().copied().unwrap_or_default();
-        (!missing.is_empty()).then(|| {
-            format!(
-                "export {}: parts {} are missing (the last one seen is {last}; whether it is the last there is can't be known)",
-                export.export,
-                numbers.join(", ")
-            )
-        })
-    };
-    Ok(exports(journal, inputs)?.into_iter().filter_map(gap).collect())
+/// An export, and in newer names the group of its products, each of which has numbers of its own.
+fn name(export: &Export) -> String {
+    let group = export.product.map(|product| format!("-{product}"));
+    format!("export {}{}", export.export, group.unwrap_or_default())
+}
+
+/// The gap in the numbers of an export's parts.
+fn gap(export: &Export) -> Option<String> {
+    let numbers: Vec<String> = export.missing().iter().map(u32::to_string).collect();
+    (!numbers.is_empty()).then(|| format!("{}: parts {} are missing", name(export), numbers.join(", ")))
+}
+
+/// No name tells how many parts there are: that the last one is here nobody can say.
+fn last_part(export: &Export) -> Option<String> {
+    let last = export.seen.last()?;
+    Some(format!("{}: the last part seen is {last}; whether it is the last there is can't be known", name(export)))
 }
 
 /// Stops before anything is sent, where parts are missing and photos would lose their sidecars by it.
@@ -208,7 +240,7 @@ pub fn gate(prepared: &Prepared, allowed: bool) -> Result<(), Trouble> {
         return Ok(());
     }
     let mut trouble = Trouble::new(Code::Held, "parts of this Takeout are missing or can't be read");
-    for why in told::parts(&prepared.gaps, &prepared.indexed.trouble) {
+    for why in told::parts(&prepared.gaps, &prepared.indexed.trouble).iter().chain(&prepared.last_parts) {
         trouble = trouble.because(why);
     }
     Err(trouble
@@ -229,6 +261,12 @@ pub fn tell(context: &Context, prepared: &Prepared) -> Result<(), Trouble> {
 fn answer(prepared: &Prepared, long: bool) -> Result<(Value, String), Trouble> {
     let summary = journal_report::summary(&prepared.journal).map_err(trouble::report)?;
     let trouble = told::parts(&prepared.gaps, &prepared.indexed.trouble);
-    let value = json!({ "parts": prepared.indexed.parts.len(), "part_trouble": trouble, "summary": summary });
-    Ok((value, told::summary(&summary, long)))
+    let text = told::summary(&summary, long) + &told::part_lines(&trouble, &prepared.last_parts);
+    let value = json!({
+        "parts": prepared.indexed.parts.len(),
+        "part_trouble": trouble,
+        "last_parts": prepared.last_parts,
+        "summary": summary,
+    });
+    Ok((value, text))
 }

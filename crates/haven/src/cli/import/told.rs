@@ -23,6 +23,9 @@ pub fn summary(summary: &Summary, long: bool) -> String {
     }
     _ = writeln!(out, "{:<34}{:>9}", "largest file", words::bytes(summary.largest_bytes));
     _ = writeln!(out, "{:<34}{:>9}", "without a sidecar", summary.unmatched);
+    if summary.stacks > 0 {
+        _ = writeln!(out, "{:<34}{:>9} of {}", "stacks made", summary.stacked, summary.stacks);
+    }
     if let Some(counted) = &summary.counted {
         _ = writeln!(out, "{}", counted_words(counted));
     }
@@ -65,6 +68,12 @@ pub fn summary(summary: &Summary, long: bool) -> String {
             _ = writeln!(out, "  {:>7}  {}: {}", why.files, why.why, why.example.trim_start_matches('/'));
         }
     }
+    if !summary.unstacked.is_empty() {
+        _ = writeln!(out, "\nstacks that could not be made");
+        for one in &summary.unstacked {
+            _ = writeln!(out, "  {:>7}  {}: {}", one.stacks, one.why, one.example.trim_start_matches('/'));
+        }
+    }
     out
 }
 
@@ -98,6 +107,13 @@ pub fn outlook(outlook: &Outlook) -> String {
         format!("{} goes as {}", file.path, file.sent_as)
     });
     dates(&mut out, &outlook.dates);
+    if outlook.judged_when_read > 0 {
+        _ = writeln!(
+            out,
+            "\n{} files have no date from a sidecar: whether they are of the dates asked for is seen when they are read",
+            outlook.judged_when_read
+        );
+    }
     if !outlook.largest.is_empty() {
         out += "\nlargest files\n";
         for file in &outlook.largest {
@@ -223,4 +239,10 @@ pub fn server(server: &ServerFacts, cap: Option<Cap>, compared: &Compared) -> St
 pub fn parts(gaps: &[String], trouble: &[PartTrouble]) -> Vec<String> {
     let broken = trouble.iter().map(|part| format!("{}: {}", part.path.display(), part.what));
     gaps.iter().cloned().chain(broken).collect()
+}
+
+/// The same as the end of an answer, with how far each export was seen.
+pub fn part_lines(trouble: &[String], last_parts: &[String]) -> String {
+    let lines: String = trouble.iter().chain(last_parts).map(|line| format!("  {line}\n")).collect();
+    if lines.is_empty() { lines } else { format!("\nparts\n{lines}") }
 }

@@ -2,6 +2,7 @@
 
 use haven_import::{IndexError, InputError, JournalError, Stop, report::ReportError, server::ServerError};
 
+use super::flags::JOURNAL;
 use crate::report::{Code, Trouble, UNTOUCHED};
 
 const AGAIN: &str = "run the same command again: it goes on where it was";
@@ -26,8 +27,12 @@ pub fn journal(error: &JournalError) -> Trouble {
         JournalError::InUse(_) => trouble.next("wait for the other import, or end it"),
         JournalError::Full => trouble.next("make room, or put the journal elsewhere: --state FILE").next(AGAIN),
         JournalError::Missing(_) => Trouble::new(Code::Usage, error.to_string())
+            .because(format!(
+                "an import keeps its journal beside the first part or folder it was given, as {JOURNAL}, unless --state said otherwise"
+            ))
             .meaning(UNTOUCHED)
-            .next("name the journal of the import: --state FILE"),
+            .next(format!("name the journal of the import: --state DIR/{JOURNAL}"))
+            .next("haven import report also takes the folder of the parts: haven import report DIR"),
         JournalError::Version(..) => {
             trouble.next("end the import with the Haven that began it, or begin anew: --state OTHER")
         }
