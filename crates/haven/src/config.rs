@@ -208,13 +208,39 @@ pub fn config_directory() -> Option<PathBuf> {
 
 /// A directory of haven's own below one of the user's usual ones.
 pub fn user_directory(variable: &str, below_home: &str) -> Option<PathBuf> {
+    below(variable, below_home, home)
+}
+
+/// The same where the environment tells, and nowhere else: what lies there was always looked for so, and must be found again.
+pub fn told_directory(variable: &str, below_home: &str) -> Option<PathBuf> {
+    below(variable, below_home, told_home)
+}
+
+fn below(variable: &str, below_home: &str, home: fn() -> Option<PathBuf>) -> Option<PathBuf> {
     let named = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = named.or_else(|| Some(home()?.join(below_home)))?;
     Some(base.join("haven"))
 }
 
-/// The user's home directory, if the environment tells.
+/// Where this machine keeps what a service and a shell of the same user must both find: systemd gives a service no HOME
+/// unless its unit names a user.
+pub fn state_directory() -> PathBuf {
+    let own = || user_directory("XDG_STATE_HOME", ".local/state");
+    let managed = std::env::var_os("STATE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let base = managed.or_else(|| if rustix::process::geteuid().is_root() { None } else { own() });
+    base.unwrap_or_else(|| PathBuf::from(MACHINE_STATE))
+}
+
+/// What is root's, whoever starts it.
+pub const MACHINE_STATE: &str = "/var/lib/haven";
+
+/// The user's home directory: the environment's word, else the system's.
 pub fn home() -> Option<PathBuf> {
+    haven_store::home()
+}
+
+/// The user's home directory, if the environment tells.
+pub fn told_home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
