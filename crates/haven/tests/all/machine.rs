@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use haven_testkit::postgres::{Cluster, IMMICH_V3};
+
 use crate::run::Machine;
 
 const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../units/tests/all/seed");
@@ -131,6 +133,22 @@ fn answers_in_a_file_make_a_library_that_opens() {
     let again = machine.run("setup --answers @answers.toml --config @etc/haven.toml");
     assert_eq!(again.exit, 0, "{}", again.err);
     assert!(again.err.contains("there is a library already"), "{}", again.err);
+}
+
+#[test]
+fn a_database_that_lets_in_by_who_asks_is_found_by_root() {
+    let Some(cluster) = Cluster::start() else { return };
+    let reach = cluster.database("immich", IMMICH_V3).replace(" user=postgres", "");
+    if !cluster.lets_in_peers_alone() {
+        return;
+    }
+    let machine = Machine::new();
+    answers(&machine, &format!("[database]\nurl = \"{reach}\"\n"));
+    let said = machine.run("setup --answers @answers.toml --config @etc/haven.toml");
+    assert_eq!(said.exit, 0, "{}", said.err);
+    assert!(said.err.contains("asked as the system's user postgres), and is Immich's"), "{}", said.err);
+    let settings = fs::read_to_string(machine.path("etc/haven.toml")).unwrap();
+    assert!(settings.contains(&format!("database = \"{reach}\"")), "{settings}");
 }
 
 /// A webhook that takes everything; its URL.

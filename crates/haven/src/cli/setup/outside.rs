@@ -1,7 +1,9 @@
 //! The questions about others: the database, and who is told.
 
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use haven_point::pg::{self, PgError, Reach, Session};
+use serde::Deserialize;
 use toml_edit::{Item, TableLike};
 
 use super::{
@@ -87,12 +89,13 @@ impl Guide {
                 .meaning(UNTOUCHED)
                 .next("write it into ~/.pgpass (host:port:database:user:password), mode 600"));
         }
-        let sql = "select case when to_regclass('public.asset') is null and to_regclass('public.assets') is null \
-                   then 'postgres' else 'immich' end";
-        let kind = psql(&url, sql)?;
+        let reach = Reach { database: url.clone(), ..Reach::default() };
+        let kind = kind_of(&reach)?;
         let folder = asker.ask("database.folder", "   its files: a folder of the library", Some("immich"))?;
+        let asked =
+            pg::stand_in(&reach).map(|user| format!(" (asked as the system's user {user})")).unwrap_or_default();
         say(&format!(
-            "   it answers, and is {}.",
+            "   it answers{asked}, and is {}.",
             if kind == "immich" { "Immich's" } else { "not Immich's: it is dumped all the same" }
         ));
         self.set(&["backup", "immich", "kind"], &kind);
@@ -194,25 +197,26 @@ impl Guide {
     }
 }
 
-/// One answer of the database.
-fn psql(url: &str, sql: &str) -> Result<String, Trouble> {
-    let done = Command::new("psql")
-        .args(["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--command", sql, url])
-        .env("PGCONNECT_TIMEOUT", "10")
-        .stdin(Stdio::null())
-        .output();
-    let done = done.map_err(|error| {
-        Trouble::new(Code::Local, "psql can't be run")
-            .caused_by(&error)
-            .meaning(UNTOUCHED)
-            .next("install the package postgresql-client")
-    })?;
-    if !done.status.success() {
-        let said = String::from_utf8_lossy(&done.stderr).lines().take(3).collect::<Vec<_>>().join("\n");
-        return Err(Trouble::new(Code::Local, "the database does not answer")
-            .because(said)
-            .meaning(UNTOUCHED)
-            .next("correct the address; a password belongs into ~/.pgpass; locally pg_hba.conf decides who may"));
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The kind of application whose database it is. It is asked as a backup will ask it.
+fn kind_of(reach: &Reach) -> Result<String, Trouble> {
+    #[derive(Deserialize)]
+    struct Kind {
+        kind: String,
     }
-    Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    let sql = "SELECT CASE WHEN to_regclass('public.asset') IS NULL AND to_regclass('public.assets') IS NULL \
+               THEN 'postgres' ELSE 'immich' END AS kind";
+    let asked = Session::open(reach, PATIENCE).and_then(|mut session| session.row::<Kind>(sql, PATIENCE));
+    asked.map(|row| row.kind).map_err(|error| match &error {
+        PgError::Run { source, .. } => Trouble::new(Code::Local, "psql can't be run")
+            .caused_by(source)
+            .meaning(UNTOUCHED)
+            .next("install the package postgresql-client"),
+        _ => Trouble::new(Code::Local, "the database does not answer")
+            .because(error.to_string())
+            .meaning(UNTOUCHED)
+            .next("correct the address; a password belongs into ~/.pgpass; locally pg_hba.conf decides who may"),
+    })
 }
