@@ -250,10 +250,15 @@ fn table(text: &str) -> Table {
 
 /// The default file with the settings that have no default put in: every name there is.
 fn known() -> Table {
+    table(&with_examples(DEFAULTS))
+}
+
+/// A file of settings with those that stand there as examples.
+fn with_examples(text: &str) -> String {
     let is_setting =
         |line: &str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
-    let lines = DEFAULTS.lines().map(|line| if is_setting(line) { &line[1..] } else { line });
-    table(&lines.collect::<Vec<_>>().join("\n"))
+    let lines = text.lines().map(|line| if is_setting(line) { &line[1..] } else { line });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 pub fn over(mut below: Table, above: Table) -> Table {
@@ -349,6 +354,28 @@ mod tests {
         let parsed = serde_path_to_error::deserialize::<_, Config>(Value::Table(everything.clone())).unwrap();
         assert_eq!(parsed.store.s3.region.as_deref(), Some("eu-central-1"));
         assert!(names(&everything, "").len() > names(&table(DEFAULTS), "").len() + 10);
+    }
+
+    #[test]
+    fn the_files_that_are_packaged_set_what_there_is() {
+        let packaging = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
+        let read = |name: &str| std::fs::read_to_string(packaging.join(name)).unwrap();
+        for name in ["debian/haven.toml", "docker/haven.toml"] {
+            let text = read(name);
+            for text in [with_examples(&text), text] {
+                let config =
+                    Config::from_text(&text, name).unwrap_or_else(|trouble| panic!("{}", trouble.render(false)));
+                assert!(config.mount.allow_other, "{name}: Immich is somebody else");
+            }
+        }
+        // What the image and the compose file take for granted.
+        let (config, compose) =
+            (Config::from_text(&read("docker/haven.toml"), "").unwrap(), read("docker/compose.yaml"));
+        let point = config.mount.point.clone().unwrap().display().to_string();
+        assert!(read("docker/Dockerfile").contains(&format!("PHOTOS={point}\n")), "the health check looks there");
+        assert!(config.app(None).unwrap().reach().unwrap().database.contains("host=database "));
+        assert!(compose.contains("127.0.0.1:8470:8470") && config.page.listen == "0.0.0.0:8470");
+        assert!(compose.contains(&format!("IMMICH_MEDIA_LOCATION: {point}/{}", config.apps[0].own.folder)));
     }
 
     #[test]
