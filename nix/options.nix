@@ -104,7 +104,7 @@ in
           drill_server = setting types.str "`\"own\"`" "The server that a drill of level 2 brings the database back to: \"own\" (a PostgreSQL of this machine's programs that is started for it: they must not be older than the application's, and have its extensions), or \"application\" (the one that `database` names, in its container with `within`: a second database beside the application's, under a name of its own, dropped at the end. For that while it takes as much room there again, and work from who uses the application.)";
           kind = setting types.str "none; for example `\"immich\"`" "\"immich\", \"postgres\" (any other application with a PostgreSQL database) or \"folder\" (files alone).";
           folder = setting types.str "none; for example `\"immich\"`" "Its folder, relative to the library's root. Default: all of the library.";
-          database = setting types.str "none; for example `\"postgresql:///immich?host=/run/postgresql&user=immich\"`" "Its database, as libpq has it: a URL, \"dbname=immich host=db sslmode=verify-full\", \"service=immich\", or a name. PostgreSQL 14 to 18, directly, not through PgBouncer. The password belongs into ~/.pgpass or PGPASSFILE, not here.";
+          database = setting types.str "none; for example `\"postgresql:///immich?host=/run/postgresql&user=immich\"`" "Its database, as libpq has it: a URL, \"dbname=immich host=db sslmode=verify-full\", \"service=immich\", or a name. PostgreSQL 14 to 18, directly, not through PgBouncer. The password belongs into ~/.pgpass or PGPASSFILE, not here. A server of this machine that lets in by who asks (\"peer\", as Debian's does) is asked by root as the system's user who is called like the URL's, else as postgres.";
           programs = setting types.str "none; for example `\"/usr/lib/postgresql/16/bin\"`" "The directory of psql, pg_dump and pg_dumpall. Default: Debian's for this server's version, else those of PATH.";
           within = setting (types.listOf types.str) "none; for example `[\"docker\", \"exec\", \"-i\", \"immich_postgres\"]`" "What goes before each of them, where the server is in a container.";
           media_location = setting types.str "none; for example `\"/usr/src/app/upload\"`" "What the paths in Immich's database begin with, where it does not say so itself (before version 1.136).";
@@ -143,7 +143,7 @@ in
           upload_rate_max = setting types.str "`\"0\"`" "Bytes a second; \"0\" sets no limit.";
           download_rate_max = setting types.str "`\"0\"`" "download_rate_max";
           parallel = setting (types.either types.ints.unsigned types.str) "`4`" "How many programs bring a Borg archive back at once. (restic sees to that by itself.)";
-          directory = setting types.str "none; for example `\"/var/lib/haven/copies\"`" "Where the programs keep their caches, and Borg its notes and keys: a directory for each copy is made below it. It is also where a library is shown to them, always at the same place. Default: below ~/.local/state/haven/copies.";
+          directory = setting types.str "none; for example `\"/var/lib/haven/copies\"`" "Where the programs keep their caches, and Borg its notes and keys: a directory for each copy is made below it. It is also where a library is shown to them, always at the same place. Default: copies in $STATE_DIRECTORY under systemd, for root in /var/lib/haven, else in ~/.local/state/haven; where a copy was begun elsewhere by an earlier version, there.";
           format = setting types.str "none; for example `\"borg\"`" "\"borg\" (1.2 to 1.4; 1.2.6 or later is better) or \"restic\" (0.14 or later): the program must be installed.";
           repository = setting types.str "none; for example `\"ssh://backup@nas.example.org/./photos\"`" "As that program names it. Borg: /srv/borg, ssh://user@host/path. restic: /srv/restic, sftp:user@host:/path, rest:https://host/path, s3:https://host/bucket.";
           passphrase_file = setting types.str "none; for example `\"/etc/haven/copy-passphrase\"`" "The repository's passphrase: the first line of a file, or the first that a command prints, run by /bin/sh.";
@@ -167,7 +167,7 @@ in
         upload_rate_max = setting types.str "`\"0\"`" "Bytes a second; \"0\" sets no limit.";
         download_rate_max = setting types.str "`\"0\"`" "download_rate_max";
         parallel = setting (types.either types.ints.unsigned types.str) "`4`" "How many programs bring a Borg archive back at once. (restic sees to that by itself.)";
-        directory = setting types.str "none; for example `\"/var/lib/haven/copies\"`" "Where the programs keep their caches, and Borg its notes and keys: a directory for each copy is made below it. It is also where a library is shown to them, always at the same place. Default: below ~/.local/state/haven/copies.";
+        directory = setting types.str "none; for example `\"/var/lib/haven/copies\"`" "Where the programs keep their caches, and Borg its notes and keys: a directory for each copy is made below it. It is also where a library is shown to them, always at the same place. Default: copies in $STATE_DIRECTORY under systemd, for root in /var/lib/haven, else in ~/.local/state/haven; where a copy was begun elsewhere by an earlier version, there.";
       };
     };
   };

@@ -208,13 +208,39 @@ pub fn config_directory() -> Option<PathBuf> {
 
 /// A directory of haven's own below one of the user's usual ones.
 pub fn user_directory(variable: &str, below_home: &str) -> Option<PathBuf> {
+    below(variable, below_home, home)
+}
+
+/// The same where the environment tells, and nowhere else: what lies there was always looked for so, and must be found again.
+pub fn told_directory(variable: &str, below_home: &str) -> Option<PathBuf> {
+    below(variable, below_home, told_home)
+}
+
+fn below(variable: &str, below_home: &str, home: fn() -> Option<PathBuf>) -> Option<PathBuf> {
     let named = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = named.or_else(|| Some(home()?.join(below_home)))?;
     Some(base.join("haven"))
 }
 
-/// The user's home directory, if the environment tells.
+/// Where this machine keeps what a service and a shell of the same user must both find: systemd gives a service no HOME
+/// unless its unit names a user.
+pub fn state_directory() -> PathBuf {
+    let own = || user_directory("XDG_STATE_HOME", ".local/state");
+    let managed = std::env::var_os("STATE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let base = managed.or_else(|| if rustix::process::geteuid().is_root() { None } else { own() });
+    base.unwrap_or_else(|| PathBuf::from(MACHINE_STATE))
+}
+
+/// What is root's, whoever starts it.
+pub const MACHINE_STATE: &str = "/var/lib/haven";
+
+/// The user's home directory: the environment's word, else the system's.
 pub fn home() -> Option<PathBuf> {
+    haven_store::home()
+}
+
+/// The user's home directory, if the environment tells.
+pub fn told_home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
@@ -224,10 +250,15 @@ fn table(text: &str) -> Table {
 
 /// The default file with the settings that have no default put in: every name there is.
 fn known() -> Table {
+    table(&with_examples(DEFAULTS))
+}
+
+/// A file of settings with those that stand there as examples.
+fn with_examples(text: &str) -> String {
     let is_setting =
         |line: &str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
-    let lines = DEFAULTS.lines().map(|line| if is_setting(line) { &line[1..] } else { line });
-    table(&lines.collect::<Vec<_>>().join("\n"))
+    let lines = text.lines().map(|line| if is_setting(line) { &line[1..] } else { line });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 pub fn over(mut below: Table, above: Table) -> Table {
@@ -323,6 +354,28 @@ mod tests {
         let parsed = serde_path_to_error::deserialize::<_, Config>(Value::Table(everything.clone())).unwrap();
         assert_eq!(parsed.store.s3.region.as_deref(), Some("eu-central-1"));
         assert!(names(&everything, "").len() > names(&table(DEFAULTS), "").len() + 10);
+    }
+
+    #[test]
+    fn the_files_that_are_packaged_set_what_there_is() {
+        let packaging = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
+        let read = |name: &str| std::fs::read_to_string(packaging.join(name)).unwrap();
+        for name in ["debian/haven.toml", "docker/haven.toml"] {
+            let text = read(name);
+            for text in [with_examples(&text), text] {
+                let config =
+                    Config::from_text(&text, name).unwrap_or_else(|trouble| panic!("{}", trouble.render(false)));
+                assert!(config.mount.allow_other, "{name}: Immich is somebody else");
+            }
+        }
+        // What the image and the compose file take for granted.
+        let (config, compose) =
+            (Config::from_text(&read("docker/haven.toml"), "").unwrap(), read("docker/compose.yaml"));
+        let point = config.mount.point.clone().unwrap().display().to_string();
+        assert!(read("docker/Dockerfile").contains(&format!("PHOTOS={point}\n")), "the health check looks there");
+        assert!(config.app(None).unwrap().reach().unwrap().database.contains("host=database "));
+        assert!(compose.contains("127.0.0.1:8470:8470") && config.page.listen == "0.0.0.0:8470");
+        assert!(compose.contains(&format!("IMMICH_MEDIA_LOCATION: {point}/{}", config.apps[0].own.folder)));
     }
 
     #[test]

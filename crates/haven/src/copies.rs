@@ -1,7 +1,8 @@
 //! The copies in foreign formats that haven.toml names: what holds for all, what for each, and how one is opened.
 
 use std::{
-    fs,
+    fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -19,6 +20,7 @@ use toml_edit::{DocumentMut, value};
 use zeroize::Zeroizing;
 
 use crate::{
+    cli::copy::ARCHIVES,
     config::{self, Config, Size, over},
     report::{Code, Trouble, UNTOUCHED},
     settings_file,
@@ -128,13 +130,22 @@ impl Config {
 impl CopyConfig {
     /// Where this copy's programs keep what is theirs, and ours beside it.
     pub fn directory(&self, name: &str) -> PathBuf {
-        let named = self.directory.clone();
-        let usual = || {
-            let base = config::user_directory("XDG_STATE_HOME", ".local/state");
-            base.unwrap_or_else(|| "/var/lib/haven".into()).join("copies")
+        chosen(&self.places(name)).to_owned()
+    }
+
+    /// Where that may be: what was named, else the usual place, and those that were usual before.
+    fn places(&self, name: &str) -> Vec<PathBuf> {
+        let bases = match &self.directory {
+            Some(named) => vec![std::path::absolute(named).unwrap_or_else(|_| named.clone())],
+            None => {
+                let root = rustix::process::geteuid().is_root();
+                let shared = root.then(|| PathBuf::from(config::MACHINE_STATE));
+                let own = config::user_directory("XDG_STATE_HOME", ".local/state");
+                let all = [config::state_directory()].into_iter().chain(shared).chain(own);
+                all.map(|base| base.join("copies")).collect()
+            }
         };
-        let base = named.unwrap_or_else(usual);
-        std::path::absolute(&base).unwrap_or(base).join(name)
+        bases.into_iter().map(|base| base.join(name)).collect()
     }
 
     fn passphrase(&self, name: &str) -> Result<Option<Passphrase>, Trouble> {
@@ -196,7 +207,16 @@ impl CopyConfig {
 
     /// Ready to be used. The repository is not touched yet. `limit`: bytes a second, instead of the settings'.
     pub fn open(&self, name: &str, limit: Option<u64>) -> Result<Box<dyn ThirdCopy>, Trouble> {
-        let directory = self.directory(name);
+        let places = self.places(name);
+        let directory = chosen(&places);
+        if self.format == Format::Borg && self.key_file.is_none() {
+            bring_keys(directory, &places).map_err(|error| {
+                Trouble::new(Code::Local, format!("copy {name}: the key of its repository can't be brought over"))
+                    .caused_by(&error)
+                    .meaning(UNTOUCHED)
+                    .next(format!("let this user write to {}", directory.display()))
+            })?;
+        }
         let told = |error| super::cli::copy::trouble(name, &error);
         let kib = |bytes: u64| if bytes == 0 { 0 } else { (bytes / 1024).max(1) };
         let upload_kib = kib(limit.unwrap_or(self.upload_rate_max.0));
@@ -243,6 +263,38 @@ impl CopyConfig {
             )),
         }
     }
+}
+
+/// The first of `places`, unless another one knows of archives and it does not: a shell of root's and a service once kept
+/// each its own, and what was begun at one of them goes on there.
+fn chosen(places: &[PathBuf]) -> &Path {
+    let knows = |place: &&PathBuf| place.join(ARCHIVES).exists();
+    places.iter().find(knows).unwrap_or(&places[0])
+}
+
+/// Where Borg keeps the keys of repositories that are locked by a file.
+const KEYS: &str = "borg/.config/borg/keys";
+
+/// Without its key nobody opens such a repository: one that lies at another of the places is copied to this one.
+fn bring_keys(to: &Path, places: &[PathBuf]) -> io::Result<()> {
+    let to = to.join(KEYS);
+    for from in places.iter().map(|place| place.join(KEYS)).filter(|from| *from != to) {
+        let Ok(keys) = fs::read_dir(from) else { continue };
+        for key in keys {
+            let key = key?;
+            let there = to.join(key.file_name());
+            if there.exists() || !key.file_type()?.is_file() {
+                continue;
+            }
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&to)?;
+            // For its owner's eyes alone, and whole or not at all.
+            let mut file = tempfile::NamedTempFile::new_in(&to)?;
+            io::Write::write_all(&mut file, &Zeroizing::new(fs::read(key.path())?))?;
+            file.as_file().sync_all()?;
+            file.persist(&there)?;
+        }
+    }
+    Ok(())
 }
 
 /// What `haven copy add` writes.
@@ -312,6 +364,31 @@ mod tests {
         assert!(refusal("[copy.near]\nformat = 'borg'").contains("repository"));
         assert!(refusal("[copy.near]\nformat = 'tar'\nrepository = '/x'").contains("copy.near.format"));
         assert!(refusal("[copy]\nkep = 'x'").contains("is it copy.keep?"));
+    }
+
+    #[test]
+    fn a_service_and_a_shell_keep_what_they_know_at_one_place_and_leave_no_key_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let [service, shell] = ["var/copies/home", "root/copies/home"].map(|place| directory.path().join(place));
+        let (as_shell, as_service) =
+            ([service.clone(), shell.clone()], [service.clone(), service.clone(), shell.clone()]);
+        let both = || [chosen(&as_shell), chosen(&as_service)].map(Path::to_owned);
+        assert_eq!(both(), [service.clone(), service.clone()], "where nothing is, the machine's place is taken");
+        fs::create_dir_all(&service).unwrap();
+        fs::create_dir_all(shell.join(KEYS)).unwrap();
+        fs::write(shell.join(KEYS).join("srv_borg"), "BORG_KEY").unwrap();
+        fs::write(shell.join(ARCHIVES), "{}").unwrap();
+        assert_eq!(both(), [shell.clone(), shell.clone()], "what a shell has begun goes on, in the service too");
+        fs::write(service.join(ARCHIVES), "{}").unwrap();
+        assert_eq!(both(), [service.clone(), service.clone()], "of two the machine's");
+        bring_keys(&service, &as_service).unwrap();
+        let key = service.join(KEYS).join("srv_borg");
+        assert_eq!(fs::read_to_string(&key).unwrap(), "BORG_KEY");
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).unwrap().permissions()) & 0o777, 0o600);
+        fs::write(&key, "another").unwrap();
+        bring_keys(&service, &as_service).unwrap();
+        assert_eq!(fs::read_to_string(&key).unwrap(), "another", "what is there stays");
+        assert!(shell.join(KEYS).join("srv_borg").exists());
     }
 
     #[test]

@@ -47,7 +47,8 @@ pub fn cache_directory(config: &Config, flag: Option<&Path>, library: LibraryId)
     if let Some(path) = std::env::var_os("CACHE_DIRECTORY").filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
-    let base = config::user_directory("XDG_CACHE_HOME", ".cache").unwrap_or_else(|| "/var/cache/haven".into());
+    // What was not sent yet lies where the last mount by the same service put it.
+    let base = config::told_directory("XDG_CACHE_HOME", ".cache").unwrap_or_else(|| "/var/cache/haven".into());
     Ok(base.join(library.to_string()))
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use haven_point::{
     manifest::Database,
-    pg::{PgError, Reach, Session},
+    pg::{PgError, Reach, Session, account},
 };
 
 use crate::{
@@ -158,13 +158,7 @@ fn other_user() -> Result<Option<(u32, u32)>, Error> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
-    let users = fs::read_to_string("/etc/passwd").map_err(Error::read("/etc/passwd"))?;
-    let of = |name: &str| {
-        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
-        let mut fields = line.split(':').skip(2).map(str::parse::<u32>);
-        Some((fields.next()?.ok()?, fields.next()?.ok()?))
-    };
-    ["postgres", "nobody"].into_iter().find_map(of).map(Some).ok_or_else(|| Error::Unfit {
+    ["postgres", "nobody"].into_iter().find_map(account).map(Some).ok_or_else(|| Error::Unfit {
         what: "there is no user that a temporary PostgreSQL could run as: root may not".into(),
         next: "run this as an ordinary user, or make the user postgres".into(),
     })

@@ -18,7 +18,7 @@ use std::{
 use haven_point::{
     dump,
     manifest::Database,
-    pg::{Ends, PgError, Reach, Session, Shape, Stop, command, count, watch},
+    pg::{Ends, PgError, Reach, Session, Shape, Stop, command, count, given, hand_in, sees_our_files, watch},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -262,7 +262,7 @@ impl Goal {
         let mut session = Session::open(reach, SHORT)?;
         let file = fs::File::open(dump).map_err(Error::read(dump))?;
         let makes = dump::ground(BufReader::new(file))?;
-        let beforehand = Beforehand::of(dumped, &makes, reach.within.is_empty());
+        let beforehand = Beforehand::of(dumped, &makes, sees_our_files(reach));
         for statement in beforehand.statements(&ground.role) {
             session.run(&statement, SHORT)?;
         }
@@ -290,13 +290,13 @@ impl Goal {
     ) -> Result<(), Error> {
         let server = Some(ground.server / 10_000);
         let mut run = command(reach, "pg_restore", server);
-        run.args(["--exit-on-error", "--no-owner", "-w", "-d", &reach.database]);
+        run.args(["--exit-on-error", "--no-owner", "-w", "-d", &given(reach)]);
         run.arg(format!("--role={}", ground.role));
         if !self.rights {
             run.arg("--no-privileges");
         }
-        let mut list = None;
-        if reach.within.is_empty() {
+        let (mut list, mut handed) = (None, None);
+        if sees_our_files(reach) {
             // Extensions are there, and belong to who made them; schemas that they need are there too.
             let kept = contents(reach, server, dump, &beforehand.schemas())?;
             let mut file = tempfile::NamedTempFile::new().map_err(Error::write(std::env::temp_dir()))?;
@@ -304,11 +304,12 @@ impl Goal {
             run.arg("-L").arg(file.path()).arg(format!("--jobs={}", self.jobs.max(1))).arg(dump);
             list = Some(file);
         } else {
-            // In a container there are no files of ours.
-            run.arg("--no-comments").stdin(fs::File::open(dump).map_err(Error::read(dump))?);
+            // In a container there are no files of ours, and somebody else may not open them.
+            let dump = fs::File::open(dump).map_err(Error::read(dump))?;
+            handed = hand_in(reach, run.arg("--no-comments"), dump)?;
         }
         let done = watch("pg_restore", &mut run, Ends { stop, limit: LONG, lock_wait: SHORT }, &mut || ());
-        drop(list);
+        drop((list, handed));
         done?;
         Ok(())
     }

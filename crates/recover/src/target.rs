@@ -1,20 +1,13 @@
 //! Other databases of the same server, by changing the name in what libpq is given.
 
-use haven_point::pg::Reach;
+use haven_point::pg::{
+    Reach,
+    address::{self, encoded, pairs, quoted, scheme},
+};
 
 /// The database that `reach` names; `None`: it does not say (a service file does, or the user's name).
 pub fn name(reach: &Reach) -> Option<String> {
-    let text = reach.database.trim();
-    if let Some((_, rest)) = scheme(text) {
-        let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let path = before.split_once('/').map_or("", |(_, path)| path);
-        let asked = query.split('&').find_map(|pair| pair.strip_prefix("dbname="));
-        return asked.or(Some(path)).filter(|name| !name.is_empty()).map(decoded);
-    }
-    if !text.contains('=') {
-        return (!text.is_empty()).then(|| text.to_owned());
-    }
-    pairs(text).into_iter().rfind(|(key, _)| key == "dbname").map(|(_, value)| value)
+    address::value(&reach.database, "dbname")
 }
 
 /// The same server, user and all, and the database `name`.
@@ -36,69 +29,6 @@ pub fn with(reach: &Reach, name: &str) -> Reach {
         format!("dbname={}", quoted(name))
     };
     Reach { database, ..reach.clone() }
-}
-
-fn scheme(text: &str) -> Option<(&str, &str)> {
-    text.split_once("://").filter(|(scheme, _)| ["postgresql", "postgres"].contains(scheme))
-}
-
-/// `key=value key='va lue'`, as libpq reads it.
-fn pairs(text: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut rest = text.trim_start();
-    while let Some((key, after)) = rest.split_once('=') {
-        let after = after.trim_start();
-        let (quoted, body) = match after.strip_prefix('\'') {
-            Some(body) => (true, body),
-            None => (false, after),
-        };
-        let (mut value, mut end, mut escaped) = (String::new(), body.len(), false);
-        for (at, character) in body.char_indices() {
-            match character {
-                _ if escaped => {
-                    value.push(character);
-                    escaped = false;
-                }
-                '\\' => escaped = true,
-                '\'' if quoted => {
-                    end = at + 1;
-                    break;
-                }
-                other if !quoted && other.is_whitespace() => {
-                    end = at;
-                    break;
-                }
-                other => value.push(other),
-            }
-        }
-        found.push((key.trim().to_owned(), value));
-        rest = body[end..].trim_start();
-    }
-    found
-}
-
-fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
-fn encoded(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    name.bytes().map(|byte| if plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-fn decoded(text: &str) -> String {
-    let (mut out, mut bytes) = (Vec::new(), text.bytes());
-    while let Some(byte) = bytes.next() {
-        let hex = |byte: Option<u8>| byte.and_then(|byte| (byte as char).to_digit(16));
-        match byte {
-            b'%' => match (hex(bytes.next()), hex(bytes.next())) {
-                (Some(high), Some(low)) => out.push((high * 16 + low) as u8),
-                _ => out.push(b'%'),
-            },
-            other => out.push(other),
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

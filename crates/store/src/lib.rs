@@ -4,6 +4,7 @@
 //! [`memory`], [`s3`], [`sftp`], [`webdav`]. One decorator each: [`retry`], [`limit`], [`meter`], [`timeout`].
 //! [`probe`] tells what a store really honours; [`suite`] is what all of them must show.
 
+mod account;
 mod calendar;
 pub mod dir;
 pub mod human;
@@ -26,6 +27,7 @@ mod web;
 pub mod webdav;
 mod xml;
 
+pub use account::home;
 pub use open::{OpenError, Stack, StoreOptions, open, open_bare, open_stack};
 pub use port::{Advice, DynStore, InvalidName, ListPage, Location, ObjectMeta, ObjectName, PutMode, Store, StoreError};
 pub use read_only::read_only;

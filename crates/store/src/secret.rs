@@ -9,15 +9,31 @@ use std::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::account;
+
 /// How long a command may take to print a secret.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads a variable of the environment.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The process's own environment; empty is absent.
+/// The process's own environment; empty is absent. Where it does not say who this is and where at home, the system does:
+/// a service and a shell of the same user find the same keys.
 pub(crate) fn environment(key: &str) -> Option<String> {
-    std::env::var(key).ok().filter(|value| !value.is_empty())
+    known(key, std::env::var(key).ok(), account::home, account::name)
+}
+
+fn known(
+    key: &str,
+    said: Option<String>,
+    home: fn() -> Option<PathBuf>,
+    name: fn() -> Option<String>,
+) -> Option<String> {
+    said.filter(|value| !value.is_empty()).or_else(|| match key {
+        "HOME" => home()?.into_os_string().into_string().ok(),
+        "LOGNAME" => name(),
+        _ => None,
+    })
 }
 
 /// A secret: `Debug` and logs show nothing of it, and its memory is cleared when it goes.
@@ -120,6 +136,18 @@ pub(crate) async fn run(command: &str, what: &str) -> Result<Zeroizing<String>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_knows_who_it_is_and_where_at_home_though_nobody_tells_it() {
+        let known =
+            |key: &str, said: &str| known(key, Some(said.into()), || Some("/root".into()), || Some("root".into()));
+        assert_eq!(
+            (known("HOME", "").as_deref(), known("HOME", "/home/me").as_deref()),
+            (Some("/root"), Some("/home/me"))
+        );
+        assert_eq!((known("LOGNAME", "").as_deref(), known("LOGNAME", "me").as_deref()), (Some("root"), Some("me")));
+        assert_eq!(known("SSH_AUTH_SOCK", ""), None);
+    }
 
     #[tokio::test]
     async fn a_secret_is_the_first_line_of_its_source() {

@@ -6,6 +6,7 @@ use std::{
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread::sleep,
     time::Duration,
 };
@@ -55,6 +56,10 @@ pub struct Cluster {
     directory: PathBuf,
     programs: PathBuf,
     server: Child,
+    /// Who owns it, where that is not who runs the test.
+    owner: Option<(u32, u32)>,
+    /// It lets in by who asks.
+    peers: AtomicBool,
 }
 
 /// The newest installed server's programs.
@@ -112,7 +117,7 @@ impl Cluster {
         server.arg("-D").arg(&data).arg("-k").arg(&directory).args(["-c", "listen_addresses=", "-F"]);
         let log = fs::File::create(directory.join("log")).unwrap();
         let server = server.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let cluster = Self { directory, programs, server };
+        let cluster = Self { directory, programs, server, owner: whom, peers: AtomicBool::new(false) };
         for _ in 0..600 {
             if cluster.try_sql("postgres", "SELECT 1").is_ok() {
                 return Some(cluster);
@@ -120,6 +125,24 @@ impl Cluster {
             sleep(Duration::from_millis(50));
         }
         panic!("the server does not answer: {}", fs::read_to_string(cluster.directory.join("log")).unwrap_or_default());
+    }
+
+    /// From now on it lets in by who asks, as Debian's does: users of the system as the role of their name. What is asked
+    /// here is asked as its owner. False: nobody but root can be somebody else.
+    pub fn lets_in_peers_alone(&self) -> bool {
+        if self.owner.is_none() {
+            return false;
+        }
+        fs::write(self.directory.join("data/pg_hba.conf"), "local all all peer\n").unwrap();
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        for _ in 0..600 {
+            if self.try_sql("postgres", "SELECT 1").is_err() {
+                self.peers.store(true, Ordering::Relaxed);
+                return true;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        panic!("it still lets everybody in");
     }
 
     /// Where its programs are.
@@ -147,6 +170,9 @@ impl Cluster {
     pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
         let mut psql = Command::new(self.programs.join("psql"));
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.reach(database), "-c", sql]);
+        if let Some((user, group)) = self.owner.filter(|_| self.peers.load(Ordering::Relaxed)) {
+            psql.uid(user).gid(group).current_dir(&self.directory);
+        }
         let done = psql.output().unwrap();
         if done.status.success() {
             Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_owned())

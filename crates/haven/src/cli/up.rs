@@ -43,8 +43,9 @@ struct Places {
 
 impl Places {
     fn find() -> Result<Self, Trouble> {
-        let data = config::user_directory("XDG_DATA_HOME", ".local/share").unwrap_or_else(|| "/var/lib/haven".into());
-        let keys = config::config_directory().unwrap_or_else(|| "/etc/haven".into());
+        // A library that was made here once is found again.
+        let data = config::told_directory("XDG_DATA_HOME", ".local/share").unwrap_or_else(|| "/var/lib/haven".into());
+        let keys = config::told_directory("XDG_CONFIG_HOME", ".config").unwrap_or_else(|| "/etc/haven".into());
         Ok(Self { library: data.join("library"), key: keys.join("key"), kit: keys.join("recovery-key.html") })
     }
 
@@ -96,7 +97,7 @@ fn cannot(path: &Path, error: &std::io::Error) -> Trouble {
 
 pub fn run(context: &Context, args: Args, background: &mut Option<Background>) -> Result<(), Trouble> {
     let config = &context.config;
-    let point = args.point.or_else(|| config.mount.point.clone()).or_else(|| Some(config::home()?.join("Haven")));
+    let point = args.point.or_else(|| config.mount.point.clone()).or_else(|| Some(config::told_home()?.join("Haven")));
     let point = point.unwrap_or_else(|| "/mnt/haven".into());
     if let (None, Ok(Found::Mount { at, .. })) = (&background, find(&point)) {
         return tell(context, &point, &at.url, None);

@@ -301,11 +301,7 @@ impl Config {
         if let Some(named) = &self.schedule.directory {
             return std::path::absolute(named).unwrap_or_else(|_| named.clone());
         }
-        let own = || config::user_directory("XDG_STATE_HOME", ".local/state");
-        let managed = std::env::var_os("STATE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let base = managed.or_else(|| if rustix::process::geteuid().is_root() { None } else { own() });
-        let base = base.unwrap_or_else(|| PathBuf::from("/var/lib/haven"));
-        base.join("keeper").join(self.library_mark())
+        config::state_directory().join("keeper").join(self.library_mark())
     }
 
     /// Tells libraries of one machine apart: the end of its URL, and a digest of all of it.

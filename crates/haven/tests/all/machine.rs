@@ -6,7 +6,9 @@ use std::{
     path::Path,
 };
 
-use crate::run::Machine;
+use haven_testkit::postgres::{Cluster, IMMICH_V3};
+
+use crate::{mounted::can_mount, run::Machine};
 
 const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../units/tests/all/seed");
 
@@ -100,7 +102,7 @@ fn without_settings_no_units_are_written() {
     assert!(!machine.path("root").exists());
 }
 
-/// Answers, without a mount: tests of that are under `scripts/`.
+/// Answers, without a mount: more tests of that are under `scripts/`.
 fn answers(machine: &Machine, more: &str) -> std::path::PathBuf {
     let text = format!(
         "[bucket]\nurl = \"{}\"\n[keys]\nkit = \"{}\"\n[mount]\npoint = \"{}\"\ncache = \"{}\"\ncache_size = \"1GB\"\n[machine]\ntry_mount = false\nunits = false\n{more}",
@@ -131,6 +133,82 @@ fn answers_in_a_file_make_a_library_that_opens() {
     let again = machine.run("setup --answers @answers.toml --config @etc/haven.toml");
     assert_eq!(again.exit, 0, "{}", again.err);
     assert!(again.err.contains("there is a library already"), "{}", again.err);
+}
+
+#[test]
+fn a_database_that_lets_in_by_who_asks_is_found_by_root() {
+    let Some(cluster) = Cluster::start() else { return };
+    let reach = cluster.database("immich", IMMICH_V3).replace(" user=postgres", "");
+    if !cluster.lets_in_peers_alone() {
+        return;
+    }
+    let machine = Machine::new();
+    answers(&machine, &format!("[database]\nurl = \"{reach}\"\n"));
+    let said = machine.run("setup --answers @answers.toml --config @etc/haven.toml");
+    assert_eq!(said.exit, 0, "{}", said.err);
+    assert!(said.err.contains("asked as the system's user postgres), and is Immich's"), "{}", said.err);
+    let settings = fs::read_to_string(machine.path("etc/haven.toml")).unwrap();
+    assert!(settings.contains(&format!("database = \"{reach}\"")), "{settings}");
+}
+
+#[test]
+fn a_database_in_a_container_is_asked_there_and_its_files_are_given_to_their_owner() {
+    let Some(cluster) = Cluster::start() else { return };
+    if !can_mount() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    cluster.database("immich", IMMICH_V3);
+    let machine = Machine::new();
+    let host = cluster.reach("x").split(' ').next().unwrap().replace("host=", "");
+    fs::create_dir(machine.path("bin")).unwrap();
+    // An engine with one container, in which this cluster runs.
+    let docker = format!(
+        "#!/bin/sh\n[ \"$1 $2 $3\" = 'exec -i immich_postgres' ] || exit 1\nshift 3\nexec env PGHOST={host} PATH={}:\"$PATH\" \"$@\"\n",
+        cluster.programs().display()
+    );
+    let program = machine.write("bin/docker", docker);
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let path = format!("{}:{}", machine.text("bin"), std::env::var("PATH").unwrap());
+    let set_up = |database: &str| {
+        let answers = answers(&machine, &format!("[database]\ncontainer = \"immich_postgres\"\n{database}"));
+        let text = fs::read_to_string(&answers).unwrap().replace("try_mount = false", "try_mount = true");
+        machine.write("answers.toml", text);
+        machine.said(machine.command("setup --answers @answers.toml --config @etc/haven.toml").env("PATH", &path))
+    };
+    let unknown = set_up("owner = \"no_such_user\"\n");
+    assert!(unknown.exit == 2 && unknown.err.contains("there is no user no_such_user"), "{}", unknown.err);
+    let said = set_up("owner = \"65534:65534\"\n");
+    machine.run("umount @photos");
+    assert_eq!(said.exit, 0, "{}", said.err);
+    assert!(said.err.contains("/photos/immich is made, and belongs to 65534:65534"), "{}", said.err);
+    let settings: toml::Table = fs::read_to_string(machine.path("etc/haven.toml")).unwrap().parse().unwrap();
+    let immich = settings["backup"]["immich"].as_table().unwrap();
+    assert_eq!(immich["database"].as_str(), Some("user=postgres dbname=immich"));
+    let within: Vec<&str> = immich["within"].as_array().unwrap().iter().filter_map(|word| word.as_str()).collect();
+    assert_eq!(within, ["docker", "exec", "-i", "immich_postgres"]);
+    // Once more, and without a word of it: it stays.
+    answers(&machine, "");
+    assert_eq!(machine.run("setup --answers @answers.toml --config @etc/haven.toml").exit, 0);
+    let again: toml::Table = fs::read_to_string(machine.path("etc/haven.toml")).unwrap().parse().unwrap();
+    assert_eq!(again["backup"], settings["backup"]);
+}
+
+#[test]
+fn a_dead_mans_switch_is_tried_before_it_is_written() {
+    let machine = Machine::new();
+    let switch = format!("[tell]\nswitch = \"{}\"\n", hook());
+    answers(&machine, &switch);
+    let keyless = machine.run("setup --answers @answers.toml --config @etc/haven.toml");
+    assert!(keyless.exit == 3 && keyless.err.contains("tell.switch_file"), "{}", keyless.err);
+    assert!(!machine.path("etc/haven.toml").exists());
+    let key = machine.write("my-key", "a1b2c3\n");
+    answers(&machine, &format!("{switch}switch_file = {key:?}\n"));
+    let said = machine.run("setup --answers @answers.toml --config @etc/haven.toml");
+    assert_eq!(said.exit, 0, "{}", said.err);
+    let settings: toml::Table = fs::read_to_string(machine.path("etc/haven.toml")).unwrap().parse().unwrap();
+    let switch = &settings["alert"]["switch"];
+    assert_eq!(switch["kind"].as_str(), Some("healthchecks"));
+    assert_eq!(fs::read_to_string(switch["checks"]["file"].as_str().unwrap()).unwrap(), "a1b2c3\n");
 }
 
 /// A webhook that takes everything; its URL.

@@ -397,3 +397,21 @@ fn of_several_applications_each_point_is_a_line_and_counts_its_own_files() {
     assert!(shown.contains("5, 5.0 kB") && shown.contains("whole library"), "{shown}");
     assert!(machine.run("backup list").out.contains("  5.0 kB  "), "of the application alone");
 }
+
+#[test]
+fn a_server_that_lets_in_by_who_asks_is_backed_up_by_root_into_a_mount_of_its_own() {
+    let Some((machine, cluster)) = immich("") else { return };
+    let _mount = Mount::new(&machine, "m", "");
+    upload(&machine, &cluster, 0..3);
+    if !cluster.lets_in_peers_alone() {
+        return;
+    }
+    // No role, and the system's own programs: as the manual has it. The test's are in a directory of root's.
+    let settings = fs::read_to_string(machine.path("haven.toml")).unwrap().replace(" user=postgres", "");
+    let settings: Vec<&str> = settings.lines().filter(|line| !line.starts_with("programs = ")).collect();
+    machine.write("haven.toml", settings.join("\n"));
+    let taken = json(&machine.run("backup run --library @m --json"));
+    assert_eq!((&taken["assets"], taken["warnings"].as_array().map(Vec::len)), (&3.into(), Some(0)), "{taken}");
+    let checked = machine.run("backup check --library @m");
+    assert_eq!(checked.exit, 0, "{}", checked.err);
+}

@@ -55,6 +55,8 @@ impl Machine {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.path("home"))
+            // Root's own place is the machine's: every test would share it.
+            .env("STATE_DIRECTORY", self.path("home/.local/state/haven"))
             .env("TZ", "UTC")
             .env("HAVEN_CONFIG", self.path("haven.toml"))
             .env("HAVEN_PASSPHRASE_FILE", self.path("passphrase"))

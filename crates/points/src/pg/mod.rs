@@ -4,14 +4,17 @@
 //! libpq knows of sockets, TLS, password and service files holds for the session and the dump alike, and where the
 //! server is in a container both are run in it (`docker exec -i …`), which no driver can do.
 
+pub mod address;
 mod facts;
+mod peer;
 mod programs;
 mod session;
 
 use std::{path::PathBuf, time::Duration};
 
 pub use facts::{Facts, Moment, Shape, TableName, begin, count, fix, immich, unlike, written_down};
-pub use programs::{Dumped, Ends, Stop, command, dump, globals, watch};
+pub use peer::{account, given, sees_our_files, stand_in};
+pub use programs::{Carrier, Dumped, Ends, Stop, command, dump, globals, hand_in, watch};
 pub use session::Session;
 
 /// How a database is reached.

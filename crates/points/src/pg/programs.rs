@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PgError, Reach};
+use super::{
+    PgError, Reach,
+    peer::{self, Peer},
+};
 
 /// Set when everything is to end.
 pub type Stop = AtomicBool;
@@ -38,8 +41,13 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 /// How often a program at work is looked at.
 const STEP: Duration = Duration::from_millis(20);
 
-/// A program of PostgreSQL's, to be run where the server is. `server`: the major version it must cope with.
+/// A program of PostgreSQL's, to be run where the server is, and as whom it lets in. `server`: the major version it must
+/// cope with.
 pub fn command(reach: &Reach, program: &str, server: Option<u32>) -> Command {
+    command_as(reach, peer::found(reach).as_ref(), program, server)
+}
+
+pub(super) fn command_as(reach: &Reach, peer: Option<&Peer>, program: &str, server: Option<u32>) -> Command {
     let path = match &reach.programs {
         Some(directory) => directory.join(program),
         None if reach.within.is_empty() => installed(program, server).unwrap_or_else(|| program.into()),
@@ -57,7 +65,11 @@ pub fn command(reach: &Reach, program: &str, server: Option<u32>) -> Command {
     if std::env::var_os("PGCONNECT_TIMEOUT").is_none() {
         command.env("PGCONNECT_TIMEOUT", "15");
     }
-    command.env("PGAPPNAME", "haven backup").env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+    // What it says is looked at, and LANGUAGE would go before LC_ALL.
+    command.env("PGAPPNAME", "haven backup").env("LC_ALL", "C.UTF-8").env_remove("LANGUAGE").stdin(Stdio::null());
+    if let Some(peer) = peer {
+        peer.dress(&mut command);
+    }
     command
 }
 
@@ -104,12 +116,12 @@ pub fn dump(
         return Err(PgError::TooOld { server, here });
     }
     let mut command = command(reach, "pg_dump", Some(server));
-    command.args(["-Fc", "-Z0", "-w", "-d", &reach.database]);
+    command.args(["-Fc", "-Z0", "-w", "-d", &peer::given(reach)]);
     command.arg(format!("--lock-wait-timeout={}", ends.lock_wait.as_millis().max(1)));
     command.arg(format!("--snapshot={snapshot}"));
-    // A file, not a pipe: then pg_dump notes where each table begins.
-    command.stdout(to.try_clone().map_err(PgError::Write)?);
-    let said = watch("pg_dump", &mut command, ends, &mut || told(to.metadata().map_or(0, |about| about.len())));
+    let said = write_to(reach, "pg_dump", command, to, ends, &mut || {
+        told(to.metadata().map_or(0, |about| about.len()));
+    });
     let said = said.inspect_err(|_| in_vain()).map_err(|error| match error {
         PgError::Failed { said, .. } if said.contains("LOCK TABLE") && said.contains("timeout") => {
             PgError::Busy { said }
@@ -124,9 +136,8 @@ pub fn dump(
 pub fn globals(reach: &Reach, server: u32, to: &mut File, ends: Ends<'_>) -> Result<Option<String>, PgError> {
     let run = |to: &File, more: &[&str]| {
         let mut command = command(reach, "pg_dumpall", Some(server));
-        command.args(["--globals-only", "-w", "-d", &reach.database]).args(more);
-        command.stdout(to.try_clone().map_err(PgError::Write)?);
-        watch("pg_dumpall", &mut command, ends, &mut || ())
+        command.args(["--globals-only", "-w", "-d", &peer::given(reach)]).args(more);
+        write_to(reach, "pg_dumpall", command, to, ends, &mut || ())
     };
     match run(to, &[]) {
         Ok(_) => Ok(None),
@@ -139,10 +150,96 @@ pub fn globals(reach: &Reach, server: u32, to: &mut File, ends: Ends<'_>) -> Res
     }
 }
 
+/// Between a file of ours and a program that runs as somebody else: a mount that is open to us alone refuses him even the
+/// close of a file that he was handed. Ended when dropped.
+pub struct Carrier(Child);
+
+const CARRIER: &str = "cat";
+
+impl Carrier {
+    fn spawn(command: &mut Command) -> Result<Child, PgError> {
+        command
+            .env("LC_ALL", "C")
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| PgError::Run { program: CARRIER.into(), source })
+    }
+
+    /// What `command` writes goes into `to`.
+    fn behind(command: &mut Command, to: File) -> Result<Self, PgError> {
+        let mut child = Self::spawn(Command::new(CARRIER).stdin(Stdio::piped()).stdout(to))?;
+        if let Some(pipe) = child.stdin.take() {
+            command.stdout(pipe);
+        }
+        Ok(Self(child))
+    }
+
+    /// What `command` reads comes out of `from`.
+    fn before(command: &mut Command, from: File) -> Result<Self, PgError> {
+        let mut child = Self::spawn(Command::new(CARRIER).stdin(from).stdout(Stdio::piped()))?;
+        if let Some(pipe) = child.stdout.take() {
+            command.stdin(pipe);
+        }
+        Ok(Self(child))
+    }
+
+    /// All has arrived that a program wrote which ended so; or why not.
+    fn ended(mut self, outcome: Result<String, PgError>, ends: Ends<'_>) -> Result<String, PgError> {
+        let gave_up = matches!(self.0.try_wait(), Ok(Some(status)) if !status.success());
+        match outcome {
+            Ok(said) => follow(CARRIER, &mut self.0, ends, &mut || ()).map(|_| said),
+            // Who takes nothing any more is the reason that the other failed.
+            Err(error) if gave_up => follow(CARRIER, &mut self.0, ends, &mut || ()).and(Err(error)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        end(&mut self.0);
+    }
+}
+
+/// Runs it, and what it writes goes into `to`.
+fn write_to(
+    reach: &Reach,
+    program: &str,
+    mut command: Command,
+    to: &File,
+    ends: Ends<'_>,
+    told: &mut dyn FnMut(),
+) -> Result<String, PgError> {
+    let to = to.try_clone().map_err(PgError::Write)?;
+    if peer::found(reach).is_none() {
+        // A file, not a pipe: then pg_dump notes where each table begins.
+        command.stdout(to);
+        return watch(program, &mut command, ends, told);
+    }
+    let carrier = Carrier::behind(&mut command, to)?;
+    let outcome = watch(program, &mut command, ends, told);
+    // Then nobody holds the pipe any more, and it comes to its end.
+    drop(command);
+    carrier.ended(outcome, ends)
+}
+
+/// Lets `command` read `from`, whoever it runs as. What comes back is kept until it has ended.
+pub fn hand_in(reach: &Reach, command: &mut Command, from: File) -> Result<Option<Carrier>, PgError> {
+    if peer::found(reach).is_some() {
+        return Carrier::before(command, from).map(Some);
+    }
+    command.stdin(from);
+    Ok(None)
+}
+
 /// Runs it to its end; what it says on stderr comes back, or is why it failed.
 pub fn watch(program: &str, command: &mut Command, ends: Ends<'_>, told: &mut dyn FnMut()) -> Result<String, PgError> {
     let mut child =
         command.stderr(Stdio::piped()).spawn().map_err(|source| PgError::Run { program: program.into(), source })?;
+    follow(program, &mut child, ends, told)
+}
+
+fn follow(program: &str, child: &mut Child, ends: Ends<'_>, told: &mut dyn FnMut()) -> Result<String, PgError> {
     let err = child.stderr.take();
     let said = std::thread::spawn(move || {
         let mut said = Vec::new();
@@ -158,11 +255,11 @@ pub fn watch(program: &str, command: &mut Command, ends: Ends<'_>, told: &mut dy
             Err(source) => return Err(PgError::Run { program: program.into(), source }),
         }
         if ends.stop.load(Ordering::Relaxed) {
-            end(&mut child);
+            end(child);
             return Err(PgError::Stopped);
         }
         if began.elapsed() > ends.limit {
-            end(&mut child);
+            end(child);
             let said = format!("it was not done within {} s", ends.limit.as_secs());
             return Err(PgError::Failed { program: program.into(), said });
         }

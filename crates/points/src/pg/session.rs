@@ -11,7 +11,11 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-use super::{PgError, Reach, programs};
+use super::{
+    PgError, Reach,
+    peer::{self, Peer},
+    programs,
+};
 
 /// A psql that is fed through a pipe. Ended, with whatever transaction it has, when dropped or when this process dies.
 pub struct Session {
@@ -28,8 +32,29 @@ impl Session {
     /// Connects. No limit of the server's ends it while it waits, and nothing in it waits for a lock for longer than
     /// `lock_wait`.
     pub fn open(reach: &Reach, lock_wait: Duration) -> Result<Self, PgError> {
-        let mut command = programs::command(reach, "psql", None);
-        command.args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-d", &reach.database]);
+        let known = peer::found(reach);
+        let said = match Self::begin(reach, known.as_ref(), lock_wait) {
+            Err(PgError::Ended { said }) => said,
+            other => return other,
+        };
+        let Some(peer) = peer::wanted(reach, &said).filter(|_| known.is_none()) else {
+            return Err(PgError::Ended { said });
+        };
+        match Self::begin(reach, Some(&peer), lock_wait) {
+            Ok(session) => {
+                peer::remember(reach, peer);
+                Ok(session)
+            }
+            Err(other) => {
+                Err(PgError::Ended { said: format!("{said}; and as the system's user {}: {other}", peer.name) })
+            }
+        }
+    }
+
+    fn begin(reach: &Reach, peer: Option<&Peer>, lock_wait: Duration) -> Result<Self, PgError> {
+        let mut command = programs::command_as(reach, peer, "psql", None);
+        let database = peer.map_or(&reach.database, |peer| &peer.database);
+        command.args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-d", database]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|source| PgError::Run { program: "psql".into(), source })?;
         let out = child.stdout.take().map(BufReader::new);

@@ -246,3 +246,46 @@ fn roles_come_without_passwords_where_these_may_not_be_read() {
     roles.read_to_string(&mut text).unwrap();
     assert!(text.contains("CREATE ROLE immich") && !text.contains("SCRAM"), "{text}");
 }
+
+/// The role that a session has.
+fn role(database: &str) -> Result<String, PgError> {
+    let mut session = Session::open(&reach(database.into()), WAIT)?;
+    let mut row: BTreeMap<String, String> = session.row("SELECT current_user::text AS name", WAIT)?;
+    Ok(row.remove("name").unwrap())
+}
+
+#[test]
+fn where_a_server_lets_in_by_who_asks_root_comes_in_and_nobody_else_becomes_another() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.sql("postgres", "CREATE ROLE nobody LOGIN; CREATE ROLE no_such_user LOGIN; CREATE ROLE later LOGIN");
+    cluster.database("odd", ODD);
+    let plain = cluster.reach("odd").replace(" user=postgres", "");
+    let as_whom = |user: &str| format!("{plain} user={user}");
+    assert_eq!(role(&as_whom("later")).unwrap(), "later", "who is let in is who he said");
+    if !cluster.lets_in_peers_alone() {
+        return;
+    }
+    assert_eq!(role(&plain).unwrap(), "postgres", "nobody was named");
+    assert_eq!(role(&as_whom("nobody")).unwrap(), "nobody", "there is a user of that name");
+    assert_eq!(role(&as_whom("no_such_user")).unwrap(), "postgres", "there is none");
+    assert_eq!(pg::stand_in(&reach(plain.clone())).as_deref(), Some("postgres"));
+    let told = role(&plain.replace("dbname=odd", "dbname=nothing")).unwrap_err().to_string();
+    assert!(told.contains("role \"root\"") && told.contains("\"nothing\" does not exist"), "{told}");
+    let reach = reach(plain);
+    let (counted, file, shape) = dumped(&reach, || {}).unwrap();
+    assert_eq!(pg::unlike(&shape, &counted, &walked(&file).unwrap().rows), None);
+    let mut roles = tempfile::tempfile().unwrap();
+    assert_eq!(pg::globals(&reach, 1, &mut roles, ends(&AtomicBool::new(false))).unwrap(), None);
+    let mut text = String::new();
+    roles.rewind().unwrap();
+    roles.read_to_string(&mut text).unwrap();
+    assert!(text.contains("CREATE ROLE nobody"), "{text}");
+    // A disk that takes no more is told, and not that the program was cut off.
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut session = Session::open(&reach, WAIT).unwrap();
+    pg::begin(&mut session, &shape).unwrap();
+    let moment = pg::fix(&mut session).unwrap();
+    let stop = AtomicBool::new(false);
+    let refused = pg::dump(&reach, 1, &moment.snapshot, &full, ends(&stop), &mut |_| {}, &|| {}).unwrap_err();
+    assert!(refused.to_string().contains("No space left"), "{refused}");
+}

@@ -117,6 +117,21 @@ fn a_database_comes_back_whole_in_the_place_of_the_one_before_which_is_kept() {
 }
 
 #[test]
+fn where_a_server_lets_in_by_who_asks_root_restores_what_root_alone_can_read() {
+    let Some(scene) = Scene::new() else { return };
+    if !scene.cluster.lets_in_peers_alone() {
+        return;
+    }
+    let restored = scene.restore("back").unwrap();
+    assert_eq!(restored.rows, scene.database.rows.values().sum::<u64>());
+    assert_eq!(scene.cluster.sql("back", "SELECT count(*) FROM asset"), "500");
+    assert_eq!(
+        scene.cluster.sql("back", "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"),
+        "immich"
+    );
+}
+
+#[test]
 fn where_the_new_database_cannot_be_renamed_the_one_before_keeps_its_name() {
     let Some(scene) = Scene::new() else { return };
     scene.cluster.sql("immich", "DELETE FROM asset");

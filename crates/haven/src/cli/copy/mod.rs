@@ -12,7 +12,7 @@ use std::sync::Arc;
 use haven_offsite::{Archive, Cancel, Error, Kind, Progress, ThirdCopy, Watch};
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use state::Remembered;
+pub use state::{ARCHIVES, Remembered};
 
 use super::Context;
 use crate::{

@@ -25,8 +25,11 @@ pub struct Remembered {
     pub last_good: Option<i64>,
 }
 
+/// The file of it, in the copy's directory.
+pub const ARCHIVES: &str = "archives.json";
+
 fn path(directory: &Path) -> PathBuf {
-    directory.join("archives.json")
+    directory.join(ARCHIVES)
 }
 
 impl Remembered {

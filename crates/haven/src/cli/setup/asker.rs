@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::report::{Code, Trouble, UNTOUCHED};
 
 /// Every answer there may be in a file.
-pub const ANSWERS: [&str; 27] = [
+pub const ANSWERS: [&str; 31] = [
     "bucket.url",
     "bucket.endpoint",
     "bucket.region",
@@ -25,8 +25,10 @@ pub const ANSWERS: [&str; 27] = [
     "mount.allow_other",
     "mount.cache",
     "mount.cache_size",
+    "database.container",
     "database.url",
     "database.folder",
+    "database.owner",
     "tell.kind",
     "tell.url",
     "tell.topic",
@@ -41,6 +43,8 @@ pub const ANSWERS: [&str; 27] = [
     "machine.first_point",
     "machine.try_mount",
     "tell.tls",
+    "tell.switch",
+    "tell.switch_file",
 ];
 
 /// Who answers.

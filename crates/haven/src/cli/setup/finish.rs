@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     asker::say,
-    guided::{Guide, context, write},
+    guided::{Guide, Owner, context, write},
     systemd,
 };
 use crate::{
@@ -68,7 +69,7 @@ pub fn run(guide: Guide, json: bool, exists: bool, source: &Source, kit: &Path) 
     if mounted && guide.has.backup && config_has_backup(&guide) {
         let wanted = guide.asker.ask_yes("machine.first_point", "Take a first recovery point, and check it?", true)?;
         if wanted {
-            first_point(&guide.path, &point)?;
+            first_point(&guide, &point)?;
             proven = true;
         }
     }
@@ -85,7 +86,7 @@ pub fn run(guide: Guide, json: bool, exists: bool, source: &Source, kit: &Path) 
         }
         systemd::write_all(&context(&guide, json)?, guide.has, &immich)?;
     }
-    let next = next_steps(&guide, &point, units, mounted, !exists);
+    let next = next_steps(&guide, &point, units, mounted, !exists, proven);
     let done = Done {
         config: guide.path.clone(),
         library: url,
@@ -140,18 +141,32 @@ fn try_mount(config: &Path, point: &Path) -> Result<(), Trouble> {
 }
 
 /// The application's folder must be there, and one point of it.
-fn first_point(config: &Path, point: &Path) -> Result<(), Trouble> {
+fn first_point(guide: &Guide, point: &Path) -> Result<(), Trouble> {
     say("Taking the first recovery point …");
-    let text = fs::read_to_string(config).unwrap_or_default();
-    let table: toml::Table = text.parse().unwrap_or_default();
-    let folder = table.get("backup").and_then(|all| all.get("immich")?.get("folder")?.as_str().map(str::to_owned));
-    let folder = point.join(folder.unwrap_or_default());
-    fs::create_dir_all(&folder)
-        .map_err(|error| Trouble::new(Code::Mount, format!("{} can't be made", folder.display())).caused_by(&error))?;
-    haven(config, &["backup", "run", "immich"], "the first recovery point was not taken")?;
-    haven(config, &["backup", "check"], "the first recovery point is not what it should be")?;
+    let folder = application(guide, point);
+    // One that is there keeps its owner.
+    if !folder.is_dir() {
+        let owner = guide.owner.as_ref();
+        let made = fs::create_dir_all(&folder)
+            .and_then(|()| owner.map_or(Ok(()), |owner| chown(&folder, Some(owner.user), Some(owner.group))));
+        made.map_err(|error| {
+            Trouble::new(Code::Mount, format!("{} can't be made", folder.display())).caused_by(&error)
+        })?;
+        say(&format!(
+            "   {} is made, and belongs to {}.",
+            folder.display(),
+            owner.map_or("who runs this", |owner| owner.name.as_str())
+        ));
+    }
+    haven(&guide.path, &["backup", "run", "immich"], "the first recovery point was not taken")?;
+    haven(&guide.path, &["backup", "check"], "the first recovery point is not what it should be")?;
     say("   files and database of one instant are in the bucket, and were checked.");
     Ok(())
+}
+
+/// Where the application's files are.
+fn application(guide: &Guide, point: &Path) -> PathBuf {
+    point.join(guide.now(&["backup", "immich", "folder"]).unwrap_or_default())
 }
 
 /// Runs this program again with those settings; what it says when it fails is why this fails.
@@ -185,7 +200,7 @@ pub fn haven(config: &Path, args: &[&str], failed: &str) -> Result<String, Troub
         .next(line))
 }
 
-fn next_steps(guide: &Guide, point: &Path, units: bool, mounted: bool, made: bool) -> Vec<String> {
+fn next_steps(guide: &Guide, point: &Path, units: bool, mounted: bool, made: bool, proven: bool) -> Vec<String> {
     let mut next = Vec::new();
     if made {
         next.push("print the recovery kit, keep it away from this machine, and delete the file".to_owned());
@@ -200,6 +215,12 @@ fn next_steps(guide: &Guide, point: &Path, units: bool, mounted: bool, made: boo
         ));
     } else if !mounted {
         next.push(format!("haven --config {} mount", guide.path.display()));
+    }
+    if config_has_backup(guide) && !proven {
+        let folder = application(guide, point);
+        let give = |owner: &Owner| format!(" && chown {}:{} {}", owner.user, owner.group, folder.display());
+        let give = guide.owner.as_ref().map(give).unwrap_or_default();
+        next.push(format!("mkdir -p {}{give}    when it is mounted: for the application's files", folder.display()));
     }
     if guide.has.keeper {
         next.push("haven schedule    tells when it does what; haven health whether the photos are safe".to_owned());

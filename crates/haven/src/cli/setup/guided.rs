@@ -30,6 +30,16 @@ pub struct Guide {
     pub document: DocumentMut,
     /// What this Haven can do.
     pub has: Abilities,
+    /// Whose the application's folder is to be, if not of who makes it.
+    pub owner: Option<Owner>,
+}
+
+/// A user of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub name: String,
+    pub user: u32,
+    pub group: u32,
 }
 
 /// Commands that some versions lack: what they lack is not asked for.
@@ -68,7 +78,7 @@ pub fn run(
         Trouble::new(Code::Usage, format!("{shown} is not TOML")).caused_by(&error).meaning(UNTOUCHED)
     })?;
     let has = Abilities::of(command);
-    let mut guide = Guide { asker, path, document, has };
+    let mut guide = Guide { asker, path, document, has, owner: None };
     say(&format!("Haven is set up in {shown}. Nothing is written there before all answers have been tried.\n"));
 
     say("1. The bucket: where your photos will live.");
@@ -84,6 +94,7 @@ pub fn run(
     if has.alert {
         say("\n5. Who is told when something is wrong?");
         guide.tell()?;
+        guide.switch()?;
     }
     finish::run(guide, json, exists, &source, &kit)
 }
@@ -112,7 +123,8 @@ impl Guide {
         Ok(Config { from: Some(self.path.clone()), ..config })
     }
 
-    fn now(&self, path: &[&str]) -> Option<String> {
+    /// What stands in the settings, where it is a text.
+    pub fn now(&self, path: &[&str]) -> Option<String> {
         let mut item: &Item = self.document.as_item();
         for name in path {
             item = item.get(name)?;

@@ -19,7 +19,7 @@ use crate::report::{Code, Trouble, UNTOUCHED};
 /// what would be typed stands in a TOML file, secrets in files that it names.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  haven setup                        asks\n  haven setup --answers FILE         for scripts; what is left out has its default:\n    [bucket]   url = \"s3://photos/haven\"   endpoint   region   key_id   secret_file\n    [keys]     passphrase_file   kit = \"/root/kit.html\"\n    [mount]    point = \"/mnt/photos\"   allow_other   cache   cache_size\n    [database] url = \"postgresql:///immich\"   folder\n    [tell]     kind = \"ntfy\"   url   topic   (chat, server, tls, user, from, to, secret_file)\n    [machine]  units = true   immich   try_mount   first_point\n  haven setup systemd --dry-run      the units alone"
+    after_help = "Examples:\n  haven setup                        asks\n  haven setup --answers FILE         for scripts; what is left out has its default:\n    [bucket]   url = \"s3://photos/haven\"   endpoint   region   key_id   secret_file\n    [keys]     passphrase_file   kit = \"/root/kit.html\"\n    [mount]    point = \"/mnt/photos\"   allow_other   cache   cache_size\n    [database] url = \"postgresql:///immich\"   container   folder   owner\n    [tell]     kind = \"ntfy\"   url   topic   (chat, server, tls, user, from, to, secret_file)\n               switch = \"https://hc-ping.com\"   switch_file\n    [machine]  units = true   immich   try_mount   first_point\n  haven setup systemd --dry-run      the units alone"
 )]
 pub struct Args {
     /// Take the answers from FILE, and ask nobody
