@@ -49,14 +49,12 @@ impl Watch {
                 let seen = pace.look(&progress, Instant::now());
                 match &shown {
                     Some(bar) => bar.set_message(screen(&rows(&progress, seen), share(&progress))),
-                    None if script => {
-                        if phase != Some(progress.phase()) || last.elapsed() >= JSON_LINE {
-                            (phase, last) = (Some(progress.phase()), Instant::now());
-                            // Where standard error is closed nobody listens.
-                            _ = writeln!(std::io::stderr(), "{}", value(&progress, seen));
-                        }
+                    None if script && (phase != Some(progress.phase()) || last.elapsed() >= JSON_LINE) => {
+                        (phase, last) = (Some(progress.phase()), Instant::now());
+                        // Where standard error is closed nobody listens.
+                        _ = writeln!(std::io::stderr(), "{}", value(&progress, seen));
                     }
-                    None if last.elapsed() >= LINE => {
+                    None if !script && last.elapsed() >= LINE => {
                         last = Instant::now();
                         report::note(rows(&progress, seen).join(", "));
                     }

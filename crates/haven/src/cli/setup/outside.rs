@@ -107,16 +107,14 @@ impl Guide {
                 .next("write it into ~/.pgpass (host:port:database:user:password), mode 600"));
         }
         let reach = Reach { database: url.clone(), within, ..Reach::default() };
-        let kind = kind_of(&reach)?;
+        let Asked { kind, version } = asked(&reach)?;
         let folder = asker.ask("database.folder", "   its files: a folder of the library", Some("immich"))?;
         let owner = ask_owner(asker, reach.within.is_empty())?;
-        let asked =
-            pg::stand_in(&reach).map(|user| format!(" (asked as the system's user {user})")).unwrap_or_default();
+        let by = pg::stand_in(&reach).map(|user| format!(" (asked as the system's user {user})")).unwrap_or_default();
         say(&format!(
-            "   it answers{asked}, and is {}.",
+            "   it answers{by}, and is {}.",
             if kind == "immich" { "Immich's" } else { "not Immich's: it is dumped all the same" }
         ));
-        let version: u32 = psql(&url, "show server_version_num")?.parse().unwrap_or_default();
         if !haven_recover::cluster::is_here(version / 10_000) {
             say("   drills that restore it start a PostgreSQL, and none that is new enough is here: install one,");
             say("   or see what drill_server under [backup.immich] costs (`haven config` tells).");
@@ -342,19 +340,24 @@ fn engine() -> &'static str {
     ["docker", "podman"].into_iter().find(there).unwrap_or("docker")
 }
 
+/// What a database says of itself.
+#[derive(Deserialize)]
+struct Asked {
+    /// As in haven.toml.
+    kind: String,
+    /// 150004 for 15.4.
+    version: u32,
+}
+
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The kind of application whose database it is. It is asked as a backup will ask it.
-fn kind_of(reach: &Reach) -> Result<String, Trouble> {
-    #[derive(Deserialize)]
-    struct Kind {
-        kind: String,
-    }
+fn asked(reach: &Reach) -> Result<Asked, Trouble> {
     let sql = "SELECT CASE WHEN to_regclass('public.asset') IS NULL AND to_regclass('public.assets') IS NULL \
-               THEN 'postgres' ELSE 'immich' END AS kind";
-    let asked = Session::open(reach, PATIENCE).and_then(|mut session| session.row::<Kind>(sql, PATIENCE));
-    asked.map(|row| row.kind).map_err(|error| match &error {
+               THEN 'postgres' ELSE 'immich' END AS kind, current_setting('server_version_num')::int AS version";
+    let asked = Session::open(reach, PATIENCE).and_then(|mut session| session.row(sql, PATIENCE));
+    asked.map_err(|error| match &error {
         PgError::Run { source, .. } => {
             let trouble = Trouble::new(Code::Local, "psql can't be run").caused_by(source).meaning(UNTOUCHED);
             match reach.within.first() {
