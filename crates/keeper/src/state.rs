@@ -70,6 +70,8 @@ pub enum Sight {
     Replica(String),
     /// What is noted of a third copy.
     Copy(String),
+    /// Where the library, a replica or a copy is.
+    Place(String),
     Scrub,
     Brake,
     /// The cache's.
@@ -102,6 +104,7 @@ impl std::fmt::Display for Sight {
             Self::Drills => f.write_str("drills"),
             Self::Replica(name) => write!(f, "replica {name}"),
             Self::Copy(name) => write!(f, "copy {name}"),
+            Self::Place(of) => write!(f, "place of {of}"),
             Self::Scrub => f.write_str("what the last scrub found"),
             Self::Brake => f.write_str("whether garbage is held back"),
             Self::Disk => f.write_str("disk of the cache"),

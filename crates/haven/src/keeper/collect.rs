@@ -18,7 +18,8 @@ use serde_json::Value;
 use super::{
     facts::{self, CopyFacts, DrillFacts, ReplicaFacts, Unread},
     folders::{Folders, Seen},
-    jobs, place,
+    jobs,
+    places::{self, Places},
 };
 use crate::{cli::copy::Remembered, config::Config, wire, words::causes};
 
@@ -63,13 +64,14 @@ impl Sought {
     }
 }
 
-/// `status`: the mount's numbers. `folders`: what lies in the library; none: it is not mounted, or does not answer. `sought`:
-/// what could not be had before.
+/// `status`: the mount's numbers. `folders`: what lies in the library; none: it is not mounted, or does not answer. `places`:
+/// where everything is. `sought`: what could not be had before.
 pub fn collect(
     config: &Config,
     ledger: &Ledger,
     status: Option<&Value>,
     folders: Option<&Folders>,
+    places: &Places,
     mut sought: Sought,
     now: i64,
 ) -> State {
@@ -77,11 +79,13 @@ pub fn collect(
     let s = status.unwrap_or(&none);
     let number = |name: &str| s[name].as_u64().unwrap_or_default();
     let text = |name: &str| s[name].as_str().map(str::to_owned);
-    let url = config.library.url.as_deref().map(crate::cli::absolute);
+    for (of, why) in &places.missed {
+        sought.miss(Sight::Place(of.clone()), why);
+    }
     let mut state = State {
         now,
         host: wire::host(),
-        library: url.as_ref().map(|url| place::of_store(url, &config.store_of(url))),
+        library: config.library.url.as_ref().map(|_| places.get(places::LIBRARY)),
         mount: Mount {
             point: config.mount.point.as_ref().map(|point| point.display().to_string()).unwrap_or_default(),
             answers: None,
@@ -163,7 +167,7 @@ pub fn collect(
         }
         state.replicas.push(Replica {
             name: name.clone(),
-            place: place::of_store(&one.own.url, &one.own.store),
+            place: places.get(&places::of_replica(name)),
             up_to_date: known.up_to_date,
             interval,
             scheduled_since,
@@ -187,7 +191,7 @@ pub fn collect(
         state.copies.push(ThirdCopy {
             name: name.clone(),
             format: one.format.word().to_owned(),
-            place: place::of_copy(one),
+            place: places.get(&places::of_copy(name)),
             last_good: archives.last_good,
             interval,
             scheduled_since,
@@ -355,7 +359,7 @@ mod tests {
     }
 
     fn look(config: &Config, ledger: &Ledger, folders: Option<&Folders>) -> State {
-        collect(config, ledger, None, folders, Sought::default(), NOW)
+        collect(config, ledger, None, folders, &Places::now(config), Sought::default(), NOW)
     }
 
     /// What is said of points, drills, replicas, copies, and of what was not seen.
@@ -456,7 +460,7 @@ mod tests {
         facts::write(&ledger, &facts::replica_key("far"), &known).unwrap();
         ended(&ledger, "replica", "far", last, Verdict::Ok);
         let late = |now: i64| {
-            let state = collect(&config, &ledger, None, None, Sought::default(), now);
+            let state = collect(&config, &ledger, None, None, &Places::now(&config), Sought::default(), now);
             let all = findings(&state, &config.health.limits()).into_iter().map(|finding| finding.id());
             all.filter(|id| id.contains("far")).collect::<Vec<_>>()
         };

@@ -171,6 +171,27 @@ impl Teller {
         }
     }
 
+    /// A part of the keeper broke off and is begun again. Once a day is enough: it may be so at every try.
+    pub fn tell_broken(&self, config: &Config, part: &str) {
+        let now = millis();
+        let message = Message {
+            id: format!("keeper-{part}-{}", now.div_euclid(86_400_000)),
+            severity: Severity::Warning,
+            title: format!("a part of the keeper broke off, and is begun again: {part}"),
+            body: "This is a mistake in Haven, and not in your settings; the mount is not touched by it. Until it is mended, what \
+                   that part does may be late, or not done: look at `haven health` yourself. → journalctl -u haven -e    says \
+                   where it was; please tell the authors"
+                .into(),
+            log: String::new(),
+            host: wire::host(),
+            html: String::new(),
+            weight: None,
+        };
+        if let Err(error) = self.put(config, message) {
+            tracing::error!(%error, "people can't be told");
+        }
+    }
+
     /// Tells every dead-man's switch, without waiting for it.
     pub fn ping(&self, config: &Config, kind: &str, ping: Ping, token: Option<&str>, log: &str) {
         for (name, switch) in switches(&config.channels, &self.http) {

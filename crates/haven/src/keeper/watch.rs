@@ -23,7 +23,10 @@ use super::{
     collect::{Sought, collect, mounts_damage},
     facts,
     folders::{self, Folders},
-    jobs, last_begun, locked, newest_look, seconds,
+    jobs, last_begun, locked, newest_look,
+    owed::Owed,
+    places::{Eyes, Places},
+    seconds,
     settings::Rooms,
 };
 use crate::{cli::ask, config::Config, served::Inside, words::causes};
@@ -58,6 +61,11 @@ pub struct Memory {
     silent: bool,
     /// Since when the mount's numbers have been looked at.
     watched: Option<Instant>,
+    /// What may not come back, and is not asked for twice.
+    knock: Knock,
+    numbers: Owed<Value>,
+    listing: Owed<(Vec<String>, Folders)>,
+    eyes: Eyes,
 }
 
 /// What was listed when.
@@ -71,16 +79,20 @@ struct Listed {
 }
 
 /// Whether the mount answers: by a name that nobody has looked up before, so that the kernel must ask.
-pub async fn mount_answers(point: PathBuf) -> Result<f64, String> {
-    let begun = Instant::now();
-    let name = format!(".haven-watch-{:08x}", rand::random::<u32>());
-    let looked = tokio::task::spawn_blocking(move || std::fs::symlink_metadata(point.join(name)));
-    match tokio::time::timeout(PATIENCE, looked).await {
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-        Ok(Err(error)) => Err(error.to_string()),
-        Ok(Ok(Err(error))) if error.kind() == std::io::ErrorKind::NotFound => Ok(begun.elapsed().as_secs_f64()),
-        Ok(Ok(Err(error))) => Err(error.to_string()),
-        Ok(Ok(Ok(_))) => Ok(begun.elapsed().as_secs_f64()),
+#[derive(Debug, Default)]
+pub struct Knock(Owed<Result<(), String>>);
+
+impl Knock {
+    /// How long that took, in seconds.
+    pub async fn at(&mut self, point: PathBuf) -> Result<f64, String> {
+        let begun = Instant::now();
+        let name = format!(".haven-watch-{:08x}", rand::random::<u32>());
+        let look = move || match std::fs::symlink_metadata(point.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+            _ => Ok(()),
+        };
+        self.0.get(PATIENCE, look).await??;
+        Ok(begun.elapsed().as_secs_f64())
     }
 }
 
@@ -127,10 +139,10 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
     let mut sought = Sought::default();
     let (status, answers) = match keeper.inside().filter(|_| !keeper.is_stopping()) {
         Some(inside) => {
-            let status = inside.clone();
-            let status = tokio::task::spawn_blocking(move || status.status()).await;
-            let status = status.inspect_err(|error| sought.miss(Sight::Mount, causes(error))).ok();
-            let answers = mount_answers(inside.point().to_owned()).await;
+            let asked = inside.clone();
+            let status = memory.numbers.get(PATIENCE, move || asked.status()).await;
+            let status = status.inspect_err(|why| sought.miss(Sight::Mount, why)).ok();
+            let answers = memory.knock.at(inside.point().to_owned()).await;
             // One slow answer on a busy machine is not worth waking anybody for.
             let twice = std::mem::replace(&mut memory.silent, answers.is_err());
             let answers = if twice { answers } else { answers.or(Ok(PATIENCE.as_secs_f64())) };
@@ -143,13 +155,17 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
         None => None,
     };
     let skew = keeper.inside().and_then(|inside| inside.stack().skew_seconds());
-    // It was told what is known from before when it was mounted.
-    if let Some(Ok(damage)) = status.as_ref().map(mounts_damage)
-        && let Err(error) = facts::keep_damage(&keeper.ledger, &damage)
-    {
-        tracing::warn!(%error, "what is damaged can't be noted");
-    }
-    let mut state = collect(config, &keeper.ledger, status.as_ref(), folders.as_ref(), sought, now);
+    let places = memory.eyes.look(config).await;
+    // Where the keeper's own disk does not answer, nobody else is held up by it.
+    let mut state = tokio::task::block_in_place(|| {
+        // It was told what is known from before when it was mounted.
+        if let Some(Ok(damage)) = status.as_ref().map(mounts_damage)
+            && let Err(error) = facts::keep_damage(&keeper.ledger, &damage)
+        {
+            tracing::warn!(%error, "what is damaged can't be noted");
+        }
+        collect(config, &keeper.ledger, status.as_ref(), folders.as_ref(), &places, sought, now)
+    });
     if status.is_some() {
         memory.watched.get_or_insert_with(Instant::now);
     }
@@ -187,11 +203,15 @@ async fn listed(keeper: &Keeper, config: &Config, memory: &mut Memory, inside: &
         }
     }
     let (root, keys, wanted) = (inside.point().to_owned(), inside.keys().clone(), applications.clone());
-    let looked = tokio::task::spawn_blocking(move || folders::list(&root, Some(&keys), &wanted));
-    let folders = match tokio::time::timeout(FOLDERS_PATIENCE, looked).await {
-        Ok(Ok(folders)) => folders,
-        Ok(Err(error)) => Folders::none(&format!("the look broke off: {error}"), &applications),
-        Err(_) => Folders::none(&format!("no answer within {} s", FOLDERS_PATIENCE.as_secs()), &applications),
+    let look = move || {
+        let folders = folders::list(&root, Some(&keys), &wanted);
+        (wanted, folders)
+    };
+    let folders = match memory.listing.get(FOLDERS_PATIENCE, look).await {
+        Ok((of, folders)) if of == applications => folders,
+        // An answer that was owed since before the settings were read again.
+        Ok(_) => Folders::none("it is looked at anew", &applications),
+        Err(why) => Folders::none(&why, &applications),
     };
     memory.folders = Some(Listed { at: Instant::now(), done, applications, folders: folders.clone() });
     folders
@@ -238,7 +258,7 @@ pub fn look_from_outside(config: &Config) -> Seen {
     let empty = tempfile::tempdir().ok();
     let ledger = ledger.or_else(|| empty.as_ref().and_then(|folder| Ledger::open(&folder.path().join("l")).ok()));
     let mut state = match &ledger {
-        Some(ledger) => collect(config, ledger, status.as_ref(), folders.as_ref(), sought, now),
+        Some(ledger) => collect(config, ledger, status.as_ref(), folders.as_ref(), &Places::now(config), sought, now),
         None => State { now, unseen: sought.into_unseen(), ..State::default() },
     };
     state.mount.answers = answers;

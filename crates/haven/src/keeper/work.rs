@@ -6,7 +6,7 @@ use std::{
 };
 
 use haven_keeper::{
-    ledger::{Begin, End, Ledger, LedgerError, Verdict},
+    ledger::{Begin, End, Ledger, LedgerError, Run, Verdict},
     plan::{Job, Start},
 };
 use haven_notify::Ping;
@@ -33,7 +33,7 @@ impl Keeper {
         while !self.is_stopping() {
             let starts = locked(&self.plan).due(seconds());
             for start in starts {
-                tokio::spawn(self.clone().do_job(start));
+                tokio::spawn(self.clone().see_job_through(start));
             }
             if forgot.is_none_or(|forgot| forgot.elapsed() > FORGET_EVERY) {
                 forgot = Some(Instant::now());
@@ -56,6 +56,35 @@ impl Keeper {
             Err(error) => tracing::warn!(%error, "old runs can't be forgotten"),
         }
         self.teller.forget();
+    }
+
+    /// Does a job. One that broke off is at work no more, and due again: it would stand as running for ever, and hold up
+    /// every other of its kind.
+    async fn see_job_through(self: Arc<Self>, start: Start) {
+        let key = start.key.clone();
+        let Err(error) = tokio::spawn(self.clone().do_job(start)).await else { return };
+        if let Some(pid) = locked(&self.working).remove(&key).and_then(|working| working.pid) {
+            child::end(pid, Signal::TERM);
+        }
+        if error.is_cancelled() {
+            return;
+        }
+        self.broke_off("job", &error);
+        self.close_broken(&key);
+        locked(&self.plan).ended(&key, seconds(), Verdict::Failed, true);
+    }
+
+    /// Notes the end of a run of the job `key` that nobody sees end.
+    fn close_broken(&self, key: &str) {
+        let said = "the keeper broke off in the middle of it; it is tried again";
+        let end = End { ended: millis(), verdict: Verdict::Failed, exit: None, bytes: None, said, tail: "" };
+        let closed = self.ledger.running().and_then(|open| {
+            let of = |run: &&Run| [run.kind.as_str(), run.name.as_str()].join(" ").trim_end() == key;
+            open.iter().filter(of).try_for_each(|run| self.ledger.end(run.id, &end))
+        });
+        if let Err(error) = closed {
+            tracing::error!(%error, job = key, "how a run ended can't be noted");
+        }
     }
 
     async fn do_job(self: Arc<Self>, start: Start) {
@@ -245,9 +274,8 @@ fn uuid() -> String {
 /// Ends what an earlier keeper had begun and nobody saw end, and notes that.
 pub fn close_what_was_killed(ledger: &Ledger) -> Result<(), LedgerError> {
     let left = ledger.running()?;
-    let alive = |run: &haven_keeper::ledger::Run| {
-        run.pid.is_some_and(|pid| run.pid_started.is_some() && child::started(pid) == run.pid_started)
-    };
+    let alive =
+        |run: &Run| run.pid.is_some_and(|pid| run.pid_started.is_some() && child::started(pid) == run.pid_started);
     for run in left.iter().filter(|run| alive(run)) {
         if let Some(pid) = run.pid {
             child::end(pid, Signal::TERM);

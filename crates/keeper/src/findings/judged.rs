@@ -54,6 +54,7 @@ fn hides(what: &Sight, key: &str, subject: &str) -> bool {
             key == "shared-fate" || about(name, &["replica-lag", "replica-unread", "damaged", "brake"])
         }
         Sight::Copy(name) => key == "shared-fate" || about(name, &["copy-old", "copy-vanished"]),
+        Sight::Place(_) => key == "shared-fate",
         Sight::Scrub => about("library", &["damaged"]),
         Sight::Brake => about("library", &["brake"]),
         Sight::Disk => key == "cache-disk",
@@ -142,6 +143,7 @@ mod tests {
             "copy-old:home",
             "damaged:library",
             "damaged:far",
+            "shared-fate:far",
             "brake:library",
             "job-failed:gc",
             "not-mounted",
@@ -151,9 +153,10 @@ mod tests {
             unjudged(&state, &all)
         };
         assert_eq!(without(Sight::Points("immich".into())), ["point-old:immich"]);
-        assert_eq!(without(Sight::Replica("far".into())), ["replica-lag:far", "damaged:far"]);
+        assert_eq!(without(Sight::Replica("far".into())), ["replica-lag:far", "damaged:far", "shared-fate:far"]);
+        assert_eq!(without(Sight::Place("the replica far".into())), ["shared-fate:far"], "how old it is, is noted");
         assert_eq!(without(Sight::Scrub), ["damaged:library"]);
         assert_eq!(without(Sight::Mount), ["damaged:library", "not-mounted"]);
-        assert_eq!(without(Sight::Ledger), all[..10]);
+        assert_eq!(without(Sight::Ledger), all[..11]);
     }
 }
