@@ -251,7 +251,7 @@ in
     every = setting types.str "`\"1min\"`" "How often the keeper looks at everything, and from where on something is worth telling (`haven health`).";
     late = setting (types.either types.float types.ints.unsigned) "`1.5`" "A recovery point, replica or copy that is older than so many of its intervals.";
     replica_lag = setting types.str "none; for example `\"2h\"`" "A replica that is further behind than this, whatever its schedule says.";
-    disk_full = setting (types.either types.float types.ints.unsigned) "`0.8`" "The disk of the cache: its share that is used, or that it is full within this time if it goes on like this.";
+    disk_full = setting (types.either types.float types.ints.unsigned) "`0.8`" "The disk of the cache: its share that is used, or that it is full within this time if it goes on like this. The share counts for the disk of the keeper's directory as well.";
     disk_forecast = setting types.str "`\"24h\"`" "disk_forecast";
     queue_stuck = setting types.str "`\"15min\"`" "Changes wait, and nothing has reached the bucket for so long.";
     store_patience = setting types.str "`\"5min\"`" "The bucket may be in trouble for so long before anybody is told; and the share of requests that may fail.";

@@ -29,6 +29,8 @@ pub struct State {
     pub sums: Sums,
     /// Jobs are scheduled, and nobody is there to do them.
     pub keeper_absent: bool,
+    #[serde(default)]
+    pub diary: Diary,
     /// What could not be looked at. What stands for it elsewhere in here (none, zero, empty) means nothing.
     #[serde(default)]
     pub unseen: Vec<Unseen>,
@@ -76,6 +78,8 @@ pub enum Sight {
     Brake,
     /// The cache's.
     Disk,
+    /// That of the keeper's directory.
+    KeeperDisk,
     Mount,
     Keeper,
     /// All that is remembered of runs.
@@ -108,6 +112,7 @@ impl std::fmt::Display for Sight {
             Self::Scrub => f.write_str("what the last scrub found"),
             Self::Brake => f.write_str("whether garbage is held back"),
             Self::Disk => f.write_str("disk of the cache"),
+            Self::KeeperDisk => f.write_str("disk of the keeper's directory"),
             Self::Mount => f.write_str("mount"),
             Self::Keeper => f.write_str("keeper"),
             Self::Ledger => f.write_str("ledger"),
@@ -165,6 +170,34 @@ pub struct Cache {
     pub disk_free: u64,
     /// What was free, and when: oldest first.
     pub samples: Vec<(i64, u64)>,
+}
+
+/// What the keeper remembers by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diary {
+    /// The disk of its directory; none: it is the cache's, or there is no directory yet.
+    pub disk: Option<Disk>,
+    /// Why the ledger can't be written.
+    pub unwritten: Option<String>,
+    /// A ledger that was damaged.
+    pub aside: Option<Aside>,
+}
+
+/// A disk as `df` has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// A directory on it.
+    pub place: String,
+    pub bytes: u64,
+    pub free: u64,
+}
+
+/// A ledger that was damaged, and was kept under another name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aside {
+    pub at: i64,
+    pub path: String,
+    pub why: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

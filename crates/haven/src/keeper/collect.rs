@@ -1,21 +1,22 @@
 //! What there is to know without looking back, as a [`State`]: from settings, ledger, the mount's numbers and what lies in
 //! the library. What can't be had stands in [`State::unseen`], and nothing is concluded from the default in its place.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use haven_keeper::{
     findings::{AHEAD, is_ahead},
     ledger::{Filter, Ledger, LedgerError, Run, Verdict},
     plan::Job,
     state::{
-        Brake, Cache, Drill, JobState, LastRun, Mount, Points, Queue, Replica, Scrub, Sight, State, Store, Sums,
-        ThirdCopy, Unseen,
+        Brake, Cache, Diary, Disk, Drill, JobState, LastRun, Mount, Points, Queue, Replica, Scrub, Sight, State, Store,
+        Sums, ThirdCopy, Unseen,
     },
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    diary,
     facts::{self, CopyFacts, DrillFacts, ReplicaFacts, Unread},
     folders::{Folders, Seen},
     jobs,
@@ -106,6 +107,12 @@ pub fn collect(
         sums: Sums { files: number("inodes"), file_bytes: number("file_bytes"), stored_bytes: number("pack_bytes") },
         ..State::default()
     };
+    // In here it is looked for alone: whether it can be written, whoever writes it knows.
+    state.diary = Diary { aside: diary::aside(ledger), ..Diary::default() };
+    match own_disk(&config.keeper_directory(), &state.cache.place) {
+        Ok(disk) => state.diary.disk = disk,
+        Err(error) => sought.miss(Sight::KeeperDisk, causes(&error)),
+    }
     let brake = match s["garbage"]["brake"].as_str() {
         Some(why) => Some(Brake { of: "library".into(), why: why.to_owned() }),
         None if s["garbage"].is_object() => None,
@@ -262,12 +269,33 @@ fn cache(status: &Value, sought: &mut Sought) -> Cache {
         used: number("cache_used"),
         limit: number("cache_limit"),
         clean: number("cache_clean"),
-        // As df has it: what is reserved for root is neither used nor free.
-        disk_bytes: disk.as_ref().map_or(0, |disk| (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize),
+        disk_bytes: disk.as_ref().map_or(0, room),
         disk_free: disk.map_or(0, |disk| disk.f_bavail * disk.f_frsize),
         samples: Vec::new(),
         place,
     }
+}
+
+/// The disk of the keeper's directory; none where that is told of as the cache's, or where there is no directory.
+pub fn own_disk(root: &Path, cache: &str) -> std::io::Result<Option<Disk>> {
+    use std::io::ErrorKind::{NotFound, PermissionDenied};
+    use std::os::unix::fs::MetadataExt;
+    let device = match root.metadata() {
+        Ok(about) => about.dev(),
+        // Who may not look there is told so of the ledger.
+        Err(error) if [NotFound, PermissionDenied].contains(&error.kind()) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if Path::new(cache).metadata().is_ok_and(|about| about.dev() == device) {
+        return Ok(None);
+    }
+    let disk = rustix::fs::statvfs(root)?;
+    Ok(Some(Disk { place: root.display().to_string(), bytes: room(&disk), free: disk.f_bavail * disk.f_frsize }))
+}
+
+/// As df has it: what is reserved for root is neither used nor free.
+fn room(disk: &rustix::fs::StatVfs) -> u64 {
+    (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize
 }
 
 /// Since when a job is scheduled as it is.
@@ -365,7 +393,7 @@ mod tests {
     /// What is said of points, drills, replicas, copies, and of what was not seen.
     fn told(config: &Config, state: &State) -> Vec<String> {
         let all = findings(state, &config.health.limits()).into_iter().map(|finding| finding.id());
-        let jobs = ["job-missed", "keeper-absent", "not-mounted", "shared-fate", "cache-disk"];
+        let jobs = ["job-missed", "keeper-absent", "not-mounted", "shared-fate", "cache-disk", "keeper-disk"];
         all.filter(|id| !jobs.iter().any(|job| id.starts_with(job))).collect()
     }
 

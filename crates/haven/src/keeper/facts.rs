@@ -215,6 +215,10 @@ pub const DAMAGE: &str = "damage";
 pub const GC: &str = "gc";
 /// When certificates run out.
 pub const EXPIRIES: &str = "expiries";
+/// The damaged ledger that was put aside when this one was begun.
+pub const ASIDE: &str = "aside";
+/// When the ledger was last written for the sake of that alone.
+pub const WRITTEN: &str = "written";
 
 /// Keeps what the mount knows to be damaged, for the next one: what is mended or was found right it knows no more. A note
 /// that is damaged is left to the next scrub.

@@ -13,6 +13,7 @@
 
 mod child;
 mod collect;
+mod diary;
 mod expiry;
 mod facts;
 mod folders;
@@ -122,6 +123,10 @@ pub struct Keeper {
     told: Mutex<Instant>,
     /// When a part last broke off.
     broke: Mutex<Option<Instant>>,
+    /// Why what is done is remembered in memory alone.
+    unwritten: Option<String>,
+    /// Runs that an earlier keeper was at, whose end could not be noted yet.
+    unclosed: Mutex<Vec<work::Unclosed>>,
     runtime: tokio::runtime::Handle,
     own: std::sync::Weak<Self>,
     _lock: File,
@@ -150,7 +155,10 @@ pub fn cannot(path: &std::path::Path, error: &dyn std::error::Error) -> Trouble 
 pub fn lock(rooms: &Rooms) -> Result<Option<File>, Trouble> {
     let folder = rooms.root();
     std::fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
-    let file = File::options().create(true).append(true).open(rooms.lock()).map_err(|error| cannot(folder, &error))?;
+    // On a disk that can only be read any more there is one already, which can be locked all the same.
+    let file = File::options().create(true).append(true).open(rooms.lock());
+    let file =
+        file.or_else(|error| File::open(rooms.lock()).map_err(|_| error)).map_err(|error| cannot(folder, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
@@ -159,7 +167,8 @@ pub fn lock(rooms: &Rooms) -> Result<Option<File>, Trouble> {
 }
 
 impl Keeper {
-    /// To be called on a runtime. Closes what an earlier keeper was at when it was killed.
+    /// To be called on a runtime. Closes what an earlier keeper was at when it was killed. That its own disk is full or
+    /// damaged keeps nothing from being mounted.
     pub fn new(config: &Config) -> Result<Arc<Self>, Trouble> {
         let rooms = Rooms::of(config);
         let held = lock(&rooms)?.ok_or_else(|| {
@@ -167,8 +176,12 @@ impl Keeper {
                 .meaning(UNTOUCHED)
                 .next("haven health    tells how it is; systemctl status haven")
         })?;
-        let ledger = Ledger::open(&rooms.ledger()).map_err(|error| cannot(rooms.root(), &error))?;
-        work::close_what_was_killed(&ledger).map_err(|error| cannot(rooms.root(), &error))?;
+        let diary::Opened { ledger, unwritten } =
+            diary::open(&rooms.ledger()).map_err(|error| cannot(rooms.root(), &error))?;
+        let unclosed = work::close_what_was_killed(&ledger).unwrap_or_else(|error| {
+            tracing::error!(%error, "what was at work when the keeper was killed can't be read");
+            Vec::new()
+        });
         let teller = Teller::new(&rooms, config)?;
         let (plan, missed) =
             Plan::new(config.schedule.rules(), jobs(config), seconds(), |job| last_begun(&ledger, job));
@@ -192,6 +205,8 @@ impl Keeper {
             looked: Mutex::new(Instant::now()),
             told: Mutex::new(Instant::now()),
             broke: Mutex::default(),
+            unwritten,
+            unclosed: Mutex::new(unclosed),
             runtime: tokio::runtime::Handle::current(),
             own: own.clone(),
             _lock: held,
@@ -305,6 +320,9 @@ impl Keeper {
         if told > TELLING {
             return Some(format!("nobody was told anything for {} s: a message, or its disk, hangs", told.as_secs()));
         }
+        if let Some(why) = self.teller.trouble() {
+            return Some(format!("its messages can't be kept until they are told: {why}"));
+        }
         let broke = locked(&self.broke).is_some_and(|at| at.elapsed() < BROKEN);
         broke.then(|| "a part of it broke off: its log says which".to_owned())
     }
@@ -368,6 +386,7 @@ impl Keeper {
 
     /// Notes what was seen, and tells people.
     fn conclude(&self, config: &Config, mut seen: Seen) {
+        locked(&self.unclosed).retain(|run| run.close(&self.ledger).is_err());
         let keys: Vec<String> = seen.findings.iter().map(Finding::id).collect();
         match self.ledger.since(&keys, seen.state.now) {
             Ok(since) => seen.findings.iter_mut().zip(since).for_each(|(finding, at)| finding.since = at),
@@ -593,6 +612,16 @@ mod tests {
             *locked(&keeper.looked) = long_ago;
             assert!(keeper.ails().unwrap().contains("its last look") && !keeper.is_looking());
         }
+    }
+
+    #[tokio::test]
+    async fn a_keeper_whose_ledger_is_rubbish_is_at_work_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("[library]\nurl = '/srv/x'\n[schedule]\ndirectory = {:?}\n", folder.path());
+        let config = Config::from_text(&text, "").unwrap();
+        std::fs::write(Rooms::of(&config).ledger(), "rubbish, and long enough to be looked at as a database").unwrap();
+        let keeper = Keeper::new(&config).unwrap();
+        assert!(keeper.unwritten.is_none() && diary::aside(&keeper.ledger).is_some());
     }
 
     #[test]

@@ -164,7 +164,10 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
         {
             tracing::warn!(%error, "what is damaged can't be noted");
         }
-        collect(config, &keeper.ledger, status.as_ref(), folders.as_ref(), &places, sought, now)
+        let mut state = collect(config, &keeper.ledger, status.as_ref(), folders.as_ref(), &places, sought, now);
+        let write = || keeper.ledger.set_note(facts::WRITTEN, &now.to_string()).err();
+        state.diary.unwritten = keeper.unwritten.clone().or_else(|| write().map(|error| causes(&error)));
+        state
     });
     if status.is_some() {
         memory.watched.get_or_insert_with(Instant::now);

@@ -105,15 +105,9 @@ impl Keeper {
             tries: start.tries,
             token: &token,
         };
-        let id = match self.ledger.begin(&begin) {
-            Ok(id) => id,
-            Err(error) => {
-                tracing::error!(%error, job = start.key, "what is not in the ledger is not begun");
-                locked(&self.working).remove(&start.key);
-                locked(&self.plan).ended(&start.key, seconds(), Verdict::Failed, true);
-                return;
-            }
-        };
+        // A recovery point that nobody has noted is better than none. That it can't be noted is a finding.
+        let unnoted = |error: &LedgerError| tracing::error!(%error, job = start.key, "this run can't be noted");
+        let id = self.ledger.begin(&begin).inspect_err(unnoted).ok();
         let began = seconds();
         tracing::info!(job = start.key, run = id, "begun");
         self.teller.ping(&config, &job.kind, Ping::Start, Some(&token), "");
@@ -132,6 +126,7 @@ impl Keeper {
         // Before its end: a keeper that is started anew must know.
         if outcome.verdict == Verdict::Failed
             && outcome.again
+            && let Some(id) = id
             && let Err(error) = facts::write(&self.ledger, &facts::again_key(&start.key), &Some(id))
         {
             tracing::error!(%error, run = id, "that a run is to be tried again can't be noted");
@@ -144,7 +139,9 @@ impl Keeper {
             said: &outcome.said,
             tail: &tail,
         };
-        if let Err(error) = self.ledger.end(id, &end) {
+        if let Some(id) = id
+            && let Err(error) = self.ledger.end(id, &end)
+        {
             tracing::error!(%error, run = id, "how a run ended can't be noted");
         }
         locked(&self.working).remove(&start.key);
@@ -163,13 +160,32 @@ impl Keeper {
         self.look.notify_one();
     }
 
+    /// Where a run writes. What can't be kept on the keeper's disk goes with the folder that is returned.
+    fn papers(&self, id: Option<i64>, key: &str) -> std::io::Result<(Papers, Option<tempfile::TempDir>)> {
+        if let Some(id) = id {
+            match Papers::new(&self.rooms.logs(), id, key).and_then(Papers::tried) {
+                Ok(papers) => return Ok((papers, None)),
+                Err(error) => tracing::error!(%error, job = key, "its log can't be kept"),
+            }
+        }
+        // In memory, where there is such a place.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+        Ok((Papers::new(folder.path(), id.unwrap_or_default(), key)?, Some(folder)))
+    }
+
     /// Runs the commands of a job; what came of it, the end of the log, and the exit code.
-    async fn run(&self, config: &Arc<Config>, job: &Job, id: i64, began: i64) -> (Outcome, String, Option<i32>) {
+    async fn run(
+        &self,
+        config: &Arc<Config>,
+        job: &Job,
+        id: Option<i64>,
+        began: i64,
+    ) -> (Outcome, String, Option<i32>) {
         let broken = |what: &str, error: &dyn std::error::Error| {
             let said = format!("{what}: {error}");
             (Outcome { verdict: Verdict::Failed, said: said.clone(), bytes: None, again: true }, said, None)
         };
-        let papers = match Papers::new(&self.rooms.logs(), id, &job.key()) {
+        let (papers, _folder) = match self.papers(id, &job.key()) {
             Ok(papers) => papers,
             Err(error) => return broken("its log can't be written", &error),
         };
@@ -186,7 +202,9 @@ impl Keeper {
             if let Some(working) = locked(&self.working).get_mut(&job.key()) {
                 working.pid = Some(running.pid);
             }
-            if let Err(error) = self.ledger.child(id, running.pid, child::started(running.pid), &papers.log) {
+            if let Some(id) = id
+                && let Err(error) = self.ledger.child(id, running.pid, child::started(running.pid), &papers.log)
+            {
                 tracing::error!(%error, "a child can't be noted");
             }
             if self.is_stopping() {
@@ -271,8 +289,29 @@ fn uuid() -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// Ends what an earlier keeper had begun and nobody saw end, and notes that.
-pub fn close_what_was_killed(ledger: &Ledger) -> Result<(), LedgerError> {
+/// A run that an earlier keeper was at, and that has ended with it.
+#[derive(Debug)]
+pub struct Unclosed {
+    id: i64,
+    tail: String,
+}
+
+impl Unclosed {
+    pub fn close(&self, ledger: &Ledger) -> Result<(), LedgerError> {
+        let end = End {
+            ended: millis(),
+            verdict: Verdict::Killed,
+            exit: None,
+            bytes: None,
+            said: "the keeper was killed while it was at work; it is tried again",
+            tail: &self.tail,
+        };
+        ledger.end(self.id, &end)
+    }
+}
+
+/// Ends what an earlier keeper had begun and nobody saw end, and notes that. Those are returned whose end can't be noted yet.
+pub fn close_what_was_killed(ledger: &Ledger) -> Result<Vec<Unclosed>, LedgerError> {
     let left = ledger.running()?;
     let alive =
         |run: &Run| run.pid.is_some_and(|pid| run.pid_started.is_some() && child::started(pid) == run.pid_started);
@@ -285,23 +324,20 @@ pub fn close_what_was_killed(ledger: &Ledger) -> Result<(), LedgerError> {
     while left.iter().any(alive) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
     }
+    let mut unclosed = Vec::new();
     for run in &left {
         if let Some(pid) = run.pid.filter(|_| alive(run)) {
             child::end(pid, Signal::KILL);
         }
         let said = run.log.as_deref().map(|log| Papers::of(log).finish()).unwrap_or_default();
-        let end = End {
-            ended: millis(),
-            verdict: Verdict::Killed,
-            exit: None,
-            bytes: None,
-            said: "the keeper was killed while it was at work; it is tried again",
-            tail: &tail(&said),
-        };
-        ledger.end(run.id, &end)?;
+        let closed = Unclosed { id: run.id, tail: tail(&said) };
         tracing::info!(run = run.id, kind = run.kind, "was at work when the keeper was killed");
+        if let Err(error) = closed.close(ledger) {
+            tracing::error!(%error, run = run.id, "how a run ended can't be noted");
+            unclosed.push(closed);
+        }
     }
-    Ok(())
+    Ok(unclosed)
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ fn hides(what: &Sight, key: &str, subject: &str) -> bool {
         Sight::Scrub => about("library", &["damaged"]),
         Sight::Brake => about("library", &["brake"]),
         Sight::Disk => key == "cache-disk",
+        Sight::KeeperDisk => key == "keeper-disk",
         Sight::Mount => {
             ["not-mounted", "not-answering", "read-only", "fenced"].contains(&key) || about("library", &["damaged"])
         }

@@ -151,13 +151,14 @@ impl Default for Limits {
 
 type Check = fn(&State, &Limits) -> Vec<Finding>;
 
-const CHECKS: [Check; 18] = [
+const CHECKS: [Check; 19] = [
     library::mounted,
     library::writable,
     library::queue,
     library::store,
     library::damage,
     machine::cache,
+    machine::diary,
     machine::clock,
     machine::future,
     machine::expiry,
@@ -282,11 +283,16 @@ pub(crate) mod tests {
         state.queue.changes = 3;
         state.cache.disk_bytes = 100;
         state.cache.disk_free = 1;
+        state.diary = crate::state::Diary {
+            disk: Some(crate::state::Disk { place: "/x".into(), bytes: 100, free: 1 }),
+            unwritten: Some("no room".into()),
+            aside: Some(crate::state::Aside { at: NOW, path: "/x/y".into(), why: "torn".into() }),
+        };
         state.brakes = vec![crate::state::Brake { of: "library".into(), why: "too much".into() }];
         state.expiries =
             vec![crate::state::Expiry { what: "the certificate of x".into(), subject: "x".into(), at: NOW + DAY }];
         let all = findings(&state, &Limits::default());
-        assert!(all.len() >= 8, "{all:?}");
+        assert!(all.len() >= 11, "{all:?}");
         for finding in all {
             assert!(!finding.meaning.is_empty() && !finding.next.is_empty(), "{finding:?}");
             assert!(finding.key.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{finding:?}");

@@ -43,6 +43,9 @@ fn finding(state: &State, limits: &Limits, one: &Unseen) -> Finding {
         Sight::Disk => finding
             .means("whether the disk of the cache fills up is not known")
             .next("df -h and dmesg -T    on this machine, for the directory that is named"),
+        Sight::KeeperDisk => finding
+            .means("whether what the keeper does can be noted for much longer is not known")
+            .next("df -h and dmesg -T    on this machine, for schedule.directory in haven.toml"),
         Sight::Mount => finding
             .means("whether the library is mounted, and what waits to be sent, is not known")
             .next("haven status    asks the mount itself")
@@ -192,6 +195,7 @@ mod tests {
             Sight::Scrub,
             Sight::Brake,
             Sight::Disk,
+            Sight::KeeperDisk,
             Sight::Mount,
             Sight::Keeper,
             Sight::Ledger,
