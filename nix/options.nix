@@ -250,7 +250,7 @@ in
   health = table "What stands under [health]." {
     every = setting types.str "`\"1min\"`" "How often the keeper looks at everything, and from where on something is worth telling (`haven health`).";
     late = setting (types.either types.float types.ints.unsigned) "`1.5`" "A recovery point, replica or copy that is older than so many of its intervals.";
-    replica_lag = setting types.str "none; for example `\"2h\"`" "A replica that is further behind than this, whatever its schedule says.";
+    replica_lag = setting types.str "none; for example `\"2h\"`" "A replica that is further behind than this, whatever its schedule says. Where neither is set (schedule.replica = \"off\"): two days.";
     disk_full = setting (types.either types.float types.ints.unsigned) "`0.8`" "The disk of the cache: its share that is used, or that it is full within this time if it goes on like this. The share counts for the disk of the keeper's directory as well.";
     disk_forecast = setting types.str "`\"24h\"`" "disk_forecast";
     queue_stuck = setting types.str "`\"15min\"`" "Changes wait, and nothing has reached the bucket for so long.";

@@ -11,7 +11,7 @@ use haven_recover::proof::Report;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::child::Said;
+use super::{child::Said, notes::Note};
 use crate::{
     cli::copy::Remembered,
     config::Config,
@@ -227,6 +227,30 @@ pub fn keep_damage(ledger: &Ledger, now: &BTreeMap<String, String>) -> Result<()
         write(ledger, DAMAGE, now)?;
     }
     Ok(())
+}
+
+/// Keeps what a replica says of itself. `had`: when it last had all that the bucket had, by the keeper's own looks; where that is
+/// not known, and no run has told, it is believed that it had when it was noted.
+pub fn keep_note(ledger: &Ledger, name: &str, note: &Note, had: Option<i64>, now: i64) -> Result<(), LedgerError> {
+    let key = replica_key(name);
+    let (mut facts, torn): (ReplicaFacts, _) = known(ledger, &key)?;
+    let before = facts.clone();
+    if note.tx.is_some() {
+        let known = facts.up_to_date.filter(|at| had.is_none() || !is_ahead(*at, now));
+        facts.up_to_date = known.max(had).or(Some(note.at));
+    }
+    facts.brake.clone_from(&note.brake);
+    facts.read_back = Some(ReadBackFacts { verified: note.verified, round_began: note.round_began });
+    // How the keeper's own last run went is news until somebody has written there since.
+    let ours = Filter { kind: Some("replica".into()), name: Some(name.to_owned()), limit: 1, ..Filter::default() };
+    let ours = ledger.runs(&ours)?;
+    if ours.iter().all(|run| run.ended.is_some_and(|ended| ended < note.at.saturating_mul(1000))) {
+        facts.damaged = note.damaged;
+        facts.trouble = None;
+    }
+    // A damaged note is written anew when all of it is known again.
+    let nothing_new = if torn { facts.up_to_date.is_none() } else { facts == before };
+    if nothing_new { Ok(()) } else { write(ledger, &key, &facts) }
 }
 
 /// Judges a run that ended with `exit` (none: by a signal), and keeps what it told.
@@ -504,6 +528,45 @@ mod tests {
         let facts: ReplicaFacts = super::read(&ledger, &replica_key("near")).unwrap();
         let known = ReadBackFacts { verified: Some(340), round_began: Some(340) };
         assert_eq!(facts.read_back, Some(known), "a run that failed does not forget it");
+    }
+
+    #[test]
+    fn what_a_replica_says_of_itself_counts_where_no_run_of_ours_knows_better() {
+        let (_folder, ledger) = ledger();
+        let note = |at: i64, damaged: u64, brake: &str| Note {
+            at,
+            tx: Some(30),
+            damaged,
+            brake: brake.into(),
+            verified: Some(5),
+            round_began: Some(6),
+        };
+        let facts = || read::<ReplicaFacts>(&ledger, &replica_key("near")).unwrap();
+        let keep = |note: &Note, had| keep_note(&ledger, "near", note, had, 1000).unwrap();
+        keep(&Note { tx: None, ..note(50, 0, "") }, None);
+        assert_eq!(facts().up_to_date, None, "no copy has come to its end");
+        keep(&note(100, 0, ""), None);
+        assert_eq!(facts().up_to_date, Some(100), "by its own word");
+        keep(&note(100, 0, ""), Some(400));
+        assert_eq!(facts().up_to_date, Some(400), "nothing has come to the bucket since");
+        keep(&note(100, 0, ""), Some(300));
+        assert_eq!((facts().up_to_date, facts().read_back.unwrap().verified), (Some(400), Some(5)));
+        // A run of ours that found damage, and failed.
+        let begin = Begin { kind: "replica", name: "near", started: 500_000, ..Begin::default() };
+        let id = ledger.begin(&begin).unwrap();
+        let bad = json!({ "position": null, "source": null, "brake": "", "damaged": [1, 2] });
+        judge(&ledger, "replica", "near", Some(4), &said(&[bad], Some(Trouble::new(Code::Store, "away"))), 500, 510);
+        let end = End { ended: 510_000, verdict: Verdict::Failed, exit: None, bytes: None, said: "", tail: "" };
+        ledger.end(id, &end).unwrap();
+        keep(&note(505, 0, "30 %"), None);
+        assert_eq!((facts().damaged, facts().brake.as_str(), facts().trouble.is_some()), (2, "30 %", true));
+        // Somebody has mended it by hand since.
+        keep(&note(600, 0, ""), None);
+        assert_eq!((facts().damaged, facts().brake.as_str(), facts().trouble), (0, "", None));
+        // The clock was set back: what is of a time to come is not newer than what is known now.
+        keep(&note(600, 0, ""), Some(5000));
+        keep_note(&ledger, "near", &note(600, 0, ""), Some(700), 700).unwrap();
+        assert_eq!(facts().up_to_date, Some(700));
     }
 
     #[test]

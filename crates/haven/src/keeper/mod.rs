@@ -18,6 +18,7 @@ mod expiry;
 mod facts;
 mod folders;
 mod jobs;
+mod notes;
 mod owed;
 mod page;
 mod place;

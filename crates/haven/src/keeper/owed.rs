@@ -19,9 +19,14 @@ impl<T> Default for Owed<T> {
 impl<T: Send + 'static> Owed<T> {
     /// What `ask` answers within `patience`; or why there is no answer, in a line.
     pub async fn get(&mut self, patience: Duration, ask: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+        self.get_from(patience, || spawn_blocking(ask)).await
+    }
+
+    /// The same of what is begun by `begin`.
+    pub async fn get_from(&mut self, patience: Duration, begin: impl FnOnce() -> JoinHandle<T>) -> Result<T, String> {
         // What came when nobody waited any more is old.
         let owed = self.0.take().filter(|owed| !owed.is_finished());
-        let mut owed = owed.unwrap_or_else(|| spawn_blocking(ask));
+        let mut owed = owed.unwrap_or_else(begin);
         match tokio::time::timeout(patience, &mut owed).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(format!("the look broke off: {error}")),

@@ -24,6 +24,7 @@ use super::{
     facts,
     folders::{self, Folders},
     jobs, last_begun, locked, newest_look,
+    notes::Notes,
     owed::Owed,
     places::{Eyes, Places},
     seconds,
@@ -66,6 +67,7 @@ pub struct Memory {
     numbers: Owed<Value>,
     listing: Owed<(Vec<String>, Folders)>,
     eyes: Eyes,
+    notes: Notes,
 }
 
 /// What was listed when.
@@ -156,6 +158,15 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
     };
     let skew = keeper.inside().and_then(|inside| inside.stack().skew_seconds());
     let places = memory.eyes.look(config).await;
+    let notes = match keeper.inside().filter(|_| !keeper.is_stopping()) {
+        Some(inside) => memory.notes.read(config, inside.keys()).await,
+        None => Vec::new(),
+    };
+    // One that writes knows what the bucket has. It was asked before the replicas were.
+    let writes = status.as_ref().filter(|status| status["writable"] == true);
+    if let Some(uploaded) = writes.and_then(|status| status["uploaded"].as_u64()).filter(|uploaded| *uploaded > 0) {
+        memory.notes.mark(now, uploaded);
+    }
     // Where the keeper's own disk does not answer, nobody else is held up by it.
     let mut state = tokio::task::block_in_place(|| {
         // It was told what is known from before when it was mounted.
@@ -164,6 +175,13 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
         {
             tracing::warn!(%error, "what is damaged can't be noted");
         }
+        for (name, note) in &notes {
+            let had = note.tx.and_then(|tx| memory.notes.had(tx));
+            if let Err(error) = facts::keep_note(&keeper.ledger, name, note, had, now) {
+                tracing::warn!(%error, "what a replica says of itself can't be noted");
+            }
+        }
+        miss_replicas(config, &keeper.ledger, &memory.notes, &mut sought);
         let mut state = collect(config, &keeper.ledger, status.as_ref(), folders.as_ref(), &places, sought, now);
         let write = || keeper.ledger.set_note(facts::WRITTEN, &now.to_string()).err();
         state.diary.unwritten = keeper.unwritten.clone().or_else(|| write().map(|error| causes(&error)));
@@ -218,6 +236,19 @@ async fn listed(keeper: &Keeper, config: &Config, memory: &mut Memory, inside: &
     };
     memory.folders = Some(Listed { at: Instant::now(), done, applications, folders: folders.clone() });
     folders
+}
+
+/// Replicas that nobody here brings up to date, and that can't be asked either: of those nothing is known at all.
+fn miss_replicas(config: &Config, ledger: &Ledger, notes: &Notes, sought: &mut Sought) {
+    if !config.schedule.replica.is_never() {
+        return;
+    }
+    for (name, why) in &notes.missed {
+        let known = facts::read::<facts::ReplicaFacts>(ledger, &facts::replica_key(name));
+        if known.is_ok_and(|known| known.up_to_date.is_none()) {
+            sought.miss(Sight::Replica(name.clone()), why);
+        }
+    }
 }
 
 fn applications(config: &Config) -> Vec<String> {
