@@ -254,6 +254,7 @@ in
     disk_full = setting (types.either types.float types.ints.unsigned) "`0.8`" "The disk of the cache: its share that is used, or that it is full within this time if it goes on like this. The share counts for the disk of the keeper's directory as well.";
     disk_forecast = setting types.str "`\"24h\"`" "disk_forecast";
     queue_stuck = setting types.str "`\"15min\"`" "Changes wait, and nothing has reached the bucket for so long.";
+    queue_behind = setting types.str "`\"6h\"`" "A change has waited for so long although others are sent, and at the pace of the last hours all of them will not be in the bucket within as long again.";
     store_patience = setting types.str "`\"5min\"`" "The bucket may be in trouble for so long before anybody is told; and the share of requests that may fail.";
     store_errors = setting (types.either types.float types.ints.unsigned) "`0.2`" "store_errors";
     drill_age = setting types.str "`\"35d\"`" "The last drill that read every photo.";

@@ -157,6 +157,17 @@ pub struct Queue {
     pub since: Option<i64>,
     /// Since when nothing has gone out, although something waits.
     pub stuck_since: Option<i64>,
+    /// How long it was some hours ago, or as far back as it is remembered; none: nothing waited since.
+    #[serde(default)]
+    pub before: Option<Length>,
+}
+
+/// How long a queue was at some time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Length {
+    pub at: i64,
+    pub changes: u64,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -100,6 +100,7 @@ pub fn collect(
             bytes: number("pending_bytes"),
             since: s["unsent_since"].as_f64().map(|at| at as i64),
             stuck_since: None,
+            before: None,
         },
         cache: cache(s, &mut sought),
         store: Store { trouble: text("trouble"), damage: damage(s, ledger, &mut sought), ..Store::default() },

@@ -11,7 +11,7 @@ use haven_keeper::{
     ledger::{Growth, Ledger, LedgerError},
     plan::Plan,
     score::{score, sentence},
-    state::{Blind, Sight, State, Sums},
+    state::{Blind, Length, Sight, State, Sums},
 };
 use haven_mount::control::{ClientError, Found, Request, find};
 use haven_store::retry::RetryConfig;
@@ -40,8 +40,9 @@ const FOLDERS_PATIENCE: Duration = Duration::from_secs(20);
 const FOLDERS_EVERY: Duration = Duration::from_secs(600);
 /// The same where not all of it could be looked at.
 const FOLDERS_AGAIN: Duration = Duration::from_secs(30);
-/// Seconds that the disk and the requests are looked back at.
+/// Seconds that the disk, the queue and the requests are looked back at.
 const DISK_BACK: i64 = 6 * 3600;
+const QUEUE_BACK: i64 = 6 * 3600;
 const REQUESTS_BACK: i64 = 600;
 /// Seconds between two notes of how large the library is.
 const GROWTH_EVERY: i64 = 3600;
@@ -51,6 +52,7 @@ const GROWTH_EVERY: i64 = 3600;
 pub struct Memory {
     disk: VecDeque<(i64, u64)>,
     requests: VecDeque<(i64, u64, u64)>,
+    queue: VecDeque<Length>,
     /// How far the bucket was, and since when.
     progress: Option<(u64, u64, i64)>,
     trouble_since: Option<i64>,
@@ -339,7 +341,7 @@ fn remember(memory: &mut Memory, state: &mut State, status: Option<&Value>) {
     let Some(status) = status else { return };
     if memory.requests.back().is_some_and(|(at, _, _)| *at > now) {
         // The clock was set back: what was seen by the other time can't be compared.
-        (memory.disk, memory.requests, memory.progress) = Default::default();
+        (memory.disk, memory.requests, memory.queue, memory.progress) = Default::default();
         memory.trouble_since = memory.trouble_since.map(|since| since.min(now));
     }
     if state.cache.disk_bytes > 0 {
@@ -362,6 +364,15 @@ fn remember(memory: &mut Memory, state: &mut State, status: Option<&Value>) {
         state.store.requests = requests.saturating_sub(*first_requests);
         state.store.errors = errors.saturating_sub(*first_errors);
     }
+    if state.queue.changes == 0 {
+        memory.queue.clear();
+    } else if memory.queue.back().is_none_or(|last| now - last.at >= 30) {
+        memory.queue.push_back(Length { at: now, changes: state.queue.changes, bytes: state.queue.bytes });
+    }
+    while memory.queue.front().is_some_and(|first| now - first.at > QUEUE_BACK) {
+        memory.queue.pop_front();
+    }
+    state.queue.before = memory.queue.front().copied();
     let (done, sent) = (number("uploaded"), number("uploaded_bytes"));
     let moved = memory.progress.is_none_or(|(known, bytes, _)| (known, bytes) != (done, sent));
     if moved || state.queue.changes == 0 {

@@ -1,7 +1,7 @@
 //! Whether it can be told now that something is over. What is not seen may merely be out of sight: nobody is told then that
 //! it has recovered.
 
-use super::Limits;
+use super::{Limits, library::PACE};
 use crate::state::{Cache, JobState, Sight, State};
 
 /// Seconds without which nothing can be said of failing requests, or of a disk that fills.
@@ -16,8 +16,9 @@ pub fn is_judged(state: &State, limits: &Limits, id: &str) -> bool {
         "read-only" | "fenced" => watched(-1),
         "bucket-errors" => watched(LOOK_BACK),
         "cache-disk" => watched(LOOK_BACK) || watched(-1) && is_half_empty(&state.cache, limits),
-        "queue-stuck" => {
-            watched(limits.queue_stuck) || watched(-1) && (state.queue.changes, state.queue.bytes) == (0, 0)
+        "queue-stuck" | "queue-behind" => {
+            let back = if key == "queue-stuck" { limits.queue_stuck } else { PACE };
+            watched(back) || watched(-1) && (state.queue.changes, state.queue.bytes) == (0, 0)
         }
         "bucket-trouble" => watched(limits.store_patience),
         "clock-skew" => state.store.skew.is_some(),
@@ -128,6 +129,7 @@ mod tests {
         assert_eq!(after(&mut state, 301), ["bucket-errors", "cache-disk", "queue-stuck"]);
         assert_eq!(after(&mut state, 899), ["queue-stuck"]);
         assert!(after(&mut state, 901).is_empty());
+        assert_eq!(unjudged(&state, &["queue-behind"]), ["queue-behind"], "its pace is not known yet");
         (state.queue.changes, state.cache.disk_free) = (0, 65);
         assert_eq!(after(&mut state, 0), ["bucket-errors", "bucket-trouble"], "nothing waits, and there is much room");
     }

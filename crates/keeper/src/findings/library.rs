@@ -1,7 +1,7 @@
 //! The mount, the queue, the bucket.
 
 use super::{Finding, Limits, long, size};
-use crate::state::{Scrub, Sight, State};
+use crate::state::{Queue, Scrub, Sight, State};
 
 pub fn mounted(state: &State, _: &Limits) -> Vec<Finding> {
     let point = &state.mount.point;
@@ -47,7 +47,7 @@ pub fn writable(state: &State, _: &Limits) -> Vec<Finding> {
 pub fn queue(state: &State, limits: &Limits) -> Vec<Finding> {
     let queue = &state.queue;
     let Some(since) = queue.stuck_since.filter(|since| state.now - since > limits.queue_stuck) else {
-        return Vec::new();
+        return behind(queue, state.now, limits).into_iter().collect();
     };
     let (finding, age) = (
         Finding::critical(
@@ -71,6 +71,44 @@ pub fn queue(state: &State, limits: &Limits) -> Vec<Finding> {
             .next("haven status    tells what hinders it")
             .next("haven doctor    tries the bucket and the keys"),
     ]
+}
+
+/// Seconds that a queue must have been watched before its pace says something.
+pub(super) const PACE: i64 = 3600;
+
+/// A queue that moves, and too slowly.
+fn behind(queue: &Queue, now: i64, limits: &Limits) -> Option<Finding> {
+    let age = now - queue.since.filter(|_| queue.changes > 0)?;
+    if age <= limits.queue_behind || empties_soon(queue, now, limits)? {
+        return None;
+    }
+    let title = format!(
+        "the upload does not keep up: the oldest of {} changes ({}) has waited for {}",
+        queue.changes,
+        size(queue.bytes),
+        long(age)
+    );
+    Some(
+        Finding::warning("queue-behind", "", title)
+            .means(format!(
+                "the newest {} of photos are on this machine's disk alone: its loss would cost them",
+                long(age)
+            ))
+            .next("haven status    tells how much is on its way, and how fast the bucket takes it")
+            .next("wait, if much was added; else a faster line, or schedule.bandwidth and store.limit in haven.toml"),
+    )
+}
+
+/// Whether it would be empty soon at the pace of the last hours; none: it was not watched for so long.
+fn empties_soon(queue: &Queue, now: i64, limits: &Limits) -> Option<bool> {
+    let before = queue.before.filter(|before| now - before.at >= PACE)?;
+    // Where all that waits is records, these are counted.
+    let (then, left) = match (before.bytes, queue.bytes) {
+        (0, 0) => (before.changes, queue.changes),
+        bytes => bytes,
+    };
+    let sent = then.saturating_sub(left);
+    Some(sent > 0 && left as f64 * (now - before.at) as f64 / sent as f64 <= limits.queue_behind as f64)
 }
 
 pub fn store(state: &State, limits: &Limits) -> Vec<Finding> {
@@ -146,10 +184,10 @@ pub fn damage(state: &State, _: &Limits) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::tests::{DAY, NOW, ids, well},
+        super::tests::{DAY, HOUR, NOW, ids, well},
         *,
     };
-    use crate::state::Replica;
+    use crate::state::{Length, Replica};
 
     #[test]
     fn a_mount_that_is_not_there_and_one_that_does_not_answer_are_told_apart() {
@@ -181,6 +219,34 @@ mod tests {
         assert!(ids(&state).is_empty(), "not for long");
         state.queue.stuck_since = Some(NOW - 1000);
         assert_eq!(ids(&state), ["queue-stuck"]);
+    }
+
+    #[test]
+    fn a_queue_that_moves_and_does_not_keep_up_is_told() {
+        const GB: u64 = 1_000_000_000;
+        let state = |age, hours: i64, then: u64, left| {
+            let mut state = well();
+            state.queue = Queue {
+                changes: 5000,
+                bytes: left * GB,
+                since: Some(NOW - age),
+                before: Some(Length { at: NOW - hours * HOUR, changes: 11_000, bytes: then * GB }),
+                ..Queue::default()
+            };
+            state
+        };
+        assert!(ids(&state(5 * HOUR, 6, 10, 10)).is_empty(), "some hours may pass");
+        assert_eq!(ids(&state(7 * HOUR, 6, 10, 10)), ["queue-behind"], "it does not shrink");
+        assert_eq!(ids(&state(7 * HOUR, 6, 10, 40)), ["queue-behind"], "it grows");
+        assert_eq!(ids(&state(7 * HOUR, 6, 500, 480)), ["queue-behind"], "six days at this pace");
+        assert!(ids(&state(7 * HOUR, 6, 500, 240)).is_empty(), "it is done soon");
+        assert!(ids(&state(7 * HOUR, 2, 500, 370)).is_empty(), "and so after two hours of watching");
+        assert!(ids(&state(7 * HOUR, 0, 10, 10)).is_empty(), "nobody has watched it yet");
+        let records = state(7 * HOUR, 6, 0, 0);
+        assert!(ids(&records).is_empty(), "6000 of 11,000 have gone");
+        let mut stuck = state(7 * HOUR, 6, 10, 10);
+        stuck.queue.stuck_since = Some(NOW - HOUR);
+        assert_eq!(ids(&stuck), ["queue-stuck"]);
     }
 
     #[test]

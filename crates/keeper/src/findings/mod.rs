@@ -122,6 +122,8 @@ pub struct Limits {
     pub disk_forecast: i64,
     /// Seconds without any progress of the queue.
     pub queue_stuck: i64,
+    /// Seconds that a change may wait in a queue that is sent too slowly.
+    pub queue_behind: i64,
     /// Seconds that the store may be in trouble before anybody is told.
     pub store_patience: i64,
     /// Share of requests that fail.
@@ -140,6 +142,7 @@ impl Default for Limits {
             disk_full: 0.8,
             disk_forecast: DAY,
             queue_stuck: 900,
+            queue_behind: DAY / 4,
             store_patience: 300,
             store_errors: 0.2,
             drill_age: 35 * DAY,
