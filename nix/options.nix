@@ -187,7 +187,7 @@ in
     jitter = setting types.str "`\"2min\"`" "Each job waits up to so long after its time, the same each day, so that not all the world asks one store at once.";
     retry = setting types.str "`\"1min\"`" "The first pause after a run that failed; each further one is four times as long, up to an hour.";
     quiet = setting (types.listOf types.str) "none; for example `[\"18:00..23:00\"]`" "Hours in which nothing large is begun (copies, scrubs, drills, garbage): it waits for their end.";
-    bandwidth = setting (types.listOf types.str) "none; for example `[\"08:00..22:00 2MB\"]`" "Hours in which no more bytes a second are sent.";
+    bandwidth = setting (types.listOf types.str) "none; for example `[\"08:00..22:00 2MB\"]`" "Hours in which no more bytes a second are sent: by the mount, by each replica and by each copy, each for itself. (A scrub reads no more.) The mount follows the hours. A run keeps until its end to what holds when it begins: a first sync of a replica that begins by night goes on at full speed by day.";
     directory = setting types.str "none; for example `\"/var/lib/haven/keeper\"`" "Where the keeper keeps its ledger, its logs, and what is still to be told. Default: $STATE_DIRECTORY under systemd, for root below /var/lib/haven, else below ~/.local/state/haven, by the library.";
   };
   alert = mkOption {
