@@ -27,6 +27,9 @@ pub struct State {
     /// The last look at the library's content, and what it found damaged.
     pub scrub: Option<Scrub>,
     pub sums: Sums,
+    /// What they were a day ago; none: nobody has noted it, or they are not known now.
+    #[serde(default)]
+    pub day_ago: Option<Then>,
     /// Jobs are scheduled, and nobody is there to do them.
     pub keeper_absent: bool,
     #[serde(default)]
@@ -389,9 +392,20 @@ impl Scrub {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sums {
+    /// And folders.
     pub files: u64,
     pub file_bytes: u64,
     pub stored_bytes: u64,
+    /// Of different content, plain: all that the bucket holds for files as they are, and as they were in snapshots and lately.
+    #[serde(default)]
+    pub content_bytes: u64,
+}
+
+/// How large the library was at some time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Then {
+    pub at: i64,
+    pub sums: Sums,
 }
 
 impl State {

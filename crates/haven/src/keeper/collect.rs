@@ -105,9 +105,18 @@ pub fn collect(
         cache: cache(s, &mut sought),
         store: Store { trouble: text("trouble"), damage: damage(s, ledger, &mut sought), ..Store::default() },
         scrub: sought.noted::<Option<Scrub>>(Sight::Scrub, facts::read(ledger, facts::SCRUB)),
-        sums: Sums { files: number("inodes"), file_bytes: number("file_bytes"), stored_bytes: number("pack_bytes") },
+        sums: Sums {
+            files: number("inodes"),
+            file_bytes: number("file_bytes"),
+            stored_bytes: number("pack_bytes"),
+            content_bytes: number("chunk_bytes"),
+        },
         ..State::default()
     };
+    if status.is_some() {
+        // What is damaged there is noted anew within the hour, and is no reason to call anything else unseen.
+        state.day_ago = facts::day_ago(ledger, now).unwrap_or_default();
+    }
     // In here it is looked for alone: whether it can be written, whoever writes it knows.
     state.diary = Diary { aside: diary::aside(ledger), ..Diary::default() };
     match own_disk(&config.keeper_directory(), &state.cache.place) {

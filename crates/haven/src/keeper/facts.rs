@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use haven_keeper::{
     findings::is_ahead,
     ledger::{Filter, Ledger, LedgerError, Verdict},
-    state::{Brake, Drill, Scrub},
+    state::{Brake, Drill, Scrub, Sums, Then},
 };
 use haven_recover::proof::Report;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -215,6 +215,8 @@ pub const DAMAGE: &str = "damage";
 pub const GC: &str = "gc";
 /// When certificates run out.
 pub const EXPIRIES: &str = "expiries";
+/// How large the library was, hour by hour for a day.
+pub const SUMS: &str = "sums";
 /// The damaged ledger that was put aside when this one was begun.
 pub const ASIDE: &str = "aside";
 /// When the ledger was last written for the sake of that alone.
@@ -251,6 +253,32 @@ pub fn keep_note(ledger: &Ledger, name: &str, note: &Note, had: Option<i64>, now
     // A damaged note is written anew when all of it is known again.
     let nothing_new = if torn { facts.up_to_date.is_none() } else { facts == before };
     if nothing_new { Ok(()) } else { write(ledger, &key, &facts) }
+}
+
+/// Seconds after which sums are of a day ago: they are noted once an hour.
+const DAY: i64 = 23 * 3600;
+
+/// Notes how large the library is, for the look that will be made in a day.
+pub fn keep_sums(ledger: &Ledger, now: i64, sums: Sums) -> Result<(), LedgerError> {
+    let (mut all, _): (Vec<Then>, _) = known(ledger, SUMS)?;
+    let before = all.len();
+    // The clock may have been set back.
+    all.retain(|then| then.at <= now);
+    if all.last().is_none_or(|last| now - last.at >= 3600) {
+        all.push(Then { at: now, sums });
+    } else if all.len() == before {
+        return Ok(());
+    }
+    // Of those that are a day old the newest is enough.
+    let old = all.iter().filter(|then| now - then.at >= DAY).count();
+    all.drain(..old.saturating_sub(1));
+    write(ledger, SUMS, &all)
+}
+
+/// How large the library was a day ago; longer ago, where nobody has looked since.
+pub fn day_ago(ledger: &Ledger, now: i64) -> Result<Option<Then>, Unread> {
+    let all: Vec<Then> = read(ledger, SUMS)?;
+    Ok(all.into_iter().rev().find(|then| now - then.at >= DAY))
 }
 
 /// Judges a run that ended with `exit` (none: by a signal), and keeps what it told.
@@ -567,6 +595,22 @@ mod tests {
         keep(&note(600, 0, ""), Some(5000));
         keep_note(&ledger, "near", &note(600, 0, ""), Some(700), 700).unwrap();
         assert_eq!(facts().up_to_date, Some(700));
+    }
+
+    #[test]
+    fn how_large_the_library_was_a_day_ago_is_known_after_a_day_and_across_restarts() {
+        let (_folder, ledger) = ledger();
+        let at = |hour: i64| 1_000_000 + hour * 3600;
+        let ago = |hour| day_ago(&ledger, at(hour)).unwrap().map(|then| then.sums.files);
+        for hour in 0..50 {
+            let files = u64::try_from(hour).unwrap();
+            keep_sums(&ledger, at(hour), Sums { files, ..Sums::default() }).unwrap();
+            keep_sums(&ledger, at(hour) + 60, Sums { files: 999, ..Sums::default() }).unwrap();
+            assert_eq!(ago(hour), (hour >= 23).then_some(files.saturating_sub(23)), "{hour}");
+        }
+        assert_eq!((ago(200), read::<Vec<Then>>(&ledger, SUMS).unwrap().len()), (Some(49), 24));
+        keep_sums(&ledger, at(30), Sums::default()).unwrap();
+        assert_eq!(read::<Vec<Then>>(&ledger, SUMS).unwrap().len(), 5, "what is of a time to come is forgotten");
     }
 
     #[test]

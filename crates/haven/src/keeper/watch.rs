@@ -390,8 +390,9 @@ fn note_growth(keeper: &Keeper, memory: &mut Memory, state: &State) {
         return;
     }
     memory.grown = Some(now);
-    let Sums { files, file_bytes, stored_bytes } = state.sums;
-    if let Err(error) = keeper.ledger.grown(&Growth { at: now, files, file_bytes, stored_bytes }) {
+    let Sums { files, file_bytes, stored_bytes, .. } = state.sums;
+    let grown = keeper.ledger.grown(&Growth { at: now, files, file_bytes, stored_bytes });
+    if let Err(error) = grown.and_then(|()| facts::keep_sums(&keeper.ledger, now, state.sums)) {
         tracing::warn!(%error, "how large the library is can't be noted");
     }
 }

@@ -22,6 +22,7 @@ pub fn is_judged(state: &State, limits: &Limits, id: &str) -> bool {
         }
         "bucket-trouble" => watched(limits.store_patience),
         "clock-skew" => state.store.skew.is_some(),
+        "mass-change" => watched(-1) && state.day_ago.is_some(),
         // Another machine's reports, and points that are not whole, are in the library alone; and while one is made it is
         // not whole, and nothing is said.
         "point-broken" => {
@@ -67,7 +68,7 @@ fn hides(what: &Sight, key: &str, subject: &str) -> bool {
         Sight::Ledger => {
             let kinds = ["point-", "replica-", "copy-", "drill-", "job-"];
             kinds.iter().any(|kind| key.starts_with(kind))
-                || ["damaged", "brake", "shared-fate", "clock-back", "expiry"].contains(&key)
+                || ["damaged", "brake", "shared-fate", "clock-back", "expiry", "mass-change"].contains(&key)
         }
     }
 }
@@ -97,6 +98,7 @@ mod tests {
         state.blind.folders = true;
         assert_eq!(unjudged(&state, &others), ["point-broken:immich"]);
         assert_eq!(unjudged(&state, &["clock-skew"]), ["clock-skew"], "the store has not told its time yet");
+        assert_eq!(unjudged(&state, &["mass-change"]), ["mass-change"], "and nobody knows what was a day ago");
     }
 
     #[test]

@@ -154,12 +154,13 @@ impl Default for Limits {
 
 type Check = fn(&State, &Limits) -> Vec<Finding>;
 
-const CHECKS: [Check; 19] = [
+const CHECKS: [Check; 20] = [
     library::mounted,
     library::writable,
     library::queue,
     library::store,
     library::damage,
+    library::change,
     machine::cache,
     machine::diary,
     machine::clock,
@@ -292,10 +293,13 @@ pub(crate) mod tests {
             aside: Some(crate::state::Aside { at: NOW, path: "/x/y".into(), why: "torn".into() }),
         };
         state.brakes = vec![crate::state::Brake { of: "library".into(), why: "too much".into() }];
+        state.sums.files = 100;
+        state.day_ago =
+            Some(crate::state::Then { at: NOW - DAY, sums: crate::state::Sums { files: 1000, ..state.sums } });
         state.expiries =
             vec![crate::state::Expiry { what: "the certificate of x".into(), subject: "x".into(), at: NOW + DAY }];
         let all = findings(&state, &Limits::default());
-        assert!(all.len() >= 11, "{all:?}");
+        assert!(all.len() >= 12, "{all:?}");
         for finding in all {
             assert!(!finding.meaning.is_empty() && !finding.next.is_empty(), "{finding:?}");
             assert!(finding.key.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{finding:?}");
