@@ -259,7 +259,7 @@ in
     store_errors = setting (types.either types.float types.ints.unsigned) "`0.2`" "store_errors";
     drill_age = setting types.str "`\"35d\"`" "The last drill that read every photo.";
     clock_skew = setting types.str "`\"1min\"`" "This machine's clock beside the store's.";
-    expiry = setting types.str "`\"21d\"`" "Before certificates run out.";
+    expiry = setting types.str "`\"21d\"`" "Before the certificate of a server runs out that is spoken with by TLS: the library's, a replica's, restic's, and a mail server's (tls = \"implicit\").";
   };
   page = table "What stands under [page]." {
     listen = setting types.str "`\"127.0.0.1:8470\"`" "The status page, served by the keeper: an address and port, or \"off\". From elsewhere than this machine only behind a proxy that speaks TLS.";

@@ -360,7 +360,7 @@ pub struct LastRun {
     pub tail: String,
 }
 
-/// Something that ends by itself: a certificate, a key, a lock.
+/// Something that ends by itself: a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expiry {
     /// `the certificate of s3.example.org`.

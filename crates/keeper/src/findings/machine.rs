@@ -141,7 +141,7 @@ pub fn expiry(state: &State, limits: &Limits) -> Vec<Finding> {
         let when =
             if left < 0 { format!("ran out {} ago", long(-left)) } else { format!("runs out in {}", long(left)) };
         Finding::new("expiry", one.subject.clone(), severity, format!("{} {when}", one.what))
-            .means("from then on that place can't be reached, and copies there are not kept up")
+            .means("from then on that server can't be reached: what goes there (photos, a copy of them, or mail to you) waits")
             .next("renew it, or ask who does")
     })
     .collect()
