@@ -119,10 +119,6 @@ pub fn collect(
     }
     // In here it is looked for alone: whether it can be written, whoever writes it knows.
     state.diary = Diary { aside: diary::aside(ledger), ..Diary::default() };
-    match own_disk(&config.keeper_directory(), &state.cache.place) {
-        Ok(disk) => state.diary.disk = disk,
-        Err(error) => sought.miss(Sight::KeeperDisk, causes(&error)),
-    }
     let brake = match s["garbage"]["brake"].as_str() {
         Some(why) => Some(Brake { of: "library".into(), why: why.to_owned() }),
         None if s["garbage"].is_object() => None,

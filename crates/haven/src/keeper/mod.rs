@@ -295,7 +295,9 @@ impl Keeper {
     {
         let own = self.clone();
         self.runtime.spawn(async move {
-            while let Err(error) = tokio::spawn(work(own.clone())).await {
+            loop {
+                let under_way = tokio::spawn(work(own.clone()));
+                let Err(error) = under_way.await else { return };
                 if error.is_cancelled() || own.is_stopping() {
                     return;
                 }

@@ -11,7 +11,7 @@ use haven_keeper::{
     ledger::{Growth, Ledger, LedgerError},
     plan::Plan,
     score::{score, sentence},
-    state::{Blind, Length, Sight, State, Sums},
+    state::{Blind, Length, Sight, State, Sums, Unseen},
 };
 use haven_mount::control::{ClientError, Found, Request, find};
 use haven_store::retry::RetryConfig;
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     Keeper, Seen,
-    collect::{Sought, collect, mounts_damage},
+    collect::{Sought, collect, mounts_damage, own_disk},
     facts,
     folders::{self, Folders},
     jobs, last_begun, locked, newest_look,
@@ -57,6 +57,8 @@ pub struct Memory {
     progress: Option<(u64, u64, i64)>,
     trouble_since: Option<i64>,
     folders: Option<Listed>,
+    /// Where the cache is.
+    cache: String,
     /// Since when something can't be looked at.
     unseen: BTreeMap<Sight, i64>,
     grown: Option<i64>,
@@ -187,6 +189,10 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
         let mut state = collect(config, &keeper.ledger, status.as_ref(), folders.as_ref(), &places, sought, now);
         let write = || keeper.ledger.set_note(facts::WRITTEN, &now.to_string()).err();
         state.diary.unwritten = keeper.unwritten.clone().or_else(|| write().map(|error| causes(&error)));
+        if !state.cache.place.is_empty() {
+            memory.cache.clone_from(&state.cache.place);
+        }
+        look_at_own_disk(config, &memory.cache, &mut state);
         state
     });
     if status.is_some() {
@@ -211,14 +217,14 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
             job.running_since = working.get(&key).map(|working| working.since);
         }
     }
-    note_growth(keeper, memory, &state);
+    tokio::task::block_in_place(|| note_growth(keeper, memory, &state));
     seen(config, state)
 }
 
 /// What lies in the library, listed anew where that is due.
 async fn listed(keeper: &Keeper, config: &Config, memory: &mut Memory, inside: &Inside) -> Folders {
     let applications = applications(config);
-    let done = keeper.ledger.ends().unwrap_or_default();
+    let done = tokio::task::block_in_place(|| keeper.ledger.ends()).unwrap_or_default();
     if let Some(listed) = &memory.folders {
         let every = if listed.folders.unseen.is_empty() { FOLDERS_EVERY } else { FOLDERS_AGAIN };
         if listed.at.elapsed() < every && listed.done == done && listed.applications == applications {
@@ -238,6 +244,16 @@ async fn listed(keeper: &Keeper, config: &Config, memory: &mut Memory, inside: &
     };
     memory.folders = Some(Listed { at: Instant::now(), done, applications, folders: folders.clone() });
     folders
+}
+
+/// `cache`: a directory on the cache's disk, which is told of as that.
+fn look_at_own_disk(config: &Config, cache: &str, state: &mut State) {
+    match own_disk(&config.keeper_directory(), cache) {
+        Ok(disk) => state.diary.disk = disk,
+        Err(error) => {
+            state.unseen.push(Unseen { what: Sight::KeeperDisk, why: causes(&error), since: None, newest: None });
+        }
+    }
 }
 
 /// Replicas that nobody here brings up to date, and that can't be asked either: of those nothing is known at all.
@@ -297,6 +313,8 @@ pub fn look_from_outside(config: &Config) -> Seen {
         Some(ledger) => collect(config, ledger, status.as_ref(), folders.as_ref(), &Places::now(config), sought, now),
         None => State { now, unseen: sought.into_unseen(), ..State::default() },
     };
+    let cache = state.cache.place.clone();
+    look_at_own_disk(config, &cache, &mut state);
     state.mount.answers = answers;
     state.keeper_absent = absent && !jobs(config).is_empty();
     if let Some(ledger) = &ledger {
