@@ -79,8 +79,13 @@ impl Notes {
         }
     }
 
-    /// When what has everything up to change `tx` last had all that was in the bucket; none: not since that is remembered.
-    pub fn had(&self, tx: u64) -> Option<i64> {
+    /// When a replica last had all that was in the bucket; none: not since that is remembered. Where nobody knows what the
+    /// bucket has, its own word is believed.
+    pub fn had(&self, note: &Note) -> Option<i64> {
+        let tx = note.tx?;
+        if self.had.is_empty() {
+            return Some(note.at);
+        }
         self.had.iter().rev().find(|(_, uploaded)| *uploaded <= tx).map(|(at, _)| *at)
     }
 
@@ -146,18 +151,23 @@ mod tests {
     #[test]
     fn how_old_a_replica_is_follows_from_what_the_bucket_had_when() {
         let mut notes = Notes::default();
-        assert_eq!(notes.had(9), None);
+        let had = |notes: &Notes, tx| notes.had(&Note { at: 70, tx: Some(tx), ..Note::default() });
+        assert_eq!((had(&notes, 9), notes.had(&Note::default())), (Some(70), None), "by its own word; never complete");
         for (now, uploaded) in [(100, 10), (160, 10), (220, 10), (280, 30), (340, 40)] {
             notes.mark(now, uploaded);
         }
         assert_eq!(
-            [9, 10, 29, 30, 40, 99].map(|tx| notes.had(tx)),
+            [9, 10, 29, 30, 40, 99].map(|tx| had(&notes, tx)),
             [None, Some(220), Some(220), Some(280), Some(340), Some(340)]
         );
         notes.mark(280 + BACK + 1, 50);
-        assert_eq!((notes.had(30), notes.had(40)), (None, Some(340)), "so long ago nobody wants to know it so exactly");
+        assert_eq!(
+            (had(&notes, 30), had(&notes, 40)),
+            (None, Some(340)),
+            "so long ago nobody wants to know it so exactly"
+        );
         notes.mark(200, 60);
-        assert_eq!((notes.had(50), notes.had(60)), (None, Some(200)), "the clock was set back");
+        assert_eq!((had(&notes, 50), had(&notes, 60)), (None, Some(200)), "the clock was set back");
     }
 
     #[tokio::test]

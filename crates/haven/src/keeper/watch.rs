@@ -166,9 +166,10 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
         Some(inside) => memory.notes.read(config, inside.keys()).await,
         None => Vec::new(),
     };
-    // One that writes knows what the bucket has. It was asked before the replicas were.
-    let writes = status.as_ref().filter(|status| status["writable"] == true);
-    if let Some(uploaded) = writes.and_then(|status| status["uploaded"].as_u64()).filter(|uploaded| *uploaded > 0) {
+    // What the bucket has is known to who writes there, and to who follows it; not to one that was fenced. The mount was asked
+    // before the replicas were.
+    let knows = status.as_ref().filter(|status| status["writable"] == true || config.mount.read_only);
+    if let Some(uploaded) = knows.and_then(|status| status["uploaded"].as_u64()).filter(|uploaded| *uploaded > 0) {
         memory.notes.mark(now, uploaded);
     }
     // Where the keeper's own disk does not answer, nobody else is held up by it.
@@ -180,7 +181,7 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
             tracing::warn!(%error, "what is damaged can't be noted");
         }
         for (name, note) in &notes {
-            let had = note.tx.and_then(|tx| memory.notes.had(tx));
+            let had = memory.notes.had(note);
             if let Err(error) = facts::keep_note(&keeper.ledger, name, note, had, now) {
                 tracing::warn!(%error, "what a replica says of itself can't be noted");
             }
