@@ -189,7 +189,7 @@ in
     jitter = setting types.str "`\"2min\"`" "Each job waits up to so long after its time, the same each day, so that not all the world asks one store at once.";
     retry = setting types.str "`\"1min\"`" "The first pause after a run that failed; each further one is four times as long, up to an hour.";
     quiet = setting (types.listOf types.str) "none; for example `[\"18:00..23:00\"]`" "Hours in which nothing large is begun (copies, scrubs, drills, garbage): it waits for their end.";
-    bandwidth = setting (types.listOf types.str) "none; for example `[\"08:00..22:00 2MB\"]`" "Hours in which no more bytes a second are sent.";
+    bandwidth = setting (types.listOf types.str) "none; for example `[\"08:00..22:00 2MB\"]`" "Hours in which no more bytes a second are sent: by the mount, by each replica and by each copy, each for itself. (A scrub reads no more.) The mount follows the hours. A run keeps until its end to what holds when it begins: a first sync of a replica that begins by night goes on at full speed by day.";
     directory = setting types.str "none; for example `\"/var/lib/haven/keeper\"`" "Where the keeper keeps its ledger, its logs, and what is still to be told. Default: $STATE_DIRECTORY under systemd, for root below /var/lib/haven, else below ~/.local/state/haven, by the library.";
   };
   alert = mkOption {
@@ -252,15 +252,16 @@ in
   health = table "What stands under [health]." {
     every = setting types.str "`\"1min\"`" "How often the keeper looks at everything, and from where on something is worth telling (`haven health`).";
     late = setting (types.either types.float types.ints.unsigned) "`1.5`" "A recovery point, replica or copy that is older than so many of its intervals.";
-    replica_lag = setting types.str "none; for example `\"2h\"`" "A replica that is further behind than this, whatever its schedule says.";
-    disk_full = setting (types.either types.float types.ints.unsigned) "`0.8`" "The disk of the cache: its share that is used, or that it is full within this time if it goes on like this.";
+    replica_lag = setting types.str "none; for example `\"2h\"`" "A replica that is further behind than this, whatever its schedule says. Where neither is set (schedule.replica = \"off\"): two days.";
+    disk_full = setting (types.either types.float types.ints.unsigned) "`0.8`" "The disk of the cache: its share that is used, or that it is full within this time if it goes on like this. The share counts for the disk of the keeper's directory as well.";
     disk_forecast = setting types.str "`\"24h\"`" "disk_forecast";
     queue_stuck = setting types.str "`\"15min\"`" "Changes wait, and nothing has reached the bucket for so long.";
+    queue_behind = setting types.str "`\"6h\"`" "A change has waited for so long although others are sent, and at the pace of the last hours all of them will not be in the bucket within as long again.";
     store_patience = setting types.str "`\"5min\"`" "The bucket may be in trouble for so long before anybody is told; and the share of requests that may fail.";
     store_errors = setting (types.either types.float types.ints.unsigned) "`0.2`" "store_errors";
     drill_age = setting types.str "`\"35d\"`" "The last drill that read every photo.";
     clock_skew = setting types.str "`\"1min\"`" "This machine's clock beside the store's.";
-    expiry = setting types.str "`\"21d\"`" "Before certificates run out.";
+    expiry = setting types.str "`\"21d\"`" "Before the certificate of a server runs out that is spoken with by TLS: the library's, a replica's, restic's, and a mail server's (tls = \"implicit\").";
   };
   page = table "What stands under [page]." {
     listen = setting types.str "`\"127.0.0.1:8470\"`" "The status page, served by the keeper: an address and port, or \"off\". From elsewhere than this machine only behind a proxy that speaks TLS.";

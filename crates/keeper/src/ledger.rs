@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 /// Changes when a table does. A newer Haven may add to it and must go on reading this.
@@ -30,8 +30,23 @@ pub enum LedgerError {
     Missing { path: PathBuf },
     #[error("the ledger {} can't be used", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("the ledger {} is damaged: {said}", path.display())]
+    Damaged { path: PathBuf, said: String },
     #[error("the ledger can't be read or written")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+impl LedgerError {
+    /// Whether what is there is no ledger, or not all of one: waiting, or making room, would not mend it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Sqlite(error) => {
+                matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// How a run went.
@@ -210,6 +225,20 @@ impl Ledger {
             VERSION => {}
             version => return Err(LedgerError::Newer { path: path.into(), version }),
         }
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// The same, of one that must be whole: all of it is looked through.
+    pub fn open_whole(path: &Path) -> Result<Self, LedgerError> {
+        let ledger = Self::open(path)?;
+        let said: String = ledger.db().query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if said == "ok" { Ok(ledger) } else { Err(LedgerError::Damaged { path: path.into(), said }) }
+    }
+
+    /// One that is gone with its process, for who can keep none.
+    pub fn in_memory() -> Result<Self, LedgerError> {
+        let connection = Connection::open_in_memory()?;
+        connection.execute_batch(TABLES)?;
         Ok(Self { connection: Mutex::new(connection) })
     }
 
@@ -514,7 +543,33 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
         assert!(matches!(Ledger::open(&path), Err(LedgerError::Newer { version: 9, .. })));
         std::fs::write(&path, "no database at all, and long enough to be looked at").unwrap();
-        assert!(Ledger::open(&path).is_err());
+        assert!(Ledger::open(&path).unwrap_err().is_damage());
+        let in_the_way = LedgerError::Missing { path };
+        assert!(!in_the_way.is_damage(), "what is not there is not damaged");
+    }
+
+    #[test]
+    fn a_ledger_of_which_a_part_is_rubbish_is_damaged() {
+        let (_folder, path, ledger) = ledger();
+        for at in 0..2000 {
+            begin(&ledger, "replica", at);
+        }
+        drop(ledger);
+        drop(Ledger::open_whole(&path).unwrap());
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(Ledger::open_whole(&path).unwrap_err().is_damage());
+    }
+
+    #[test]
+    fn a_ledger_in_memory_remembers_as_any_other() {
+        let ledger = Ledger::in_memory().unwrap();
+        let id = begin(&ledger, "replica", 1000);
+        end(&ledger, id, 2000, Verdict::Ok);
+        ledger.set_note("a", "b").unwrap();
+        assert_eq!((ledger.ends().unwrap(), ledger.note("a").unwrap()), (1, Some("b".into())));
     }
 
     #[test]

@@ -30,8 +30,13 @@ pub struct State {
     /// The last look at the library's content, and what it found damaged.
     pub scrub: Option<Scrub>,
     pub sums: Sums,
+    /// What they were a day ago; none: nobody has noted it, or they are not known now.
+    #[serde(default)]
+    pub day_ago: Option<Then>,
     /// Jobs are scheduled, and nobody is there to do them.
     pub keeper_absent: bool,
+    #[serde(default)]
+    pub diary: Diary,
     /// What could not be looked at. What stands for it elsewhere in here (none, zero, empty) means nothing.
     #[serde(default)]
     pub unseen: Vec<Unseen>,
@@ -73,10 +78,14 @@ pub enum Sight {
     Replica(String),
     /// What is noted of a third copy.
     Copy(String),
+    /// Where the library, a replica or a copy is.
+    Place(String),
     Scrub,
     Brake,
     /// The cache's.
     Disk,
+    /// That of the keeper's directory.
+    KeeperDisk,
     Mount,
     Keeper,
     /// All that is remembered of runs.
@@ -105,9 +114,11 @@ impl std::fmt::Display for Sight {
             Self::Drills => f.write_str("drills"),
             Self::Replica(name) => write!(f, "replica {name}"),
             Self::Copy(name) => write!(f, "copy {name}"),
+            Self::Place(of) => write!(f, "place of {of}"),
             Self::Scrub => f.write_str("what the last scrub found"),
             Self::Brake => f.write_str("whether garbage is held back"),
             Self::Disk => f.write_str("disk of the cache"),
+            Self::KeeperDisk => f.write_str("disk of the keeper's directory"),
             Self::Mount => f.write_str("mount"),
             Self::Keeper => f.write_str("keeper"),
             Self::Ledger => f.write_str("ledger"),
@@ -213,6 +224,17 @@ pub struct Queue {
     pub since: Option<i64>,
     /// Since when nothing has gone out, although something waits.
     pub stuck_since: Option<i64>,
+    /// How long it was some hours ago, or as far back as it is remembered; none: nothing waited since.
+    #[serde(default)]
+    pub before: Option<Length>,
+}
+
+/// How long a queue was at some time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Length {
+    pub at: i64,
+    pub changes: u64,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -226,6 +248,34 @@ pub struct Cache {
     pub disk_free: u64,
     /// What was free, and when: oldest first.
     pub samples: Vec<(i64, u64)>,
+}
+
+/// What the keeper remembers by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diary {
+    /// The disk of its directory; none: it is the cache's, or there is no directory yet.
+    pub disk: Option<Disk>,
+    /// Why the ledger can't be written.
+    pub unwritten: Option<String>,
+    /// A ledger that was damaged.
+    pub aside: Option<Aside>,
+}
+
+/// A disk as `df` has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// A directory on it.
+    pub place: String,
+    pub bytes: u64,
+    pub free: u64,
+}
+
+/// A ledger that was damaged, and was kept under another name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aside {
+    pub at: i64,
+    pub path: String,
+    pub why: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -374,7 +424,7 @@ pub struct LastRun {
     pub tail: String,
 }
 
-/// Something that ends by itself: a certificate, a key, a lock.
+/// Something that ends by itself: a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expiry {
     /// `the certificate of s3.example.org`.
@@ -406,9 +456,20 @@ impl Scrub {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sums {
+    /// And folders.
     pub files: u64,
     pub file_bytes: u64,
     pub stored_bytes: u64,
+    /// Of different content, plain: all that the bucket holds for files as they are, and as they were in snapshots and lately.
+    #[serde(default)]
+    pub content_bytes: u64,
+}
+
+/// How large the library was at some time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Then {
+    pub at: i64,
+    pub sums: Sums,
 }
 
 impl State {

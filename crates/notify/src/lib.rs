@@ -7,7 +7,8 @@
 //! ```
 //! Promises: a message that [`Outbox::put`] has taken is delivered, or is still there and says why not; what a channel
 //! has acknowledged is not sent again. Where the process was killed between an acknowledgement and its note (a file's
-//! fsync), the message is sent once more and says that it may have been told before.
+//! fsync), the message is sent once more and says that it may have been told before. What the outbox can't take, for its disk
+//! is full, [`Postman::hand_over`] tells without it.
 //! Secrets come from files alone, and are in no error and no log.
 
 mod channel;

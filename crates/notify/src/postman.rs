@@ -12,7 +12,7 @@ use std::{
 use futures::future::join_all;
 
 use crate::{
-    channel::{Channel, SendError},
+    channel::{Channel, Receipt, SendError},
     http::Http,
     message::{Message, Severity},
     outbox::{Delivery, Letter, Outbox, OutboxError},
@@ -125,6 +125,44 @@ impl Postman {
         Ok(open.map(|delivery| delivery.next.min(now + PAUSE_MAX.as_millis() as i64)).min())
     }
 
+    /// Tries each way of a letter that is due, once, and notes nothing on the disk: for one that the outbox can't take. What
+    /// came of it is in the letter.
+    pub async fn hand_over(&self, letter: &mut Letter) {
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let message = letter.message.clone();
+        for delivery in &mut letter.deliveries {
+            if !delivery.is_open() || !has_come(delivery.next, (self.clock)()) {
+                continue;
+            }
+            let name = delivery.chain.get(delivery.turn).cloned().unwrap_or_default();
+            let sent = self.send(&channels, &name, &message, delivery).await;
+            match sent {
+                Ok(receipt) => delivery.receipt = Some(receipt),
+                Err(error) => failed(delivery, &error, (self.clock)(), &channels),
+            }
+            tokio::time::sleep(self.spacing).await;
+        }
+        share(letter);
+    }
+
+    async fn send(
+        &self,
+        channels: &[Channel],
+        name: &str,
+        message: &Message,
+        delivery: &Delivery,
+    ) -> Result<Receipt, SendError> {
+        let sent = match channels.iter().find(|one| one.name == name) {
+            Some(found) => found.send(&self.http, &worded(message, delivery)).await,
+            None => Err(SendError::Never { why: "the settings have no such channel any more".into() }),
+        };
+        match &sent {
+            Ok(_) => tracing::info!(message = message.id, channel = name, "told"),
+            Err(error) => tracing::warn!(message = message.id, channel = name, %error, "could not be told"),
+        }
+        sent
+    }
+
     /// One channel's due messages, in order.
     async fn tour(&self, channel: String, list: Vec<(String, usize)>) -> Result<(), OutboxError> {
         for (nth, (id, index)) in list.into_iter().enumerate() {
@@ -152,16 +190,9 @@ impl Postman {
         };
         let delivery = &letter.before;
         let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let sent = match channels.iter().find(|one| one.name == channel) {
-            Some(found) => found.send(&self.http, &worded(&letter.letter.message, &delivery[index])).await,
-            None => Err(SendError::Never { why: "the settings have no such channel any more".into() }),
-        };
+        let sent = self.send(&channels, channel, &letter.letter.message, &delivery[index]).await;
         let now = (self.clock)();
         let error = sent.as_ref().err().cloned();
-        match &error {
-            None => tracing::info!(message = id, channel, "told"),
-            Some(error) => tracing::warn!(message = id, channel, %error, "could not be told"),
-        }
         let noted = self.note(
             id,
             |letter| {

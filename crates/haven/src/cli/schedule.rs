@@ -72,8 +72,10 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Trouble> {
         text += "\nNothing large is begun in quiet hours (schedule.quiet): what is due then waits for their end.\n";
     }
     if let Some(rate) = s.rate_now() {
-        text +=
-            &format!("\nAt this hour no more than {} a second are sent (schedule.bandwidth).\n", words::bytes(rate));
+        text += &format!(
+            "\nAt this hour the mount sends no more than {} a second, and so does each run that begins now (schedule.bandwidth).\n",
+            words::bytes(rate)
+        );
     }
     let value = json!({
         "time_zone": name(&usual), "jobs": values, "jitter": human::show_duration(s.jitter),

@@ -132,6 +132,13 @@ impl Papers {
         fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)
     }
 
+    /// Whether something can be written there: a blank, which is no answer.
+    pub fn tried(self) -> io::Result<Self> {
+        use io::Write;
+        writeln!(Self::append(&self.out)?)?;
+        Ok(self)
+    }
+
     pub fn line(&self, text: &str) -> io::Result<()> {
         use io::Write;
         writeln!(Self::append(&self.log)?, "{text}")

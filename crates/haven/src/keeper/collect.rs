@@ -1,15 +1,15 @@
 //! What there is to know without looking back, as a [`State`]: from settings, ledger, the mount's numbers and what lies in
 //! the library. What can't be had stands in [`State::unseen`], and nothing is concluded from the default in its place.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use haven_keeper::{
     findings::{AHEAD, is_ahead},
     ledger::{Filter, Ledger, LedgerError, Run, Verdict},
     plan::Job,
     state::{
-        Amount, Brake, Cache, Drill, Hold, JobState, LastRun, Mount, Place, Points, Queue, Replica, Restoring, Scrub,
-        Sight, State, Store, Sums, ThirdCopy, Unseen,
+        Amount, Brake, Cache, Diary, Disk, Drill, Hold, JobState, LastRun, Mount, Place, Points, Queue, Replica,
+        Restoring, Scrub, Sight, State, Store, Sums, ThirdCopy, Unseen,
     },
 };
 use haven_store::StoreOptions;
@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    diary,
     facts::{self, CopyFacts, DrillFacts, ReplicaFacts, Unread},
     folders::{Folders, Seen},
     jobs, locks, place,
+    places::{self, Places},
 };
 use crate::{cli::copy::Remembered, config::Config, wire, words::causes};
 
@@ -64,13 +66,14 @@ impl Sought {
     }
 }
 
-/// `status`: the mount's numbers. `folders`: what lies in the library; none: it is not mounted, or does not answer. `sought`:
-/// what could not be had before.
+/// `status`: the mount's numbers. `folders`: what lies in the library; none: it is not mounted, or does not answer. `places`:
+/// where everything is. `sought`: what could not be had before.
 pub fn collect(
     config: &Config,
     ledger: &Ledger,
     status: Option<&Value>,
     folders: Option<&Folders>,
+    places: &Places,
     mut sought: Sought,
     now: i64,
 ) -> State {
@@ -78,12 +81,16 @@ pub fn collect(
     let s = status.unwrap_or(&none);
     let number = |name: &str| s[name].as_u64().unwrap_or_default();
     let text = |name: &str| s[name].as_str().map(str::to_owned);
+    for (of, why) in &places.missed {
+        sought.miss(Sight::Place(of.clone()), why);
+    }
     let url = config.library.url.as_deref().map(crate::cli::absolute);
     let mut state = State {
         now,
         host: wire::host(),
-        restoring: restoring(config, s),
-        library: url.as_ref().map(|url| store_at(url, &config.store_of(url), ledger, &mut sought, now)),
+        restoring: restoring(config, places, s),
+        library: url
+            .map(|url| held(places.get(places::LIBRARY), &url, &config.store_of(&url), ledger, &mut sought, now)),
         mount: Mount {
             point: config.mount.point.as_ref().map(|point| point.display().to_string()).unwrap_or_default(),
             answers: None,
@@ -97,13 +104,25 @@ pub fn collect(
             bytes: number("pending_bytes"),
             since: s["unsent_since"].as_f64().map(|at| at as i64),
             stuck_since: None,
+            before: None,
         },
         cache: cache(s, &mut sought),
         store: Store { trouble: text("trouble"), damage: damage(s, ledger, &mut sought), ..Store::default() },
         scrub: sought.noted::<Option<Scrub>>(Sight::Scrub, facts::read(ledger, facts::SCRUB)),
-        sums: Sums { files: number("inodes"), file_bytes: number("file_bytes"), stored_bytes: number("pack_bytes") },
+        sums: Sums {
+            files: number("inodes"),
+            file_bytes: number("file_bytes"),
+            stored_bytes: number("pack_bytes"),
+            content_bytes: number("chunk_bytes"),
+        },
         ..State::default()
     };
+    if status.is_some() {
+        // What is damaged there is noted anew within the hour, and is no reason to call anything else unseen.
+        state.day_ago = facts::day_ago(ledger, now).unwrap_or_default();
+    }
+    // In here it is looked for alone: whether it can be written, whoever writes it knows.
+    state.diary = Diary { aside: diary::aside(ledger), ..Diary::default() };
     let brake = match s["garbage"]["brake"].as_str() {
         Some(why) => Some(Brake { of: "library".into(), why: why.to_owned() }),
         None if s["garbage"].is_object() => None,
@@ -167,7 +186,7 @@ pub fn collect(
         }
         state.replicas.push(Replica {
             name: name.clone(),
-            place: store_at(&one.own.url, &one.own.store, ledger, &mut sought, now),
+            place: held(places.get(&places::of_replica(name)), &one.own.url, &one.own.store, ledger, &mut sought, now),
             up_to_date: known.up_to_date,
             interval,
             scheduled_since,
@@ -191,7 +210,7 @@ pub fn collect(
         state.copies.push(ThirdCopy {
             name: name.clone(),
             format: one.format.word().to_owned(),
-            place: place::of_copy(one),
+            place: places.get(&places::of_copy(name)),
             last_good: archives.last_good,
             interval,
             scheduled_since,
@@ -232,16 +251,16 @@ pub fn collect(
 const AWAY: &str = "the library is not mounted, or does not answer";
 
 /// What the library is still being restored from, as its mount tells.
-fn restoring(config: &Config, status: &Value) -> Option<Restoring> {
+fn restoring(config: &Config, places: &Places, status: &Value) -> Option<Restoring> {
     let told = &status["restoring"];
     let of = told["of"].as_str()?;
     let amount = |name: &str| Amount::deserialize(&told[name]).ok();
-    let from = place::of_store(of, &config.store_of(of));
+    let from = places.of_url(of).unwrap_or_else(|| place::of_store(of, &config.store_of(of)));
     Some(Restoring { from, here: amount("here"), needed: amount("needed") })
 }
 
-/// Where a library or a replica is, and what its lock is known to be worth.
-fn store_at(url: &str, options: &StoreOptions, ledger: &Ledger, sought: &mut Sought, now: i64) -> Place {
+/// The place of a library or a replica, and what its lock is known to be worth.
+fn held(place: Place, url: &str, options: &StoreOptions, ledger: &Ledger, sought: &mut Sought, now: i64) -> Place {
     let hold = match locks::known(ledger, url, options, now) {
         Ok(hold) => hold,
         Err(Unread::Ledger(error)) => {
@@ -251,7 +270,7 @@ fn store_at(url: &str, options: &StoreOptions, ledger: &Ledger, sought: &mut Sou
         // It is tried again.
         Err(Unread::Torn(_)) => Hold::Unknown,
     };
-    Place { hold, ..place::of_store(url, options) }
+    Place { hold, ..place }
 }
 
 /// What the mount has found damaged, and what is known from before it was mounted.
@@ -285,12 +304,33 @@ fn cache(status: &Value, sought: &mut Sought) -> Cache {
         used: number("cache_used"),
         limit: number("cache_limit"),
         clean: number("cache_clean"),
-        // As df has it: what is reserved for root is neither used nor free.
-        disk_bytes: disk.as_ref().map_or(0, |disk| (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize),
+        disk_bytes: disk.as_ref().map_or(0, room),
         disk_free: disk.map_or(0, |disk| disk.f_bavail * disk.f_frsize),
         samples: Vec::new(),
         place,
     }
+}
+
+/// The disk of the keeper's directory; none where that is told of as the cache's, or where there is no directory.
+pub fn own_disk(root: &Path, cache: &str) -> std::io::Result<Option<Disk>> {
+    use std::io::ErrorKind::{NotFound, PermissionDenied};
+    use std::os::unix::fs::MetadataExt;
+    let device = match root.metadata() {
+        Ok(about) => about.dev(),
+        // Who may not look there is told so of the ledger.
+        Err(error) if [NotFound, PermissionDenied].contains(&error.kind()) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if Path::new(cache).metadata().is_ok_and(|about| about.dev() == device) {
+        return Ok(None);
+    }
+    let disk = rustix::fs::statvfs(root)?;
+    Ok(Some(Disk { place: root.display().to_string(), bytes: room(&disk), free: disk.f_bavail * disk.f_frsize }))
+}
+
+/// As df has it: what is reserved for root is neither used nor free.
+fn room(disk: &rustix::fs::StatVfs) -> u64 {
+    (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize
 }
 
 /// Since when a job is scheduled as it is.
@@ -382,13 +422,13 @@ mod tests {
     }
 
     fn look(config: &Config, ledger: &Ledger, folders: Option<&Folders>) -> State {
-        collect(config, ledger, None, folders, Sought::default(), NOW)
+        collect(config, ledger, None, folders, &Places::now(config), Sought::default(), NOW)
     }
 
     /// What is said of points, drills, replicas, copies, and of what was not seen.
     fn told(config: &Config, state: &State) -> Vec<String> {
         let all = findings(state, &config.health.limits()).into_iter().map(|finding| finding.id());
-        let jobs = ["job-missed", "keeper-absent", "not-mounted", "shared-fate", "cache-disk"];
+        let jobs = ["job-missed", "keeper-absent", "not-mounted", "shared-fate", "cache-disk", "keeper-disk"];
         all.filter(|id| !jobs.iter().any(|job| id.starts_with(job))).collect()
     }
 
@@ -483,7 +523,7 @@ mod tests {
         facts::write(&ledger, &facts::replica_key("far"), &known).unwrap();
         ended(&ledger, "replica", "far", last, Verdict::Ok);
         let late = |now: i64| {
-            let state = collect(&config, &ledger, None, None, Sought::default(), now);
+            let state = collect(&config, &ledger, None, None, &Places::now(&config), Sought::default(), now);
             let all = findings(&state, &config.health.limits()).into_iter().map(|finding| finding.id());
             all.filter(|id| id.contains("far")).collect::<Vec<_>>()
         };

@@ -1,8 +1,9 @@
-//! Certificates that run out: of the servers that the library and its copies are reached at.
+//! Certificates that run out: of the servers that the library and its copies are reached at, and that mail goes out by.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use haven_keeper::state::Expiry;
+use haven_notify::{ChannelSettings, MailTls};
 use rustls::{
     CertificateError, DigitallySignedStruct, SignatureScheme,
     client::{
@@ -14,7 +15,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::config::Config;
+use crate::{config::Config, copies::Format};
 
 /// A server has so long to show its certificate.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -41,6 +42,10 @@ impl Server {
         };
         Some(Self { host: host.trim_matches(['[', ']']).to_owned(), port, ca_file })
     }
+
+    fn called(&self) -> String {
+        if self.port == 443 { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
 }
 
 fn servers(config: &Config) -> Vec<Server> {
@@ -53,8 +58,22 @@ fn servers(config: &Config) -> Vec<Server> {
     };
     let library = config.library.url.as_deref().and_then(|url| of(url, &config.store));
     let replicas = config.replicas.values().filter_map(|one| of(&one.own.url, &one.own.store));
-    let mut all: Vec<Server> = library.into_iter().chain(replicas).collect();
-    all.dedup();
+    // rest:https://host/path, s3:https://host/bucket.
+    let restic = config.copies.values().filter(|copy| copy.format == Format::Restic);
+    let copies = restic.filter_map(|copy| Server::of(copy.repository.split_once(':')?.1, None));
+    let mails = config.channels.values().filter_map(|channel| match &channel.settings {
+        // What begins in the clear would have to be spoken with first.
+        ChannelSettings::Email(mail) if mail.tls == MailTls::Implicit => {
+            Some(Server { host: mail.server.clone(), port: mail.port.unwrap_or(465), ca_file: mail.ca_file.clone() })
+        }
+        _ => None,
+    });
+    let mut all: Vec<Server> = Vec::new();
+    for server in library.into_iter().chain(replicas).chain(copies).chain(mails) {
+        if !all.iter().any(|other| (&other.host, other.port) == (&server.host, server.port)) {
+            all.push(server);
+        }
+    }
     all
 }
 
@@ -69,14 +88,14 @@ async fn look_at(servers: Vec<Server>, known: &[Expiry]) -> Vec<Expiry> {
     for server in servers {
         match tokio::time::timeout(PATIENCE, ask(&server)).await {
             Ok(Ok(at)) => {
-                let what = format!("the certificate of {}", server.host);
-                all.push(Expiry { what, subject: server.host, at });
+                let subject = server.called();
+                all.push(Expiry { what: format!("the certificate of {subject}"), subject, at });
                 continue;
             }
             Ok(Err(why)) => tracing::debug!(host = server.host, why, "its certificate can't be looked at"),
             Err(_) => tracing::debug!(host = server.host, "its certificate can't be looked at in time"),
         }
-        all.extend(known.iter().find(|one| one.subject == server.host).cloned());
+        all.extend(known.iter().find(|one| one.subject == server.called()).cloned());
     }
     all
 }
@@ -191,6 +210,21 @@ mod tests {
         assert_eq!(of("webdavs://me@dav.example.org/x/y"), Some(("dav.example.org".into(), 443)));
         assert_eq!(of("https://[::1]:8443/"), Some(("::1".into(), 8443)));
         assert_eq!((of("http://s3.example.org"), of("/srv/x")), (None, None));
+    }
+
+    #[test]
+    fn servers_that_are_spoken_with_by_tls_are_asked_once_each() {
+        let text = "[library]\nurl = 's3://photos/haven'\n[store.s3]\nendpoint = 'https://s3.example.org'\n\
+                    [replica.far]\nurl = 'webdavs://me@dav.example.org/x'\n[replica.near]\nurl = '/srv/near'\n\
+                    [copy.a]\nformat = 'restic'\nrepository = 'rest:https://me:word@nas.example.org:8000/x'\n\
+                    [copy.b]\nformat = 'restic'\nrepository = 's3:https://s3.example.org/bucket'\n\
+                    [copy.c]\nformat = 'restic'\nrepository = 'sftp:me@nas.example.org:/srv/x'\n\
+                    [copy.d]\nrepository = 'ssh://me@nas.example.org/./x'\n\
+                    [alert.mail]\nkind = 'email'\nserver = 'mail.example.org'\nfrom = 'a@b.c'\nto = ['a@b.c']\n\
+                    [alert.other]\nkind = 'email'\nserver = 'other.example.org'\ntls = 'starttls'\nfrom = 'a@b.c'\n\
+                    to = ['a@b.c']\n";
+        let all: Vec<_> = servers(&Config::from_text(text, "").unwrap()).iter().map(Server::called).collect();
+        assert_eq!(all, ["s3.example.org", "dav.example.org", "nas.example.org:8000", "mail.example.org:465"]);
     }
 
     /// A server that shows this certificate to one who asks, and trusts it.

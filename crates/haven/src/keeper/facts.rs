@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use haven_keeper::{
     findings::is_ahead,
     ledger::{Filter, Ledger, LedgerError, Verdict},
-    state::{Brake, Drill, Scrub},
+    state::{Brake, Drill, Scrub, Sums, Then},
 };
 use haven_recover::proof::Report;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::child::Said;
+use super::{child::Said, notes::Note};
 use crate::{
     cli::copy::Remembered,
     config::Config,
@@ -215,6 +215,12 @@ pub const DAMAGE: &str = "damage";
 pub const GC: &str = "gc";
 /// When certificates run out.
 pub const EXPIRIES: &str = "expiries";
+/// How large the library was, hour by hour for a day.
+pub const SUMS: &str = "sums";
+/// The damaged ledger that was put aside when this one was begun.
+pub const ASIDE: &str = "aside";
+/// When the ledger was last written for the sake of that alone.
+pub const WRITTEN: &str = "written";
 
 /// Keeps what the mount knows to be damaged, for the next one: what is mended or was found right it knows no more. A note
 /// that is damaged is left to the next scrub.
@@ -223,6 +229,56 @@ pub fn keep_damage(ledger: &Ledger, now: &BTreeMap<String, String>) -> Result<()
         write(ledger, DAMAGE, now)?;
     }
     Ok(())
+}
+
+/// Keeps what a replica says of itself. `had`: when it last had all that the bucket had, by the keeper's own looks; where that is
+/// not known, and no run has told, it is believed that it had when it was noted.
+pub fn keep_note(ledger: &Ledger, name: &str, note: &Note, had: Option<i64>, now: i64) -> Result<(), LedgerError> {
+    let key = replica_key(name);
+    let (mut facts, torn): (ReplicaFacts, _) = known(ledger, &key)?;
+    let before = facts.clone();
+    if note.tx.is_some() {
+        let known = facts.up_to_date.filter(|at| had.is_none() || !is_ahead(*at, now));
+        facts.up_to_date = known.max(had).or(Some(note.at));
+    }
+    facts.brake.clone_from(&note.brake);
+    facts.read_back = Some(ReadBackFacts { verified: note.verified, round_began: note.round_began });
+    // How the keeper's own last run went is news until somebody has written there since.
+    let ours = Filter { kind: Some("replica".into()), name: Some(name.to_owned()), limit: 1, ..Filter::default() };
+    let ours = ledger.runs(&ours)?;
+    if ours.iter().all(|run| run.ended.is_some_and(|ended| ended < note.at.saturating_mul(1000))) {
+        facts.damaged = note.damaged;
+        facts.trouble = None;
+    }
+    // A damaged note is written anew when all of it is known again.
+    let nothing_new = if torn { facts.up_to_date.is_none() } else { facts == before };
+    if nothing_new { Ok(()) } else { write(ledger, &key, &facts) }
+}
+
+/// Seconds after which sums are of a day ago: they are noted once an hour.
+const DAY: i64 = 23 * 3600;
+
+/// Notes how large the library is, for the look that will be made in a day.
+pub fn keep_sums(ledger: &Ledger, now: i64, sums: Sums) -> Result<(), LedgerError> {
+    let (mut all, _): (Vec<Then>, _) = known(ledger, SUMS)?;
+    let before = all.len();
+    // The clock may have been set back.
+    all.retain(|then| then.at <= now);
+    if all.last().is_none_or(|last| now - last.at >= 3600) {
+        all.push(Then { at: now, sums });
+    } else if all.len() == before {
+        return Ok(());
+    }
+    // Of those that are a day old the newest is enough.
+    let old = all.iter().filter(|then| now - then.at >= DAY).count();
+    all.drain(..old.saturating_sub(1));
+    write(ledger, SUMS, &all)
+}
+
+/// How large the library was a day ago; longer ago, where nobody has looked since.
+pub fn day_ago(ledger: &Ledger, now: i64) -> Result<Option<Then>, Unread> {
+    let all: Vec<Then> = read(ledger, SUMS)?;
+    Ok(all.into_iter().rev().find(|then| now - then.at >= DAY))
 }
 
 /// Judges a run that ended with `exit` (none: by a signal), and keeps what it told.
@@ -511,6 +567,61 @@ mod tests {
         let outcome = judge(&ledger, "backup", "immich", Some(10), &said(&[value], Some(beside)), 100, 110);
         assert_eq!((outcome.verdict, outcome.bytes), (Verdict::Warned, Some(7)));
         assert_eq!(outcome.said, "immich-1 is complete, but not copied beside: full");
+    }
+
+    #[test]
+    fn what_a_replica_says_of_itself_counts_where_no_run_of_ours_knows_better() {
+        let (_folder, ledger) = ledger();
+        let note = |at: i64, damaged: u64, brake: &str| Note {
+            at,
+            tx: Some(30),
+            damaged,
+            brake: brake.into(),
+            verified: Some(5),
+            round_began: Some(6),
+        };
+        let facts = || read::<ReplicaFacts>(&ledger, &replica_key("near")).unwrap();
+        let keep = |note: &Note, had| keep_note(&ledger, "near", note, had, 1000).unwrap();
+        keep(&Note { tx: None, ..note(50, 0, "") }, None);
+        assert_eq!(facts().up_to_date, None, "no copy has come to its end");
+        keep(&note(100, 0, ""), None);
+        assert_eq!(facts().up_to_date, Some(100), "by its own word");
+        keep(&note(100, 0, ""), Some(400));
+        assert_eq!(facts().up_to_date, Some(400), "nothing has come to the bucket since");
+        keep(&note(100, 0, ""), Some(300));
+        assert_eq!((facts().up_to_date, facts().read_back.unwrap().verified), (Some(400), Some(5)));
+        // A run of ours that found damage, and failed.
+        let begin = Begin { kind: "replica", name: "near", started: 500_000, ..Begin::default() };
+        let id = ledger.begin(&begin).unwrap();
+        let bad = json!({ "position": null, "source": null, "brake": "", "damaged": [1, 2] });
+        judge(&ledger, "replica", "near", Some(4), &said(&[bad], Some(Trouble::new(Code::Store, "away"))), 500, 510);
+        let end = End { ended: 510_000, verdict: Verdict::Failed, exit: None, bytes: None, said: "", tail: "" };
+        ledger.end(id, &end).unwrap();
+        keep(&note(505, 0, "30 %"), None);
+        assert_eq!((facts().damaged, facts().brake.as_str(), facts().trouble.is_some()), (2, "30 %", true));
+        // Somebody has mended it by hand since.
+        keep(&note(600, 0, ""), None);
+        assert_eq!((facts().damaged, facts().brake.as_str(), facts().trouble), (0, "", None));
+        // The clock was set back: what is of a time to come is not newer than what is known now.
+        keep(&note(600, 0, ""), Some(5000));
+        keep_note(&ledger, "near", &note(600, 0, ""), Some(700), 700).unwrap();
+        assert_eq!(facts().up_to_date, Some(700));
+    }
+
+    #[test]
+    fn how_large_the_library_was_a_day_ago_is_known_after_a_day_and_across_restarts() {
+        let (_folder, ledger) = ledger();
+        let at = |hour: i64| 1_000_000 + hour * 3600;
+        let ago = |hour| day_ago(&ledger, at(hour)).unwrap().map(|then| then.sums.files);
+        for hour in 0..50 {
+            let files = u64::try_from(hour).unwrap();
+            keep_sums(&ledger, at(hour), Sums { files, ..Sums::default() }).unwrap();
+            keep_sums(&ledger, at(hour) + 60, Sums { files: 999, ..Sums::default() }).unwrap();
+            assert_eq!(ago(hour), (hour >= 23).then_some(files.saturating_sub(23)), "{hour}");
+        }
+        assert_eq!((ago(200), read::<Vec<Then>>(&ledger, SUMS).unwrap().len()), (Some(49), 24));
+        keep_sums(&ledger, at(30), Sums::default()).unwrap();
+        assert_eq!(read::<Vec<Then>>(&ledger, SUMS).unwrap().len(), 5, "what is of a time to come is forgotten");
     }
 
     #[test]

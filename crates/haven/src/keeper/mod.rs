@@ -8,17 +8,22 @@
 //!        └─ tell ───────▶ outbox ──▶ channels; dead-man's switch
 //! ```
 //! Promises: nothing that a job does can take the mount along; what was due while nobody was here is done once; a message
-//! that was put into the outbox is told or still there.
+//! that was put into the outbox is told or still there; while one of the keeper's own parts does not do its work, the
+//! dead-man's switch does not hear that all is well.
 
 mod child;
 mod collect;
+mod diary;
 mod expiry;
 mod facts;
 mod folders;
 mod jobs;
 mod locks;
+mod notes;
+mod owed;
 mod page;
 mod place;
+mod places;
 pub mod settings;
 mod tell;
 pub mod unit;
@@ -67,6 +72,11 @@ const LOCKS_AFTER: Duration = Duration::from_secs(120);
 const LOCKS_EVERY: Duration = Duration::from_secs(3600);
 /// How often a dead-man's switch hears that the library is mounted.
 const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How long to wait before a part that broke off is begun again, and how long a dead-man's switch hears of it.
+const AGAIN: Duration = Duration::from_secs(10);
+const BROKEN: Duration = Duration::from_secs(600);
+/// How long telling may take at most: many messages, and channels that don't answer.
+const TELLING: Duration = Duration::from_secs(3600);
 
 /// Everything that was seen at one look.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -113,6 +123,15 @@ pub struct Keeper {
     look: Notify,
     stopping: channel::Sender<bool>,
     begun: Instant,
+    /// When a look at everything, and a round of telling, last came to its end.
+    looked: Mutex<Instant>,
+    told: Mutex<Instant>,
+    /// When a part last broke off.
+    broke: Mutex<Option<Instant>>,
+    /// Why what is done is remembered in memory alone.
+    unwritten: Option<String>,
+    /// Runs that an earlier keeper was at, whose end could not be noted yet.
+    unclosed: Mutex<Vec<work::Unclosed>>,
     runtime: tokio::runtime::Handle,
     own: std::sync::Weak<Self>,
     _lock: File,
@@ -141,7 +160,10 @@ pub fn cannot(path: &std::path::Path, error: &dyn std::error::Error) -> Trouble 
 pub fn lock(rooms: &Rooms) -> Result<Option<File>, Trouble> {
     let folder = rooms.root();
     std::fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
-    let file = File::options().create(true).append(true).open(rooms.lock()).map_err(|error| cannot(folder, &error))?;
+    // On a disk that can only be read any more there is one already, which can be locked all the same.
+    let file = File::options().create(true).append(true).open(rooms.lock());
+    let file =
+        file.or_else(|error| File::open(rooms.lock()).map_err(|_| error)).map_err(|error| cannot(folder, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
@@ -150,7 +172,8 @@ pub fn lock(rooms: &Rooms) -> Result<Option<File>, Trouble> {
 }
 
 impl Keeper {
-    /// To be called on a runtime. Closes what an earlier keeper was at when it was killed.
+    /// To be called on a runtime. Closes what an earlier keeper was at when it was killed. That its own disk is full or
+    /// damaged keeps nothing from being mounted.
     pub fn new(config: &Config) -> Result<Arc<Self>, Trouble> {
         let rooms = Rooms::of(config);
         let held = lock(&rooms)?.ok_or_else(|| {
@@ -158,8 +181,12 @@ impl Keeper {
                 .meaning(UNTOUCHED)
                 .next("haven health    tells how it is; systemctl status haven")
         })?;
-        let ledger = Ledger::open(&rooms.ledger()).map_err(|error| cannot(rooms.root(), &error))?;
-        work::close_what_was_killed(&ledger).map_err(|error| cannot(rooms.root(), &error))?;
+        let diary::Opened { ledger, unwritten } =
+            diary::open(&rooms.ledger()).map_err(|error| cannot(rooms.root(), &error))?;
+        let unclosed = work::close_what_was_killed(&ledger).unwrap_or_else(|error| {
+            tracing::error!(%error, "what was at work when the keeper was killed can't be read");
+            Vec::new()
+        });
         let teller = Teller::new(&rooms, config)?;
         let (plan, missed) =
             Plan::new(config.schedule.rules(), jobs(config), seconds(), |job| last_begun(&ledger, job));
@@ -180,6 +207,11 @@ impl Keeper {
             look: Notify::new(),
             stopping: channel::Sender::new(false),
             begun: Instant::now(),
+            looked: Mutex::new(Instant::now()),
+            told: Mutex::new(Instant::now()),
+            broke: Mutex::default(),
+            unwritten,
+            unclosed: Mutex::new(unclosed),
             runtime: tokio::runtime::Handle::current(),
             own: own.clone(),
             _lock: held,
@@ -252,12 +284,65 @@ impl Keeper {
 
     /// What goes on from the first moment: looking, and telling.
     pub fn begin(self: &Arc<Self>) {
-        tokio::spawn(self.clone().keep_telling());
-        tokio::spawn(self.clone().keep_looking());
-        tokio::spawn(self.clone().keep_alive());
-        tokio::spawn(self.clone().keep_asking());
-        tokio::spawn(self.clone().keep_trying_locks());
-        tokio::spawn(self.clone().keep_page());
+        self.keep("telling", AGAIN, Self::keep_telling);
+        self.keep("looking", AGAIN, Self::keep_looking);
+        self.keep("heartbeat", AGAIN, Self::keep_alive);
+        self.keep("certificates", AGAIN, Self::keep_asking);
+        self.keep("locks", AGAIN, Self::keep_trying_locks);
+        self.keep("page", AGAIN, Self::keep_page);
+    }
+
+    /// Does `work` for as long as the keeper lives. What breaks off is begun again after a pause, and somebody hears of it:
+    /// else one mistake would silence every alert for good.
+    fn keep<F>(self: &Arc<Self>, part: &'static str, pause: Duration, work: impl Fn(Arc<Self>) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let own = self.clone();
+        self.runtime.spawn(async move {
+            loop {
+                let under_way = tokio::spawn(work(own.clone()));
+                let Err(error) = under_way.await else { return };
+                if error.is_cancelled() || own.is_stopping() {
+                    return;
+                }
+                own.broke_off(part, &error);
+                tokio::time::sleep(pause).await;
+            }
+        });
+    }
+
+    /// A part has broken off: a mistake in Haven.
+    fn broke_off(&self, part: &str, error: &tokio::task::JoinError) {
+        tracing::error!(%error, part, "a part of the keeper broke off; it is begun again");
+        *locked(&self.broke) = Some(Instant::now());
+        self.teller.tell_broken(&self.config(), part);
+    }
+
+    /// Why this keeper can't be relied on to tell of trouble just now; none: it can.
+    fn ails(&self) -> Option<String> {
+        let (looked, told) = (locked(&self.looked).elapsed(), locked(&self.told).elapsed());
+        if looked > self.look_patience() {
+            return Some(format!("its last look at everything came to an end {} s ago", looked.as_secs()));
+        }
+        if told > TELLING {
+            return Some(format!("nobody was told anything for {} s: a message, or its disk, hangs", told.as_secs()));
+        }
+        if let Some(why) = self.teller.trouble() {
+            return Some(format!("its messages can't be kept until they are told: {why}"));
+        }
+        let broke = locked(&self.broke).is_some_and(|at| at.elapsed() < BROKEN);
+        broke.then(|| "a part of it broke off: its log says which".to_owned())
+    }
+
+    /// Longer than that no look takes that comes to an end.
+    fn look_patience(&self) -> Duration {
+        self.config().health.every * 5 + Duration::from_secs(120)
+    }
+
+    /// Whether looks are made: what is told of trouble hangs on them.
+    pub(super) fn is_looking(&self) -> bool {
+        locked(&self.looked).elapsed() <= self.look_patience()
     }
 
     /// Certificates change rarely.
@@ -289,6 +374,7 @@ impl Keeper {
     async fn keep_telling(self: Arc<Self>) {
         loop {
             self.teller.deliver().await;
+            *locked(&self.told) = Instant::now();
             tokio::select! {
                 () = self.teller.wanted() => {}
                 () = tokio::time::sleep(Duration::from_secs(2)) => {}
@@ -300,6 +386,7 @@ impl Keeper {
         let mut memory = watch::Memory::default();
         loop {
             self.look_once(&mut memory).await;
+            *locked(&self.looked) = Instant::now();
             let every = self.config().health.every;
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
@@ -311,7 +398,14 @@ impl Keeper {
     /// One look at everything, and what follows from it.
     async fn look_once(self: &Arc<Self>, memory: &mut watch::Memory) {
         let config = self.config();
-        let mut seen = watch::look(self, &config, memory).await;
+        let seen = watch::look(self, &config, memory).await;
+        // Where the keeper's own disk does not answer, nobody else is held up by it.
+        tokio::task::block_in_place(|| self.conclude(&config, seen));
+    }
+
+    /// Notes what was seen, and tells people.
+    fn conclude(&self, config: &Config, mut seen: Seen) {
+        locked(&self.unclosed).retain(|run| run.close(&self.ledger).is_err());
         let keys: Vec<String> = seen.findings.iter().map(Finding::id).collect();
         match self.ledger.since(&keys, seen.state.now) {
             Ok(since) => seen.findings.iter_mut().zip(since).for_each(|(finding, at)| finding.since = at),
@@ -329,11 +423,11 @@ impl Keeper {
         if !self.is_stopping() && !patient {
             let limits = config.health.limits();
             let judged = |id: &str| is_judged(&seen.state, &limits, id);
-            self.teller.tell_findings(&config, &self.ledger, &seen.findings, judged);
+            self.teller.tell_findings(config, &self.ledger, &seen.findings, judged);
         }
         if self.was_mounted() && !self.is_stopping() {
             manager::status(&seen.sentence);
-            self.limit_bandwidth(&config);
+            self.limit_bandwidth(config);
         }
         self.seen.send_replace(Arc::new(seen));
         if changed {
@@ -347,19 +441,21 @@ impl Keeper {
         inside.stack().limits.set_upload_rate(rate);
     }
 
-    /// The service manager's watchdog and the dead-man's switch hear of this process as long as the mount answers.
+    /// The service manager's watchdog hears of this process as long as the mount answers, and nothing else counts there: it
+    /// would take the mount along. The dead-man's switch, which tells people, hears that all is well only while the keeper
+    /// would tell them itself.
     async fn keep_alive(self: Arc<Self>) {
         let fed = manager::watchdog().map(|limit| limit / 3);
         let step = fed.unwrap_or(HEARTBEAT).min(HEARTBEAT);
         let mut beat: Option<Instant> = None;
-        let mut probe = watch::Probe::default();
+        let (mut knock, mut probe) = (watch::Knock::default(), watch::Probe::default());
         loop {
             tokio::time::sleep(step).await;
             let Some(inside) = self.inside().filter(|_| !self.is_stopping()) else {
                 // Waiting for the store, or ending: whoever does that tells of it.
                 continue;
             };
-            let mount = watch::mount_answers(inside.point().to_owned()).await;
+            let mount = knock.at(inside.point().to_owned()).await;
             let store = probe.ask(inside);
             if let (Ok(_), Ok(())) = (&mount, &store) {
                 if fed.is_some() {
@@ -370,9 +466,17 @@ impl Keeper {
             }
             if beat.is_none_or(|beat| beat.elapsed() >= HEARTBEAT) {
                 beat = Some(Instant::now());
-                let config = self.config();
-                let ping = if mount.is_ok() { haven_notify::Ping::Success } else { haven_notify::Ping::Fail };
-                self.teller.ping(&config, "alive", ping, None, "");
+                let away = mount.err().map(|why| format!("the mount does not answer: {why}"));
+                let ails = self.ails().map(|why| format!("the keeper can't be relied on: {why}"));
+                if let Some(why) = &ails {
+                    tracing::error!("{why}");
+                    manager::status(why);
+                }
+                let (ping, why) = match away.or(ails) {
+                    None => (haven_notify::Ping::Success, String::new()),
+                    Some(why) => (haven_notify::Ping::Fail, why),
+                };
+                self.teller.ping(&self.config(), "alive", ping, None, &why);
             }
         }
     }
@@ -431,7 +535,7 @@ impl Companion for Keeper {
         }
         let Some(own) = self.own() else { return };
         self.look.notify_one();
-        self.runtime.spawn(own.keep_working());
+        own.keep("jobs", AGAIN, Self::keep_working);
     }
 
     fn reload(&self) {
@@ -498,6 +602,46 @@ mod tests {
     use haven_keeper::ledger::{Begin, End};
 
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_part_that_breaks_off_is_begun_again_and_somebody_hears_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("[library]\nurl = '/srv/x'\n[schedule]\ndirectory = {:?}\n", folder.path());
+        let keeper = Keeper::new(&Config::from_text(&text, "").unwrap()).unwrap();
+        assert_eq!((keeper.ails(), keeper.is_looking()), (None, true));
+        let (begun, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        keeper.keep("page", Duration::from_millis(1), move |_| {
+            let begun = begun.clone();
+            async move {
+                if begun.send(()).is_ok() {
+                    panic!("a mistake");
+                }
+            }
+        });
+        for _ in 0..3 {
+            heard.recv().await.unwrap();
+        }
+        assert!(keeper.ails().unwrap().contains("broke off"));
+        assert_eq!(keeper.teller.waiting().unwrap(), 1, "once a day");
+        *locked(&keeper.broke) = None;
+        assert_eq!(keeper.ails(), None);
+        // A look that hangs.
+        let long_ago = Instant::now().checked_sub(keeper.look_patience() + Duration::from_secs(1));
+        if let Some(long_ago) = long_ago {
+            *locked(&keeper.looked) = long_ago;
+            assert!(keeper.ails().unwrap().contains("its last look") && !keeper.is_looking());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_keeper_whose_ledger_is_rubbish_is_at_work_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("[library]\nurl = '/srv/x'\n[schedule]\ndirectory = {:?}\n", folder.path());
+        let config = Config::from_text(&text, "").unwrap();
+        std::fs::write(Rooms::of(&config).ledger(), "rubbish, and long enough to be looked at as a database").unwrap();
+        let keeper = Keeper::new(&config).unwrap();
+        assert!(keeper.unwritten.is_none() && diary::aside(&keeper.ledger).is_some());
+    }
 
     #[test]
     fn what_failed_and_would_have_been_tried_again_is_still_to_be_done_after_a_restart() {

@@ -137,6 +137,8 @@ pub struct HealthConfig {
     #[serde(with = "human::duration")]
     pub queue_stuck: Duration,
     #[serde(with = "human::duration")]
+    pub queue_behind: Duration,
+    #[serde(with = "human::duration")]
     pub store_patience: Duration,
     pub store_errors: f64,
     #[serde(with = "human::duration")]
@@ -159,6 +161,7 @@ impl HealthConfig {
             disk_full: self.disk_full,
             disk_forecast: seconds(self.disk_forecast),
             queue_stuck: seconds(self.queue_stuck),
+            queue_behind: seconds(self.queue_behind),
             store_patience: seconds(self.store_patience),
             store_errors: self.store_errors,
             drill_age: seconds(self.drill_age),

@@ -1,7 +1,10 @@
 //! Telling people: findings become conditions, conditions messages, messages letters in the outbox.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,7 +12,7 @@ use haven_keeper::{
     findings::{Finding, Severity},
     ledger::Ledger,
 };
-use haven_notify::{Book, ChannelSettings, Condition, Http, Limits, Message, Outbox, Ping, Postman, Switch};
+use haven_notify::{Book, ChannelSettings, Condition, Http, Letter, Limits, Message, Outbox, Ping, Postman, Switch};
 use tokio::sync::Notify;
 
 use super::{
@@ -20,6 +23,7 @@ use crate::{
     config::Config,
     report::{Code, Trouble, UNTOUCHED},
     wire,
+    words::causes,
 };
 
 /// What stands before a finding's id (kind and subject) in the ledger's notes while nobody wants to hear of it.
@@ -29,6 +33,13 @@ pub struct Teller {
     postman: Postman,
     http: Http,
     book: Mutex<Book>,
+    /// The book knows of what the one on the disk does not.
+    ahead: AtomicBool,
+    /// Letters that the outbox could not take: they are told without it, and put there when it can take them.
+    unkept: Mutex<Vec<Letter>>,
+    settling: tokio::sync::Mutex<()>,
+    /// Why the outbox can't be used.
+    trouble: Mutex<Option<String>>,
     rooms: Rooms,
     wanted: Notify,
     /// The right to deliver, once it was had.
@@ -62,6 +73,10 @@ impl Teller {
             postman,
             http,
             book: Mutex::new(book),
+            ahead: AtomicBool::new(false),
+            unkept: Mutex::default(),
+            settling: tokio::sync::Mutex::default(),
+            trouble: Mutex::default(),
             rooms: rooms.clone(),
             wanted: Notify::new(),
             lock: Mutex::default(),
@@ -71,7 +86,16 @@ impl Teller {
 
     /// Messages that are not told to everybody yet.
     pub fn waiting(&self) -> Result<usize, haven_notify::OutboxError> {
-        Ok(self.postman.outbox().waiting()?.len())
+        let kept = self.postman.outbox().waiting()?;
+        let more =
+            |letter: &&Letter| letter.is_open() && !kept.iter().any(|other| other.message.id == letter.message.id);
+        Ok(kept.len() + locked(&self.unkept).iter().filter(more).count())
+    }
+
+    /// Why a message may be lost when this process ends; none: it is on the disk until it is told.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = locked(&self.trouble).clone();
+        trouble.or_else(|| (!locked(&self.unkept).is_empty()).then(|| "the outbox could not take one".to_owned()))
     }
 
     pub fn use_config(&self, config: &Config) {
@@ -88,6 +112,7 @@ impl Teller {
         if lock.is_none() {
             *lock = self.postman.outbox().lock().unwrap_or_else(|error| {
                 tracing::error!(%error, "the outbox can't be locked");
+                *locked(&self.trouble) = Some(causes(&error));
                 None
             });
         }
@@ -96,14 +121,46 @@ impl Teller {
 
     /// Tries all that is due; when the next try is due, milliseconds since the epoch.
     pub async fn deliver(&self) -> Option<i64> {
-        if !self.may_deliver() {
+        let alone = self.may_deliver();
+        if !self.settle().await || !alone {
             return None;
         }
-        match self.postman.pump().await {
-            Ok(next) => next,
-            Err(error) => {
-                tracing::error!(%error, "the outbox can't be used");
-                None
+        let pumped = self.postman.pump().await;
+        *locked(&self.trouble) = pumped.as_ref().err().map(|error| causes(error));
+        pumped.unwrap_or_else(|error| {
+            tracing::error!(why = causes(&error), "the outbox can't be used");
+            self.adopt();
+            None
+        })
+    }
+
+    /// Puts into the outbox what it could not take before. What it still can't take is told without it. Whether nothing is left.
+    async fn settle(&self) -> bool {
+        let Ok(_alone) = self.settling.try_lock() else { return false };
+        let waiting = locked(&self.unkept).clone();
+        for mut letter in waiting {
+            let mut kept = self.postman.outbox().save(&letter).is_ok();
+            if !kept {
+                self.postman.hand_over(&mut letter).await;
+                kept = self.postman.outbox().save(&letter).is_ok();
+            }
+            let mut unkept = locked(&self.unkept);
+            match unkept.iter().position(|other| other.message.id == letter.message.id) {
+                Some(at) if kept => drop(unkept.remove(at)),
+                Some(at) => unkept[at] = letter,
+                None => {}
+            }
+        }
+        locked(&self.unkept).is_empty()
+    }
+
+    /// What is in an outbox that can't be written is told as if it were not there: how far it is can't be noted in it.
+    fn adopt(&self) {
+        let Ok(waiting) = self.postman.outbox().waiting() else { return };
+        let mut unkept = locked(&self.unkept);
+        for letter in waiting {
+            if !unkept.iter().any(|other| other.message.id == letter.message.id) {
+                unkept.push(letter);
             }
         }
     }
@@ -115,11 +172,16 @@ impl Teller {
         }
     }
 
-    /// Puts a message into the outbox.
-    pub fn put(&self, config: &Config, message: Message) -> Result<(), haven_notify::OutboxError> {
-        self.postman.outbox().put(&config.route().letter(message, millis()))?;
+    /// Puts a message into the outbox; where that can't be, it is told without it. Whether it is on the disk.
+    pub fn put(&self, config: &Config, message: Message) -> bool {
+        let letter = config.route().letter(message, millis());
+        let put = self.postman.outbox().put(&letter);
+        if let Err(error) = &put {
+            tracing::error!(why = causes(error), id = letter.message.id, "the outbox can't take a message");
+            locked(&self.unkept).push(letter);
+        }
         self.wanted.notify_one();
-        Ok(())
+        put.is_ok()
     }
 
     /// Tells what is new, worse, still so, or well again. `judged` tells of an id whether its finding would be here, were it
@@ -140,17 +202,22 @@ impl Teller {
         let mut book = locked(&self.book);
         let before = book.clone();
         let messages = book.look(now, &conditions, judged, &config.alert.manner(), &wire::host());
-        let kept = messages.into_iter().try_for_each(|message| {
+        for message in messages {
             tracing::warn!(message = message.id, "{}", message.title);
-            self.put(config, message)
-        });
-        let saved = kept.map_err(|error| error.to_string()).and_then(|()| {
-            if *book == before { Ok(()) } else { book.save(&self.rooms.book()).map_err(|error| error.to_string()) }
-        });
+            self.put(config, message);
+        }
+        // What is not in the outbox must not be in the book on the disk either: it is told anew after a restart.
+        let changed = *book != before || self.ahead.load(Ordering::Relaxed);
+        let saved = if !changed {
+            Ok(())
+        } else if locked(&self.unkept).is_empty() {
+            book.save(&self.rooms.book()).map_err(|error| error.to_string())
+        } else {
+            Err("a message is not on the disk yet".to_owned())
+        };
+        self.ahead.store(saved.is_err(), Ordering::Relaxed);
         if let Err(why) = saved {
-            tracing::error!(why, "people can't be told");
-            // What is not in the outbox is told at the next look.
-            *book = before;
+            tracing::error!(why, "what people know can't be noted");
         }
     }
 
@@ -166,9 +233,26 @@ impl Teller {
             html: String::new(),
             weight: None,
         };
-        if let Err(error) = self.put(config, message) {
-            tracing::error!(%error, "people can't be told");
-        }
+        self.put(config, message);
+    }
+
+    /// A part of the keeper broke off and is begun again. Once a day is enough: it may be so at every try.
+    pub fn tell_broken(&self, config: &Config, part: &str) {
+        let now = millis();
+        let message = Message {
+            id: format!("keeper-{part}-{}", now.div_euclid(86_400_000)),
+            severity: Severity::Warning,
+            title: format!("a part of the keeper broke off, and is begun again: {part}"),
+            body: "This is a mistake in Haven, and not in your settings; the mount is not touched by it. Until it is mended, what \
+                   that part does may be late, or not done: look at `haven health` yourself. → journalctl -u haven -e    says \
+                   where it was; please tell the authors"
+                .into(),
+            log: String::new(),
+            host: wire::host(),
+            html: String::new(),
+            weight: None,
+        };
+        self.put(config, message);
     }
 
     /// Tells every dead-man's switch, without waiting for it.
@@ -280,6 +364,77 @@ mod tests {
         hush(&ledger, "replica-lag:far", super::super::seconds() + 60).unwrap();
         teller.tell_findings(&config, &ledger, &[finding], |_| true);
         assert_eq!(waiting().len(), 2, "nobody wants to hear of it");
+    }
+
+    /// A webhook that takes everything; how often it did.
+    fn hook() -> (String, Arc<std::sync::atomic::AtomicUsize>) {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let heard = Arc::<std::sync::atomic::AtomicUsize>::default();
+        let count = heard.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut text = Vec::new();
+                // The body is one object: it ends with its brace.
+                while !text.ends_with(b"}") {
+                    let mut some = [0; 4096];
+                    let more = stream.read(&mut some).unwrap();
+                    text.extend_from_slice(&some[..more]);
+                    if more == 0 {
+                        break;
+                    }
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+                stream.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+            }
+        });
+        (url, heard)
+    }
+
+    #[tokio::test]
+    async fn what_a_full_disk_does_not_take_is_told_once_all_the_same_and_noted_when_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, heard) = hook();
+        let text =
+            format!("[schedule]\ndirectory = {:?}\n[alert.hook]\nkind = 'webhook'\nurl = '{url}'\n", folder.path());
+        let config = Config::from_text(&text, "").unwrap();
+        let rooms = Rooms::of(&config);
+        let ledger = Ledger::in_memory().unwrap();
+        let teller = Teller::new(&rooms, &config).unwrap();
+        let heard = || heard.load(Ordering::SeqCst);
+        let finding = |key: &str| Finding {
+            key: key.into(),
+            subject: String::new(),
+            severity: Severity::Critical,
+            title: "the disk is full".into(),
+            meaning: "so".into(),
+            next: Vec::new(),
+            log: String::new(),
+            since: 0,
+        };
+        // Nothing can be written into a file as into a folder.
+        let (waiting, away) = (rooms.outbox().join("waiting"), rooms.outbox().join("away"));
+        std::fs::rename(&waiting, &away).unwrap();
+        std::fs::write(&waiting, "").unwrap();
+        for _ in 0..3 {
+            teller.tell_findings(&config, &ledger, &[finding("keeper-disk")], |_| true);
+            teller.deliver().await;
+        }
+        assert_eq!(heard(), 1, "it was told, and not at each look");
+        assert!(teller.trouble().is_some() && !rooms.book().exists());
+        std::fs::remove_file(&waiting).unwrap();
+        std::fs::rename(&away, &waiting).unwrap();
+        teller.deliver().await;
+        teller.tell_findings(&config, &ledger, &[finding("keeper-disk")], |_| true);
+        teller.deliver().await;
+        assert_eq!((heard(), teller.waiting().unwrap(), teller.trouble()), (1, 0, None));
+        assert!(rooms.book().exists());
+        // After a restart it is known that it was told.
+        let teller = Teller::new(&rooms, &config).unwrap();
+        teller.tell_findings(&config, &ledger, &[finding("keeper-disk")], |_| true);
+        assert_eq!(teller.waiting().unwrap(), 0);
     }
 
     #[tokio::test]

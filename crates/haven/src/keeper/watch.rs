@@ -11,7 +11,7 @@ use haven_keeper::{
     ledger::{Growth, Ledger, LedgerError},
     plan::Plan,
     score::{score, sentence},
-    state::{Blind, Sight, State, Sums},
+    state::{Blind, Length, Sight, State, Sums, Unseen},
 };
 use haven_mount::control::{ClientError, Found, Request, find};
 use haven_store::retry::RetryConfig;
@@ -20,10 +20,14 @@ use tokio::task::JoinHandle;
 
 use super::{
     Keeper, Seen,
-    collect::{Sought, collect, mounts_damage},
+    collect::{Sought, collect, mounts_damage, own_disk},
     facts,
     folders::{self, Folders},
-    jobs, last_begun, locked, newest_look, seconds,
+    jobs, last_begun, locked, newest_look,
+    notes::Notes,
+    owed::Owed,
+    places::{Eyes, Places},
+    seconds,
     settings::Rooms,
 };
 use crate::{cli::ask, config::Config, served::Inside, words::causes};
@@ -36,8 +40,9 @@ const FOLDERS_PATIENCE: Duration = Duration::from_secs(20);
 const FOLDERS_EVERY: Duration = Duration::from_secs(600);
 /// The same where not all of it could be looked at.
 const FOLDERS_AGAIN: Duration = Duration::from_secs(30);
-/// Seconds that the disk and the requests are looked back at.
+/// Seconds that the disk, the queue and the requests are looked back at.
 const DISK_BACK: i64 = 6 * 3600;
+const QUEUE_BACK: i64 = 6 * 3600;
 const REQUESTS_BACK: i64 = 600;
 /// Seconds between two notes of how large the library is.
 const GROWTH_EVERY: i64 = 3600;
@@ -47,10 +52,13 @@ const GROWTH_EVERY: i64 = 3600;
 pub struct Memory {
     disk: VecDeque<(i64, u64)>,
     requests: VecDeque<(i64, u64, u64)>,
+    queue: VecDeque<Length>,
     /// How far the bucket was, and since when.
     progress: Option<(u64, u64, i64)>,
     trouble_since: Option<i64>,
     folders: Option<Listed>,
+    /// Where the cache is.
+    cache: String,
     /// Since when something can't be looked at.
     unseen: BTreeMap<Sight, i64>,
     grown: Option<i64>,
@@ -58,6 +66,12 @@ pub struct Memory {
     silent: bool,
     /// Since when the mount's numbers have been looked at.
     watched: Option<Instant>,
+    /// What may not come back, and is not asked for twice.
+    knock: Knock,
+    numbers: Owed<Value>,
+    listing: Owed<(Vec<String>, Folders)>,
+    eyes: Eyes,
+    notes: Notes,
 }
 
 /// What was listed when.
@@ -71,16 +85,20 @@ struct Listed {
 }
 
 /// Whether the mount answers: by a name that nobody has looked up before, so that the kernel must ask.
-pub async fn mount_answers(point: PathBuf) -> Result<f64, String> {
-    let begun = Instant::now();
-    let name = format!(".haven-watch-{:08x}", rand::random::<u32>());
-    let looked = tokio::task::spawn_blocking(move || std::fs::symlink_metadata(point.join(name)));
-    match tokio::time::timeout(PATIENCE, looked).await {
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-        Ok(Err(error)) => Err(error.to_string()),
-        Ok(Ok(Err(error))) if error.kind() == std::io::ErrorKind::NotFound => Ok(begun.elapsed().as_secs_f64()),
-        Ok(Ok(Err(error))) => Err(error.to_string()),
-        Ok(Ok(Ok(_))) => Ok(begun.elapsed().as_secs_f64()),
+#[derive(Debug, Default)]
+pub struct Knock(Owed<Result<(), String>>);
+
+impl Knock {
+    /// How long that took, in seconds.
+    pub async fn at(&mut self, point: PathBuf) -> Result<f64, String> {
+        let begun = Instant::now();
+        let name = format!(".haven-watch-{:08x}", rand::random::<u32>());
+        let look = move || match std::fs::symlink_metadata(point.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+            _ => Ok(()),
+        };
+        self.0.get(PATIENCE, look).await??;
+        Ok(begun.elapsed().as_secs_f64())
     }
 }
 
@@ -127,10 +145,10 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
     let mut sought = Sought::default();
     let (status, answers) = match keeper.inside().filter(|_| !keeper.is_stopping()) {
         Some(inside) => {
-            let status = inside.clone();
-            let status = tokio::task::spawn_blocking(move || status.status()).await;
-            let status = status.inspect_err(|error| sought.miss(Sight::Mount, causes(error))).ok();
-            let answers = mount_answers(inside.point().to_owned()).await;
+            let asked = inside.clone();
+            let status = memory.numbers.get(PATIENCE, move || asked.status()).await;
+            let status = status.inspect_err(|why| sought.miss(Sight::Mount, why)).ok();
+            let answers = memory.knock.at(inside.point().to_owned()).await;
             // One slow answer on a busy machine is not worth waking anybody for.
             let twice = std::mem::replace(&mut memory.silent, answers.is_err());
             let answers = if twice { answers } else { answers.or(Ok(PATIENCE.as_secs_f64())) };
@@ -143,13 +161,41 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
         None => None,
     };
     let skew = keeper.inside().and_then(|inside| inside.stack().skew_seconds());
-    // It was told what is known from before when it was mounted.
-    if let Some(Ok(damage)) = status.as_ref().map(mounts_damage)
-        && let Err(error) = facts::keep_damage(&keeper.ledger, &damage)
-    {
-        tracing::warn!(%error, "what is damaged can't be noted");
+    let places = memory.eyes.look(config).await;
+    let notes = match keeper.inside().filter(|_| !keeper.is_stopping()) {
+        Some(inside) => memory.notes.read(config, inside.keys()).await,
+        None => Vec::new(),
+    };
+    // What the bucket has is known to who writes there, and to who follows it; not to one that was fenced. The mount was asked
+    // before the replicas were.
+    let knows = status.as_ref().filter(|status| status["writable"] == true || config.mount.read_only);
+    if let Some(uploaded) = knows.and_then(|status| status["uploaded"].as_u64()).filter(|uploaded| *uploaded > 0) {
+        memory.notes.mark(now, uploaded);
     }
-    let mut state = collect(config, &keeper.ledger, status.as_ref(), folders.as_ref(), sought, now);
+    // Where the keeper's own disk does not answer, nobody else is held up by it.
+    let mut state = tokio::task::block_in_place(|| {
+        // It was told what is known from before when it was mounted.
+        if let Some(Ok(damage)) = status.as_ref().map(mounts_damage)
+            && let Err(error) = facts::keep_damage(&keeper.ledger, &damage)
+        {
+            tracing::warn!(%error, "what is damaged can't be noted");
+        }
+        for (name, note) in &notes {
+            let had = memory.notes.had(note);
+            if let Err(error) = facts::keep_note(&keeper.ledger, name, note, had, now) {
+                tracing::warn!(%error, "what a replica says of itself can't be noted");
+            }
+        }
+        miss_replicas(config, &keeper.ledger, &memory.notes, &mut sought);
+        let mut state = collect(config, &keeper.ledger, status.as_ref(), folders.as_ref(), &places, sought, now);
+        let write = || keeper.ledger.set_note(facts::WRITTEN, &now.to_string()).err();
+        state.diary.unwritten = keeper.unwritten.clone().or_else(|| write().map(|error| causes(&error)));
+        if !state.cache.place.is_empty() {
+            memory.cache.clone_from(&state.cache.place);
+        }
+        look_at_own_disk(config, &memory.cache, &mut state);
+        state
+    });
     if status.is_some() {
         memory.watched.get_or_insert_with(Instant::now);
     }
@@ -172,14 +218,14 @@ pub async fn look(keeper: &Keeper, config: &Config, memory: &mut Memory) -> Seen
             job.running_since = working.get(&key).map(|working| working.since);
         }
     }
-    note_growth(keeper, memory, &state);
+    tokio::task::block_in_place(|| note_growth(keeper, memory, &state));
     seen(config, state)
 }
 
 /// What lies in the library, listed anew where that is due.
 async fn listed(keeper: &Keeper, config: &Config, memory: &mut Memory, inside: &Inside) -> Folders {
     let applications = applications(config);
-    let done = keeper.ledger.ends().unwrap_or_default();
+    let done = tokio::task::block_in_place(|| keeper.ledger.ends()).unwrap_or_default();
     if let Some(listed) = &memory.folders {
         let every = if listed.folders.unseen.is_empty() { FOLDERS_EVERY } else { FOLDERS_AGAIN };
         if listed.at.elapsed() < every && listed.done == done && listed.applications == applications {
@@ -187,14 +233,41 @@ async fn listed(keeper: &Keeper, config: &Config, memory: &mut Memory, inside: &
         }
     }
     let (root, keys, wanted) = (inside.point().to_owned(), inside.keys().clone(), applications.clone());
-    let looked = tokio::task::spawn_blocking(move || folders::list(&root, Some(&keys), &wanted));
-    let folders = match tokio::time::timeout(FOLDERS_PATIENCE, looked).await {
-        Ok(Ok(folders)) => folders,
-        Ok(Err(error)) => Folders::none(&format!("the look broke off: {error}"), &applications),
-        Err(_) => Folders::none(&format!("no answer within {} s", FOLDERS_PATIENCE.as_secs()), &applications),
+    let look = move || {
+        let folders = folders::list(&root, Some(&keys), &wanted);
+        (wanted, folders)
+    };
+    let folders = match memory.listing.get(FOLDERS_PATIENCE, look).await {
+        Ok((of, folders)) if of == applications => folders,
+        // An answer that was owed since before the settings were read again.
+        Ok(_) => Folders::none("it is looked at anew", &applications),
+        Err(why) => Folders::none(&why, &applications),
     };
     memory.folders = Some(Listed { at: Instant::now(), done, applications, folders: folders.clone() });
     folders
+}
+
+/// `cache`: a directory on the cache's disk, which is told of as that.
+fn look_at_own_disk(config: &Config, cache: &str, state: &mut State) {
+    match own_disk(&config.keeper_directory(), cache) {
+        Ok(disk) => state.diary.disk = disk,
+        Err(error) => {
+            state.unseen.push(Unseen { what: Sight::KeeperDisk, why: causes(&error), since: None, newest: None });
+        }
+    }
+}
+
+/// Replicas that nobody here brings up to date, and that can't be asked either: of those nothing is known at all.
+fn miss_replicas(config: &Config, ledger: &Ledger, notes: &Notes, sought: &mut Sought) {
+    if !config.schedule.replica.is_never() {
+        return;
+    }
+    for (name, why) in &notes.missed {
+        let known = facts::read::<facts::ReplicaFacts>(ledger, &facts::replica_key(name));
+        if known.is_ok_and(|known| known.up_to_date.is_none()) {
+            sought.miss(Sight::Replica(name.clone()), why);
+        }
+    }
 }
 
 fn applications(config: &Config) -> Vec<String> {
@@ -238,9 +311,11 @@ pub fn look_from_outside(config: &Config) -> Seen {
     let empty = tempfile::tempdir().ok();
     let ledger = ledger.or_else(|| empty.as_ref().and_then(|folder| Ledger::open(&folder.path().join("l")).ok()));
     let mut state = match &ledger {
-        Some(ledger) => collect(config, ledger, status.as_ref(), folders.as_ref(), sought, now),
+        Some(ledger) => collect(config, ledger, status.as_ref(), folders.as_ref(), &Places::now(config), sought, now),
         None => State { now, unseen: sought.into_unseen(), ..State::default() },
     };
+    let cache = state.cache.place.clone();
+    look_at_own_disk(config, &cache, &mut state);
     state.mount.answers = answers;
     state.keeper_absent = absent && !jobs(config).is_empty();
     if let Some(ledger) = &ledger {
@@ -285,7 +360,7 @@ fn remember(memory: &mut Memory, state: &mut State, status: Option<&Value>) {
     let Some(status) = status else { return };
     if memory.requests.back().is_some_and(|(at, _, _)| *at > now) {
         // The clock was set back: what was seen by the other time can't be compared.
-        (memory.disk, memory.requests, memory.progress) = Default::default();
+        (memory.disk, memory.requests, memory.queue, memory.progress) = Default::default();
         memory.trouble_since = memory.trouble_since.map(|since| since.min(now));
     }
     if state.cache.disk_bytes > 0 {
@@ -308,6 +383,15 @@ fn remember(memory: &mut Memory, state: &mut State, status: Option<&Value>) {
         state.store.requests = requests.saturating_sub(*first_requests);
         state.store.errors = errors.saturating_sub(*first_errors);
     }
+    if state.queue.changes == 0 {
+        memory.queue.clear();
+    } else if memory.queue.back().is_none_or(|last| now - last.at >= 30) {
+        memory.queue.push_back(Length { at: now, changes: state.queue.changes, bytes: state.queue.bytes });
+    }
+    while memory.queue.front().is_some_and(|first| now - first.at > QUEUE_BACK) {
+        memory.queue.pop_front();
+    }
+    state.queue.before = memory.queue.front().copied();
     let (done, sent) = (number("uploaded"), number("uploaded_bytes"));
     let moved = memory.progress.is_none_or(|(known, bytes, _)| (known, bytes) != (done, sent));
     if moved || state.queue.changes == 0 {
@@ -325,8 +409,9 @@ fn note_growth(keeper: &Keeper, memory: &mut Memory, state: &State) {
         return;
     }
     memory.grown = Some(now);
-    let Sums { files, file_bytes, stored_bytes } = state.sums;
-    if let Err(error) = keeper.ledger.grown(&Growth { at: now, files, file_bytes, stored_bytes }) {
+    let Sums { files, file_bytes, stored_bytes, .. } = state.sums;
+    let grown = keeper.ledger.grown(&Growth { at: now, files, file_bytes, stored_bytes });
+    if let Err(error) = grown.and_then(|()| facts::keep_sums(&keeper.ledger, now, state.sums)) {
         tracing::warn!(%error, "how large the library is can't be noted");
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use haven_keeper::{
-    ledger::{Begin, End, Ledger, LedgerError, Verdict},
+    ledger::{Begin, End, Ledger, LedgerError, Run, Verdict},
     plan::{Job, Start},
 };
 use haven_notify::Ping;
@@ -33,7 +33,7 @@ impl Keeper {
         while !self.is_stopping() {
             let starts = locked(&self.plan).due(seconds());
             for start in starts {
-                tokio::spawn(self.clone().do_job(start));
+                tokio::spawn(self.clone().see_job_through(start));
             }
             if forgot.is_none_or(|forgot| forgot.elapsed() > FORGET_EVERY) {
                 forgot = Some(Instant::now());
@@ -58,6 +58,35 @@ impl Keeper {
         self.teller.forget();
     }
 
+    /// Does a job. One that broke off is at work no more, and due again: it would stand as running for ever, and hold up
+    /// every other of its kind.
+    async fn see_job_through(self: Arc<Self>, start: Start) {
+        let key = start.key.clone();
+        let Err(error) = tokio::spawn(self.clone().do_job(start)).await else { return };
+        if let Some(pid) = locked(&self.working).remove(&key).and_then(|working| working.pid) {
+            child::end(pid, Signal::TERM);
+        }
+        if error.is_cancelled() {
+            return;
+        }
+        self.broke_off("job", &error);
+        self.close_broken(&key);
+        locked(&self.plan).ended(&key, seconds(), Verdict::Failed, true);
+    }
+
+    /// Notes the end of a run of the job `key` that nobody sees end.
+    fn close_broken(&self, key: &str) {
+        let said = "the keeper broke off in the middle of it; it is tried again";
+        let end = End { ended: millis(), verdict: Verdict::Failed, exit: None, bytes: None, said, tail: "" };
+        let closed = self.ledger.running().and_then(|open| {
+            let of = |run: &&Run| [run.kind.as_str(), run.name.as_str()].join(" ").trim_end() == key;
+            open.iter().filter(of).try_for_each(|run| self.ledger.end(run.id, &end))
+        });
+        if let Err(error) = closed {
+            tracing::error!(%error, job = key, "how a run ended can't be noted");
+        }
+    }
+
     async fn do_job(self: Arc<Self>, start: Start) {
         let Some(job) = locked(&self.plan).job(&start.key).cloned() else { return };
         let config = self.config();
@@ -76,15 +105,9 @@ impl Keeper {
             tries: start.tries,
             token: &token,
         };
-        let id = match self.ledger.begin(&begin) {
-            Ok(id) => id,
-            Err(error) => {
-                tracing::error!(%error, job = start.key, "what is not in the ledger is not begun");
-                locked(&self.working).remove(&start.key);
-                locked(&self.plan).ended(&start.key, seconds(), Verdict::Failed, true);
-                return;
-            }
-        };
+        // A recovery point that nobody has noted is better than none. That it can't be noted is a finding.
+        let unnoted = |error: &LedgerError| tracing::error!(%error, job = start.key, "this run can't be noted");
+        let id = self.ledger.begin(&begin).inspect_err(unnoted).ok();
         let began = seconds();
         tracing::info!(job = start.key, run = id, "begun");
         self.teller.ping(&config, &job.kind, Ping::Start, Some(&token), "");
@@ -103,6 +126,7 @@ impl Keeper {
         // Before its end: a keeper that is started anew must know.
         if outcome.verdict == Verdict::Failed
             && outcome.again
+            && let Some(id) = id
             && let Err(error) = facts::write(&self.ledger, &facts::again_key(&start.key), &Some(id))
         {
             tracing::error!(%error, run = id, "that a run is to be tried again can't be noted");
@@ -115,7 +139,9 @@ impl Keeper {
             said: &outcome.said,
             tail: &tail,
         };
-        if let Err(error) = self.ledger.end(id, &end) {
+        if let Some(id) = id
+            && let Err(error) = self.ledger.end(id, &end)
+        {
             tracing::error!(%error, run = id, "how a run ended can't be noted");
         }
         locked(&self.working).remove(&start.key);
@@ -134,13 +160,32 @@ impl Keeper {
         self.look.notify_one();
     }
 
+    /// Where a run writes. What can't be kept on the keeper's disk goes with the folder that is returned.
+    fn papers(&self, id: Option<i64>, key: &str) -> std::io::Result<(Papers, Option<tempfile::TempDir>)> {
+        if let Some(id) = id {
+            match Papers::new(&self.rooms.logs(), id, key).and_then(Papers::tried) {
+                Ok(papers) => return Ok((papers, None)),
+                Err(error) => tracing::error!(%error, job = key, "its log can't be kept"),
+            }
+        }
+        // In memory, where there is such a place.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+        Ok((Papers::new(folder.path(), id.unwrap_or_default(), key)?, Some(folder)))
+    }
+
     /// Runs the commands of a job; what came of it, the end of the log, and the exit code.
-    async fn run(&self, config: &Arc<Config>, job: &Job, id: i64, began: i64) -> (Outcome, String, Option<i32>) {
+    async fn run(
+        &self,
+        config: &Arc<Config>,
+        job: &Job,
+        id: Option<i64>,
+        began: i64,
+    ) -> (Outcome, String, Option<i32>) {
         let broken = |what: &str, error: &dyn std::error::Error| {
             let said = format!("{what}: {error}");
             (Outcome { verdict: Verdict::Failed, said: said.clone(), bytes: None, again: true }, said, None)
         };
-        let papers = match Papers::new(&self.rooms.logs(), id, &job.key()) {
+        let (papers, _folder) = match self.papers(id, &job.key()) {
             Ok(papers) => papers,
             Err(error) => return broken("its log can't be written", &error),
         };
@@ -157,7 +202,9 @@ impl Keeper {
             if let Some(working) = locked(&self.working).get_mut(&job.key()) {
                 working.pid = Some(running.pid);
             }
-            if let Err(error) = self.ledger.child(id, running.pid, child::started(running.pid), &papers.log) {
+            if let Some(id) = id
+                && let Err(error) = self.ledger.child(id, running.pid, child::started(running.pid), &papers.log)
+            {
                 tracing::error!(%error, "a child can't be noted");
             }
             if self.is_stopping() {
@@ -242,12 +289,32 @@ fn uuid() -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// Ends what an earlier keeper had begun and nobody saw end, and notes that.
-pub fn close_what_was_killed(ledger: &Ledger) -> Result<(), LedgerError> {
+/// A run that an earlier keeper was at, and that has ended with it.
+#[derive(Debug)]
+pub struct Unclosed {
+    id: i64,
+    tail: String,
+}
+
+impl Unclosed {
+    pub fn close(&self, ledger: &Ledger) -> Result<(), LedgerError> {
+        let end = End {
+            ended: millis(),
+            verdict: Verdict::Killed,
+            exit: None,
+            bytes: None,
+            said: "the keeper was killed while it was at work; it is tried again",
+            tail: &self.tail,
+        };
+        ledger.end(self.id, &end)
+    }
+}
+
+/// Ends what an earlier keeper had begun and nobody saw end, and notes that. Those are returned whose end can't be noted yet.
+pub fn close_what_was_killed(ledger: &Ledger) -> Result<Vec<Unclosed>, LedgerError> {
     let left = ledger.running()?;
-    let alive = |run: &haven_keeper::ledger::Run| {
-        run.pid.is_some_and(|pid| run.pid_started.is_some() && child::started(pid) == run.pid_started)
-    };
+    let alive =
+        |run: &Run| run.pid.is_some_and(|pid| run.pid_started.is_some() && child::started(pid) == run.pid_started);
     for run in left.iter().filter(|run| alive(run)) {
         if let Some(pid) = run.pid {
             child::end(pid, Signal::TERM);
@@ -257,23 +324,20 @@ pub fn close_what_was_killed(ledger: &Ledger) -> Result<(), LedgerError> {
     while left.iter().any(alive) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
     }
+    let mut unclosed = Vec::new();
     for run in &left {
         if let Some(pid) = run.pid.filter(|_| alive(run)) {
             child::end(pid, Signal::KILL);
         }
         let said = run.log.as_deref().map(|log| Papers::of(log).finish()).unwrap_or_default();
-        let end = End {
-            ended: millis(),
-            verdict: Verdict::Killed,
-            exit: None,
-            bytes: None,
-            said: "the keeper was killed while it was at work; it is tried again",
-            tail: &tail(&said),
-        };
-        ledger.end(run.id, &end)?;
+        let closed = Unclosed { id: run.id, tail: tail(&said) };
         tracing::info!(run = run.id, kind = run.kind, "was at work when the keeper was killed");
+        if let Err(error) = closed.close(ledger) {
+            tracing::error!(%error, run = run.id, "how a run ended can't be noted");
+            unclosed.push(closed);
+        }
     }
-    Ok(())
+    Ok(unclosed)
 }
 
 #[cfg(test)]

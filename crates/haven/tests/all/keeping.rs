@@ -195,6 +195,24 @@ fn what_was_at_work_when_the_keeper_was_killed_is_ended_noted_and_done_again() {
 }
 
 #[test]
+fn a_ledger_that_is_damaged_keeps_nothing_from_being_mounted_and_done_and_is_told() {
+    if !can_mount() {
+        return;
+    }
+    let machine = machine(&schedule("snapshot = \"every 2s\""));
+    fs::create_dir(machine.path("keeper")).unwrap();
+    machine.write("keeper/ledger.sqlite", "rubbish, and long enough to be looked at as a database");
+    let keeper = Keeper::start(&machine);
+    keeper.until("a snapshot is taken", |machine| done(machine, "snapshot") >= 1);
+    keeper.until("it is told", |machine| {
+        let health = json(&machine.run("health --json").out);
+        let all = health["findings"].as_array().unwrap();
+        health["by_keeper"] == true && all.iter().any(|one| one["key"] == "ledger-damaged")
+    });
+    assert_eq!(keeper.stop(), Some(0));
+}
+
+#[test]
 fn damage_is_told_until_it_is_mended_whatever_the_next_scrubs_draw_and_across_restarts() {
     if !can_mount() {
         return;

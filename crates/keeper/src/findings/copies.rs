@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, Limits, is_ahead, late, long};
+use super::{Finding, Limits, Severity, is_ahead, late, long};
 use crate::state::{Points, Replica, Sight, State, Unseen};
 
 pub fn points(state: &State, limits: &Limits) -> Vec<Finding> {
@@ -68,6 +68,10 @@ fn may_be_fresh(state: &State, limits: &Limits, points: &Points, unseen: Option<
     unseen.is_some_and(|one| one.newest.is_none_or(fresh))
 }
 
+/// How far a replica may be behind, seconds, where neither a schedule nor a goal says anything: somebody else, or a program
+/// beside the keeper, brings it up to date, and may have stopped.
+const UNSCHEDULED: i64 = 2 * 86_400;
+
 pub fn replicas(state: &State, limits: &Limits) -> Vec<Finding> {
     let mut out = Vec::new();
     for replica in &state.replicas {
@@ -77,21 +81,30 @@ pub fn replicas(state: &State, limits: &Limits) -> Vec<Finding> {
         }
         let Replica { up_to_date, scheduled_since, interval, expected, .. } = *replica;
         let by_schedule = late(state.now, up_to_date, scheduled_since, interval, expected, limits.late);
-        let by_goal = replica.lag_max.and_then(|most| {
+        let alone = interval.is_none() && replica.lag_max.is_none();
+        let by_goal = replica.lag_max.or(alone.then_some(UNSCHEDULED)).and_then(|most| {
             let age = state.now - replica.up_to_date?;
             (age > most).then_some(age)
         });
         if let Some(age) = by_schedule.or(by_goal) {
+            let severity = if alone { Severity::Warning } else { Severity::Critical };
             let title = match replica.up_to_date {
                 Some(_) => format!("the replica {name} is {} behind", long(age)),
                 None => format!("the replica {name} has never been complete"),
             };
-            let mut finding = Finding::critical("replica-lag", name.clone(), title)
+            let mut finding = Finding::new("replica-lag", name.clone(), severity, title)
                 .means(format!(
                     "if the library were lost now, photos of the last {} would not be in this copy",
                     long(age)
                 ))
                 .next(format!("haven replica sync {name}    brings it up to date, or says why not"));
+            if alone {
+                finding = finding
+                    .next(
+                        "schedule.replica in haven.toml    has the keeper do it; if something else should, see to that",
+                    )
+                    .next("health.replica_lag in haven.toml    says from when on this is told");
+            }
             if let Some(trouble) = &replica.trouble {
                 finding = finding.next(format!("what it said last: {trouble}"));
             }
@@ -247,6 +260,23 @@ mod tests {
         assert!(ids(&state(replica(80 * 60, None))).is_empty());
         assert_eq!(ids(&state(replica(100 * 60, None))), ["replica-lag:far"]);
         assert_eq!(ids(&state(replica(80 * 60, Some(600)))), ["replica-lag:far"]);
+    }
+
+    #[test]
+    fn a_replica_that_nobody_has_scheduled_is_not_forgotten() {
+        let replica = |behind, lag_max| Replica {
+            name: "far".into(),
+            place: place("s3://far/x", "far", true),
+            up_to_date: Some(NOW - behind),
+            lag_max,
+            ..Replica::default()
+        };
+        let state = |one| State { replicas: vec![one], ..well() };
+        assert!(ids(&state(replica(47 * HOUR, None))).is_empty());
+        let told = |one| super::replicas(&state(one), &super::Limits::default()).remove(0).severity;
+        assert_eq!(told(replica(49 * HOUR, None)), super::Severity::Warning);
+        assert_eq!(told(replica(2 * HOUR, Some(HOUR))), super::Severity::Critical, "its owner has said so");
+        assert!(ids(&state(replica(49 * HOUR, Some(40 * DAY)))).is_empty(), "a disk that is plugged in each month");
     }
 
     #[test]

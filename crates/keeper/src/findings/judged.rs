@@ -1,7 +1,7 @@
 //! Whether it can be told now that something is over. What is not seen may merely be out of sight: nobody is told then that
 //! it has recovered.
 
-use super::Limits;
+use super::{Limits, library::PACE};
 use crate::state::{Cache, JobState, Sight, State};
 
 /// Seconds without which nothing can be said of failing requests, or of a disk that fills.
@@ -16,11 +16,13 @@ pub fn is_judged(state: &State, limits: &Limits, id: &str) -> bool {
         "read-only" | "fenced" | "restore-unfinished" => watched(-1),
         "bucket-errors" => watched(LOOK_BACK),
         "cache-disk" => watched(LOOK_BACK) || watched(-1) && is_half_empty(&state.cache, limits),
-        "queue-stuck" => {
-            watched(limits.queue_stuck) || watched(-1) && (state.queue.changes, state.queue.bytes) == (0, 0)
+        "queue-stuck" | "queue-behind" => {
+            let back = if key == "queue-stuck" { limits.queue_stuck } else { PACE };
+            watched(back) || watched(-1) && (state.queue.changes, state.queue.bytes) == (0, 0)
         }
         "bucket-trouble" => watched(limits.store_patience),
         "clock-skew" => state.store.skew.is_some(),
+        "mass-change" => watched(-1) && state.day_ago.is_some(),
         // Another machine's reports, and points that are not whole, are in the library alone; and while one is made it is
         // not whole, and nothing is said.
         "point-broken" => {
@@ -54,9 +56,11 @@ fn hides(what: &Sight, key: &str, subject: &str) -> bool {
             key == "shared-fate" || about(name, &["replica-lag", "replica-unread", "damaged", "brake"])
         }
         Sight::Copy(name) => key == "shared-fate" || about(name, &["copy-old", "copy-vanished"]),
+        Sight::Place(_) => key == "shared-fate",
         Sight::Scrub => about("library", &["damaged"]),
         Sight::Brake => about("library", &["brake"]),
         Sight::Disk => key == "cache-disk",
+        Sight::KeeperDisk => key == "keeper-disk",
         Sight::Mount => {
             ["not-mounted", "not-answering", "read-only", "fenced"].contains(&key)
                 || about("library", &["damaged", "restore-unfinished"])
@@ -65,7 +69,7 @@ fn hides(what: &Sight, key: &str, subject: &str) -> bool {
         Sight::Ledger => {
             let kinds = ["point-", "replica-", "copy-", "drill-", "job-"];
             kinds.iter().any(|kind| key.starts_with(kind))
-                || ["damaged", "brake", "shared-fate", "clock-back", "expiry"].contains(&key)
+                || ["damaged", "brake", "shared-fate", "clock-back", "expiry", "mass-change"].contains(&key)
         }
     }
 }
@@ -100,6 +104,7 @@ mod tests {
         state.blind.folders = true;
         assert_eq!(unjudged(&state, &others), ["point-broken:immich"]);
         assert_eq!(unjudged(&state, &["clock-skew"]), ["clock-skew"], "the store has not told its time yet");
+        assert_eq!(unjudged(&state, &["mass-change"]), ["mass-change"], "and nobody knows what was a day ago");
     }
 
     #[test]
@@ -132,6 +137,7 @@ mod tests {
         assert_eq!(after(&mut state, 301), ["bucket-errors", "cache-disk", "queue-stuck"]);
         assert_eq!(after(&mut state, 899), ["queue-stuck"]);
         assert!(after(&mut state, 901).is_empty());
+        assert_eq!(unjudged(&state, &["queue-behind"]), ["queue-behind"], "its pace is not known yet");
         (state.queue.changes, state.cache.disk_free) = (0, 65);
         assert_eq!(after(&mut state, 0), ["bucket-errors", "bucket-trouble"], "nothing waits, and there is much room");
     }
@@ -148,6 +154,7 @@ mod tests {
             "copy-old:home",
             "damaged:library",
             "damaged:far",
+            "shared-fate:far",
             "brake:library",
             "job-failed:gc",
             "not-mounted",
@@ -157,9 +164,10 @@ mod tests {
             unjudged(&state, &all)
         };
         assert_eq!(without(Sight::Points("immich".into())), ["point-old:immich"]);
-        assert_eq!(without(Sight::Replica("far".into())), ["replica-lag:far", "damaged:far"]);
+        assert_eq!(without(Sight::Replica("far".into())), ["replica-lag:far", "damaged:far", "shared-fate:far"]);
+        assert_eq!(without(Sight::Place("the replica far".into())), ["shared-fate:far"], "how old it is, is noted");
         assert_eq!(without(Sight::Scrub), ["damaged:library"]);
         assert_eq!(without(Sight::Mount), ["damaged:library", "not-mounted"]);
-        assert_eq!(without(Sight::Ledger), all[..10]);
+        assert_eq!(without(Sight::Ledger), all[..11]);
     }
 }

@@ -1,7 +1,7 @@
 //! The mount, the queue, the bucket.
 
 use super::{Finding, Limits, long, size};
-use crate::state::{Scrub, Sight, State};
+use crate::state::{Queue, Scrub, Sight, State};
 
 pub fn mounted(state: &State, _: &Limits) -> Vec<Finding> {
     let point = &state.mount.point;
@@ -73,7 +73,7 @@ pub fn restore(state: &State, _: &Limits) -> Vec<Finding> {
 pub fn queue(state: &State, limits: &Limits) -> Vec<Finding> {
     let queue = &state.queue;
     let Some(since) = queue.stuck_since.filter(|since| state.now - since > limits.queue_stuck) else {
-        return Vec::new();
+        return behind(queue, state.now, limits).into_iter().collect();
     };
     let (finding, age) = (
         Finding::critical(
@@ -97,6 +97,44 @@ pub fn queue(state: &State, limits: &Limits) -> Vec<Finding> {
             .next("haven status    tells what hinders it")
             .next("haven doctor    tries the bucket and the keys"),
     ]
+}
+
+/// Seconds that a queue must have been watched before its pace says something.
+pub(super) const PACE: i64 = 3600;
+
+/// A queue that moves, and too slowly.
+fn behind(queue: &Queue, now: i64, limits: &Limits) -> Option<Finding> {
+    let age = now - queue.since.filter(|_| queue.changes > 0)?;
+    if age <= limits.queue_behind || empties_soon(queue, now, limits)? {
+        return None;
+    }
+    let title = format!(
+        "the upload does not keep up: the oldest of {} changes ({}) has waited for {}",
+        queue.changes,
+        size(queue.bytes),
+        long(age)
+    );
+    Some(
+        Finding::warning("queue-behind", "", title)
+            .means(format!(
+                "the newest {} of photos are on this machine's disk alone: its loss would cost them",
+                long(age)
+            ))
+            .next("haven status    tells how much is on its way, and how fast the bucket takes it")
+            .next("wait, if much was added; else a faster line, or schedule.bandwidth and store.limit in haven.toml"),
+    )
+}
+
+/// Whether it would be empty soon at the pace of the last hours; none: it was not watched for so long.
+fn empties_soon(queue: &Queue, now: i64, limits: &Limits) -> Option<bool> {
+    let before = queue.before.filter(|before| now - before.at >= PACE)?;
+    // Where all that waits is records, these are counted.
+    let (then, left) = match (before.bytes, queue.bytes) {
+        (0, 0) => (before.changes, queue.changes),
+        bytes => bytes,
+    };
+    let sent = then.saturating_sub(left);
+    Some(sent > 0 && left as f64 * (now - before.at) as f64 / sent as f64 <= limits.queue_behind as f64)
 }
 
 pub fn store(state: &State, limits: &Limits) -> Vec<Finding> {
@@ -169,13 +207,61 @@ pub fn damage(state: &State, _: &Limits) -> Vec<Finding> {
     out
 }
 
+/// The share of a library that may be removed or written anew within a day.
+const CHANGE: f64 = 0.3;
+/// So much is no matter, whatever share it is: files, and bytes.
+const CHANGE_FILES: u64 = 100;
+const CHANGE_BYTES: u64 = 1_000_000_000;
+
+/// Much of the library is not what it was a day ago. By its sums: that is cheap, and what they can't tell is not said. The brake
+/// does not see it, for snapshots keep what was there.
+pub fn change(state: &State, _: &Limits) -> Vec<Finding> {
+    let Some(then) = &state.day_ago else { return Vec::new() };
+    let (was, is) = (&then.sums, &state.sums);
+    let share = |part: u64, whole: u64, floor: u64| {
+        let share = part as f64 / whole.max(1) as f64;
+        (part >= floor && share > CHANGE).then_some((share.min(1.0) * 100.0).round())
+    };
+    let files = share(was.files.saturating_sub(is.files), was.files, CHANGE_FILES);
+    let bytes = share(was.file_bytes.saturating_sub(is.file_bytes), was.file_bytes, CHANGE_BYTES);
+    // Content that came to the library without making it larger took the place of other content. What was given up meanwhile,
+    // or was there twice, hides some of it.
+    let grown = is.file_bytes.saturating_sub(was.file_bytes);
+    let anew = is.content_bytes.saturating_sub(was.content_bytes).saturating_sub(grown);
+    let anew = share(anew, was.file_bytes, CHANGE_BYTES);
+    let said: Vec<String> = [
+        files.map(|share| format!("it has {share} % fewer files")),
+        bytes.map(|share| format!("it is {share} % smaller")),
+        anew.map(|share| format!("at least {share} % was written anew")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if said.is_empty() {
+        return Vec::new();
+    }
+    let title =
+        format!("much of the library is not what it was {} ago: {}", long(state.now - then.at), said.join(", "));
+    vec![
+        Finding::warning("mass-change", "", title)
+            .means("a great cleaning-up looks like this, and so do a mistake and ransomware. Snapshots and recovery points still have what was there, until they are pruned; the brake holds back only what nothing keeps any more")
+            .next("haven snapshot list    names one from before")
+            .next("haven snapshot diff NAME    tells what was removed and changed since")
+            .next("haven snapshot protect NAME --until 90d    keeps it, if you did not mean that")
+            .next("if you did, nothing is to be done: in a day it is over"),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::{
-        super::tests::{DAY, NOW, ids, well},
+        super::{
+            findings,
+            tests::{DAY, HOUR, NOW, ids, well},
+        },
         *,
     };
-    use crate::state::{Amount, Replica, Restoring};
+    use crate::state::{Amount, Length, Replica, Restoring, Sums, Then};
 
     #[test]
     fn a_mount_that_is_not_there_and_one_that_does_not_answer_are_told_apart() {
@@ -229,6 +315,34 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_moves_and_does_not_keep_up_is_told() {
+        const GB: u64 = 1_000_000_000;
+        let state = |age, hours: i64, then: u64, left| {
+            let mut state = well();
+            state.queue = Queue {
+                changes: 5000,
+                bytes: left * GB,
+                since: Some(NOW - age),
+                before: Some(Length { at: NOW - hours * HOUR, changes: 11_000, bytes: then * GB }),
+                ..Queue::default()
+            };
+            state
+        };
+        assert!(ids(&state(5 * HOUR, 6, 10, 10)).is_empty(), "some hours may pass");
+        assert_eq!(ids(&state(7 * HOUR, 6, 10, 10)), ["queue-behind"], "it does not shrink");
+        assert_eq!(ids(&state(7 * HOUR, 6, 10, 40)), ["queue-behind"], "it grows");
+        assert_eq!(ids(&state(7 * HOUR, 6, 500, 480)), ["queue-behind"], "six days at this pace");
+        assert!(ids(&state(7 * HOUR, 6, 500, 240)).is_empty(), "it is done soon");
+        assert!(ids(&state(7 * HOUR, 2, 500, 370)).is_empty(), "and so after two hours of watching");
+        assert!(ids(&state(7 * HOUR, 0, 10, 10)).is_empty(), "nobody has watched it yet");
+        let records = state(7 * HOUR, 6, 0, 0);
+        assert!(ids(&records).is_empty(), "6000 of 11,000 have gone");
+        let mut stuck = state(7 * HOUR, 6, 10, 10);
+        stuck.queue.stuck_since = Some(NOW - HOUR);
+        assert_eq!(ids(&stuck), ["queue-stuck"]);
+    }
+
+    #[test]
     fn a_bucket_in_trouble_is_told_when_it_lasts_and_errors_when_they_are_many() {
         let mut state = well();
         (state.store.trouble, state.store.trouble_since) = (Some("503".into()), Some(NOW - 100));
@@ -241,6 +355,34 @@ mod tests {
         assert_eq!(ids(&state), ["bucket-errors"]);
         (state.store.requests, state.store.errors) = (4, 4);
         assert!(ids(&state).is_empty(), "a handful");
+    }
+
+    #[test]
+    fn a_library_of_which_much_was_removed_or_written_anew_is_told_and_one_that_grew_is_not() {
+        const GB: u64 = 1_000_000_000;
+        let sums = |files, gb: u64, content: u64| Sums {
+            files,
+            file_bytes: gb * GB,
+            stored_bytes: content * GB,
+            content_bytes: content * GB,
+        };
+        let told = |was: Sums, is: Sums| {
+            let state = State { sums: is, day_ago: Some(Then { at: NOW - DAY, sums: was }), ..well() };
+            findings(&state, &Limits::default()).into_iter().map(|one| one.title).collect::<Vec<_>>().join("\n")
+        };
+        let was = sums(10_000, 100, 90);
+        for usual in [was, sums(30_000, 300, 290), sums(7100, 75, 90), sums(10_000, 100, 119), sums(10_000, 130, 149)] {
+            assert_eq!(told(was, usual), "", "{usual:?}");
+        }
+        let ago = "much of the library is not what it was 24 hours ago: ";
+        assert_eq!(told(was, sums(5000, 100, 90)), format!("{ago}it has 50 % fewer files"));
+        assert_eq!(told(was, sums(1, 0, 90)), format!("{ago}it has 100 % fewer files, it is 100 % smaller"));
+        // Each photo was overwritten by as many bytes.
+        assert_eq!(told(was, sums(10_000, 100, 190)), format!("{ago}at least 100 % was written anew"));
+        assert_eq!(told(was, sums(10_000, 120, 151)), format!("{ago}at least 41 % was written anew"));
+        assert_eq!(told(sums(90, 0, 0), sums(1, 0, 0)), "", "a library that was just begun");
+        let state = State { sums: sums(1, 0, 0), ..well() };
+        assert!(ids(&state).is_empty(), "nothing is known of the day before");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The machine: its disk, its clock, and what runs out.
 
 use super::{Finding, Limits, Severity, is_ahead, long, size};
-use crate::state::{Cache, State};
+use crate::state::{Cache, Diary, State};
 
 pub fn cache(state: &State, limits: &Limits) -> Vec<Finding> {
     let cache = &state.cache;
@@ -29,6 +29,43 @@ pub fn cache(state: &State, limits: &Limits) -> Vec<Finding> {
             .next(format!("make room on the disk of {}", cache.place))
             .next("or give the cache less: cache.size in haven.toml, or another disk: cache.directory"),
     ]
+}
+
+/// What the keeper remembers by: where it can't write, it goes on, and somebody must know.
+pub fn diary(state: &State, limits: &Limits) -> Vec<Finding> {
+    let Diary { disk, unwritten, aside } = &state.diary;
+    let mut out = Vec::new();
+    let full = |used: f64| used >= limits.disk_full;
+    let used = |disk: &crate::state::Disk| 1.0 - disk.free as f64 / disk.bytes as f64;
+    if let Some(disk) = disk.as_ref().filter(|disk| disk.bytes > 0 && full(used(disk))) {
+        let severity = if used(disk) > 0.95 { Severity::Critical } else { Severity::Warning };
+        let (share, free) = (used(disk) * 100.0, size(disk.free));
+        let title = format!("the disk of the keeper's directory is {share:.0} % full, {free} are free");
+        out.push(
+            Finding::new("keeper-disk", "", severity, title)
+                .means("when it is full, the mount and the jobs go on, but what is done is not noted, and a message that can't be delivered at once is lost when the keeper ends")
+                .next(format!("make room on the disk of {}", disk.place))
+                .next("or name another directory: schedule.directory in haven.toml, then systemctl restart haven"),
+        );
+    }
+    if let Some(why) = unwritten {
+        out.push(
+            Finding::warning("ledger-unwritten", "", format!("the keeper can't note what it does: {why}"))
+                .means("the mount and the jobs go on, and people are told; what was done meanwhile is forgotten when the keeper ends, and jobs and copies may be called late that are not")
+                .next("df -h and dmesg -T    on this machine, for schedule.directory in haven.toml: is it full, does it die?")
+                .next("systemctl restart haven    when that is mended, if this does not go away by itself"),
+        );
+    }
+    if let Some(aside) = aside {
+        let ago = long(state.now - aside.at);
+        out.push(
+            Finding::warning("ledger-damaged", "", format!("the keeper's ledger was damaged, and a new one was begun {ago} ago"))
+                .means("which jobs were done before is not known any more; the library, its copies and the reports of drills are what they were. A disk that damages one file may damage others")
+                .next("dmesg -T and smartctl -a    on this machine: does the disk die?")
+                .next(format!("{} is what was damaged ({}): when it is deleted, this is over", aside.path, aside.why)),
+        );
+    }
+    out
 }
 
 /// Bytes that a cache may take beside what it counts.
@@ -104,7 +141,7 @@ pub fn expiry(state: &State, limits: &Limits) -> Vec<Finding> {
         let when =
             if left < 0 { format!("ran out {} ago", long(-left)) } else { format!("runs out in {}", long(left)) };
         Finding::new("expiry", one.subject.clone(), severity, format!("{} {when}", one.what))
-            .means("from then on that place can't be reached, and copies there are not kept up")
+            .means("from then on that server can't be reached: what goes there (photos, a copy of them, or mail to you) waits")
             .next("renew it, or ask who does")
     })
     .collect()
@@ -118,7 +155,7 @@ mod tests {
     };
     use crate::{
         score::score,
-        state::{Drill, Expiry, Points, Replica},
+        state::{Aside, Disk, Drill, Expiry, Points, Replica},
     };
 
     const GB: u64 = 1_000_000_000;
@@ -149,6 +186,24 @@ mod tests {
 
     fn findings(state: &State) -> Vec<Finding> {
         super::super::findings(state, &Limits::default())
+    }
+
+    #[test]
+    fn a_keeper_that_cannot_remember_is_told_of() {
+        let mut state = well();
+        let own = |free| Some(Disk { place: "/var/lib/haven".into(), bytes: 100 * GB, free });
+        state.diary.disk = own(21 * GB);
+        assert!(ids(&state).is_empty());
+        state.diary.disk = own(19 * GB);
+        assert_eq!((ids(&state), findings(&state)[0].severity), (vec!["keeper-disk".to_owned()], Severity::Warning));
+        state.diary.disk = own(2 * GB);
+        assert_eq!(findings(&state)[0].severity, Severity::Critical);
+        state.diary = Diary {
+            unwritten: Some("database or disk is full".into()),
+            aside: Some(Aside { at: NOW - 2 * DAY, path: "/var/lib/haven/x".into(), why: "torn".into() }),
+            ..Diary::default()
+        };
+        assert_eq!(ids(&state), ["ledger-damaged", "ledger-unwritten"]);
     }
 
     #[test]

@@ -122,6 +122,8 @@ pub struct Limits {
     pub disk_forecast: i64,
     /// Seconds without any progress of the queue.
     pub queue_stuck: i64,
+    /// Seconds that a change may wait in a queue that is sent too slowly.
+    pub queue_behind: i64,
     /// Seconds that the store may be in trouble before anybody is told.
     pub store_patience: i64,
     /// Share of requests that fail.
@@ -140,6 +142,7 @@ impl Default for Limits {
             disk_full: 0.8,
             disk_forecast: DAY,
             queue_stuck: 900,
+            queue_behind: DAY / 4,
             store_patience: 300,
             store_errors: 0.2,
             drill_age: 35 * DAY,
@@ -151,14 +154,16 @@ impl Default for Limits {
 
 type Check = fn(&State, &Limits) -> Vec<Finding>;
 
-const CHECKS: [Check; 19] = [
+const CHECKS: [Check; 21] = [
     library::mounted,
     library::writable,
     library::restore,
     library::queue,
     library::store,
     library::damage,
+    library::change,
     machine::cache,
+    machine::diary,
     machine::clock,
     machine::future,
     machine::expiry,
@@ -283,11 +288,19 @@ pub(crate) mod tests {
         state.queue.changes = 3;
         state.cache.disk_bytes = 100;
         state.cache.disk_free = 1;
+        state.diary = crate::state::Diary {
+            disk: Some(crate::state::Disk { place: "/x".into(), bytes: 100, free: 1 }),
+            unwritten: Some("no room".into()),
+            aside: Some(crate::state::Aside { at: NOW, path: "/x/y".into(), why: "torn".into() }),
+        };
         state.brakes = vec![crate::state::Brake { of: "library".into(), why: "too much".into() }];
+        state.sums.files = 100;
+        state.day_ago =
+            Some(crate::state::Then { at: NOW - DAY, sums: crate::state::Sums { files: 1000, ..state.sums } });
         state.expiries =
             vec![crate::state::Expiry { what: "the certificate of x".into(), subject: "x".into(), at: NOW + DAY }];
         let all = findings(&state, &Limits::default());
-        assert!(all.len() >= 8, "{all:?}");
+        assert!(all.len() >= 12, "{all:?}");
         for finding in all {
             assert!(!finding.meaning.is_empty() && !finding.next.is_empty(), "{finding:?}");
             assert!(finding.key.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{finding:?}");

@@ -30,6 +30,10 @@ fn finding(state: &State, limits: &Limits, one: &Unseen) -> Finding {
             .means("how old the newest archive is, and whether some have vanished, is not known")
             .next(format!("haven copy list {name}    looks at the copy itself"))
             .next(format!("haven copy check {name} --accept-missing    if what was noted is damaged: notes what is there")),
+        Sight::Place(_) => finding
+            .means("a disk that dies, or a network share whose server is off, looks like this: what is there can't be reached now, and what was known of it may be over")
+            .next("is the other machine on, and the disk plugged in?")
+            .next("dmesg -T    says what the kernel knows of it"),
         Sight::Scrub => finding
             .means("whether the last look at the library's content found damage is not known")
             .next("haven check --read-data    looks now"),
@@ -39,6 +43,9 @@ fn finding(state: &State, limits: &Limits, one: &Unseen) -> Finding {
         Sight::Disk => finding
             .means("whether the disk of the cache fills up is not known")
             .next("df -h and dmesg -T    on this machine, for the directory that is named"),
+        Sight::KeeperDisk => finding
+            .means("whether what the keeper does can be noted for much longer is not known")
+            .next("df -h and dmesg -T    on this machine, for schedule.directory in haven.toml"),
         Sight::Mount => finding
             .means("whether the library is mounted, and what waits to be sent, is not known")
             .next("haven status    asks the mount itself")
@@ -184,9 +191,11 @@ mod tests {
             Sight::Drills,
             Sight::Replica(name()),
             Sight::Copy(name()),
+            Sight::Place(name()),
             Sight::Scrub,
             Sight::Brake,
             Sight::Disk,
+            Sight::KeeperDisk,
             Sight::Mount,
             Sight::Keeper,
             Sight::Ledger,

@@ -237,3 +237,24 @@ async fn a_torn_file_stops_nobody_and_a_second_teller_is_refused() {
     office.postman(&[hook("only", &fake)]).pump().await.unwrap();
     assert_eq!(fake.heard().len(), 1);
 }
+
+#[tokio::test]
+async fn what_the_outbox_cannot_take_is_told_all_the_same_once_by_each_way_and_noted_when_it_can() {
+    let (good, bad) = (Fake::start(|_| say(200, "{}")).await, Fake::start(|_| say(503, "down")).await);
+    let office = Office::new();
+    let postman = office.postman(&[hook("good", &good), hook("bad", &bad)]);
+    let to = Route { to: vec![("good".into(), Severity::Info), ("bad".into(), Severity::Info)], ..Route::default() };
+    let mut letter = to.letter(message("m1", "log"), office.time.load(SeqCst));
+    for _ in 0..3 {
+        postman.hand_over(&mut letter).await;
+    }
+    assert_eq!((good.heard().len(), bad.heard().len()), (1, 1), "one was told, the other is given time");
+    assert!(letter.is_told() && letter.is_open() && office.outbox().waiting().unwrap().is_empty());
+    office.time.fetch_add(1000, SeqCst);
+    postman.hand_over(&mut letter).await;
+    assert_eq!((good.heard().len(), bad.heard().len()), (1, 2));
+    office.outbox().save(&letter).unwrap();
+    office.time.fetch_add(5000, SeqCst);
+    postman.pump().await.unwrap();
+    assert_eq!((good.heard().len(), bad.heard().len()), (1, 3), "the outbox goes on from there");
+}

@@ -63,7 +63,7 @@ impl Keeper {
             numbers: tokio::sync::broadcast::Sender::new(16),
             began: super::seconds(),
         });
-        tokio::spawn(served.clone().watch_flow());
+        let flow = served.clone().watch_flow();
         let page = match Page::new(settings, served) {
             Ok(page) => page,
             Err(error) => {
@@ -83,10 +83,14 @@ impl Keeper {
         let at = listener.local_addr().unwrap_or(listen);
         tracing::info!("the status page is at http://{at}");
         let mut stopping = self.stopping.subscribe();
-        page.serve(listener, async move {
+        let serve = page.serve(listener, async move {
             _ = stopping.wait_for(|stopping| *stopping).await;
-        })
-        .await;
+        });
+        // They end together: a page whose numbers stand still would be believed.
+        tokio::select! {
+            () = serve => {}
+            () = flow => {}
+        }
     }
 }
 

@@ -419,9 +419,6 @@ impl Source for Served {
 
     async fn alive(&self) -> bool {
         // The look is made anew all the time while the keeper lives.
-        let seen = self.keeper.seen();
-        let every = self.keeper.config().health.every.as_secs();
-        let old = seconds() - seen.state.now;
-        seen.state.now == 0 || old < i64::try_from(every * 5 + 120).unwrap_or(i64::MAX)
+        self.keeper.is_looking()
     }
 }
