@@ -45,6 +45,7 @@ let
   holds = config: lib.all (one: one.assertion) config.assertions;
   fails = own: !(builtins.tryEval (builtins.deepSeq (evaluated own).environment.etc true)).success;
   unit = config.systemd.services.haven;
+  alone = (evaluated (lib.recursiveUpdate base { services.haven.keeper = false; })).systemd.services.haven.serviceConfig;
   # Plain data is compared; nothing of it may be null, for nothing that is not set is written.
   settings = config.environment.etc."haven/haven.toml".source.value;
   expected = {
@@ -78,8 +79,10 @@ let
     "the keeper is what runs, and its failure is told" =
       lib.hasSuffix " run" unit.serviceConfig.ExecStart && unit.onFailure == [ "haven-alert@%n.service" ]
       && config.systemd.services ? "haven-alert@";
-    "it can be the mount alone" = lib.hasSuffix " mount --foreground"
-      (evaluated (lib.recursiveUpdate base { services.haven.keeper = false; })).systemd.services.haven.serviceConfig.ExecStart;
+    "it can be the mount alone" = lib.hasSuffix " mount --foreground" alone.ExecStart;
+    "a third copy can be made by the keeper, and who makes none makes no namespace" =
+      unit.serviceConfig.RestrictNamespaces == "mnt" && alone.RestrictNamespaces == true
+      && config.systemd.services."haven-alert@".serviceConfig.RestrictNamespaces == true;
     "nothing hides the mount" = lib.all (key: !(unit.serviceConfig ? ${key})) [
       "ProtectSystem" "ProtectHome" "PrivateTmp" "PrivateDevices" "PrivateMounts" "ProtectKernelTunables" "DynamicUser"
     ];

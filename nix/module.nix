@@ -181,6 +181,9 @@ in
               CapabilityBoundingSet = [ "CAP_SYS_ADMIN" "CAP_DAC_READ_SEARCH" ]
                 # For a drill's own PostgreSQL, which refuses to be root.
                 ++ lib.optionals cfg.keeper [ "CAP_DAC_OVERRIDE" "CAP_CHOWN" "CAP_FOWNER" "CAP_SETUID" "CAP_SETGID" "CAP_KILL" ];
+              # haven copy run shows its snapshot in a mount namespace of its own.
+              RestrictNamespaces = if cfg.keeper then "mnt" else true;
+              RestrictAddressFamilies = [ "AF_UNIX" "AF_INET" "AF_INET6" ];
               DeviceAllow = "/dev/fuse rw";
               SystemCallFilter = [ "@system-service @mount" "~@resources" ];
             } // lib.optionalAttrs cfg.keeper {

@@ -52,8 +52,7 @@ const MOUNT_SANDBOX: &str = "\
 NoNewPrivileges=yes
 DevicePolicy=closed
 DeviceAllow=/dev/fuse rw
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-RestrictNamespaces=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
@@ -72,6 +71,12 @@ const MOUNT_MAY: &str = "CAP_SYS_ADMIN CAP_DAC_READ_SEARCH";
 /// The keeper also starts a PostgreSQL of its own for a drill, which refuses to be root, gives it its directory, and ends
 /// it.
 const KEEPER_MAY: &str = "CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_SETUID CAP_SETGID CAP_KILL";
+/// A job makes a mount namespace: root's third copies are made of a snapshot that is shown to borg or restic at one place,
+/// and to nobody else.
+const KEEPER_NAMESPACES: &str = "\
+# haven copy run shows its snapshot in a mount namespace of its own.
+RestrictNamespaces=mnt
+";
 
 /// Who only sends a message needs next to nothing.
 const ALERT_SANDBOX: &str = "\
@@ -176,6 +181,7 @@ impl Setup {
                 # else would see the mount.\n";
         let more = if self.keeper { format!(" {KEEPER_MAY}") } else { String::new() };
         _ = writeln!(out, "CapabilityBoundingSet={MOUNT_MAY}{more}");
+        out += if self.keeper { KEEPER_NAMESPACES } else { "RestrictNamespaces=yes\n" };
         out += MOUNT_SANDBOX;
         out += "\n[Install]\nWantedBy=multi-user.target\n";
         out
@@ -299,6 +305,19 @@ mod tests {
         assert!(text.contains("\nProtectHome=read-only\n") && !text.contains("ReadWritePaths"), "{text}");
         let text = Setup { state: Some("/srv/my keeper".into()), ..setup(true) }.alert();
         assert!(text.ends_with("\nReadWritePaths=\"-/srv/my keeper\"\n"), "{text}");
+    }
+
+    #[test]
+    fn a_copy_can_be_made_by_the_keeper_and_who_makes_none_makes_no_namespace() {
+        let (keeper, mount) = (setup(true).service(), setup(false).service());
+        assert!(
+            keeper.contains("\nRestrictNamespaces=mnt\n") && !keeper.contains("RestrictNamespaces=yes"),
+            "{keeper}"
+        );
+        assert!(mount.contains("\nRestrictNamespaces=yes\n") && !mount.contains("RestrictNamespaces=mnt"), "{mount}");
+        assert!(setup(true).alert().contains("\nRestrictNamespaces=yes\n"));
+        // What unshare(1) and mount(8) call.
+        assert!(keeper.contains(" @mount\n") && MOUNT_MAY.contains("CAP_SYS_ADMIN"));
     }
 
     #[test]
