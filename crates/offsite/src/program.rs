@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    fs::{AtFlags, CWD, Mode},
+    io::Errno,
+    process::{Pid, Signal, kill_process_group},
+};
 
 use crate::{Cancel, Error, Kind, Progress, Source, Watch};
 
@@ -246,6 +250,13 @@ pub fn beside(command: Command, source: &Source, dress: impl Fn(&mut Command)) -
     Ok(placed)
 }
 
+/// Whether this process, and so each program of its, may set the set-user-ID and set-group-ID bits: a service is kept from it
+/// (systemd's RestrictSUIDSGID=).
+pub fn may_set_bits() -> bool {
+    // What is refused is the call itself, before anybody looks which file it is for.
+    rustix::fs::chmodat(CWD, "", Mode::SGID, AtFlags::empty()) != Err(Errno::PERM)
+}
+
 /// Makes a directory, if it is missing.
 pub fn make(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(|error| {
@@ -256,6 +267,14 @@ pub fn make(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whether_bits_may_be_set_is_known_before_it_is_tried() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let set = std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o2700));
+        assert_eq!(may_set_bits(), set.is_ok());
+    }
 
     #[test]
     fn who_can_not_be_shown_the_library_has_not_failed_to_read_it() {
