@@ -15,9 +15,15 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Reads a variable of the environment.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The process's own environment; empty is absent.
+/// The process's own environment; empty is absent. A home there is also where nobody says so: a service of systemd has no
+/// HOME, and is to find the keys that a person at a shell has.
 pub(crate) fn environment(key: &str) -> Option<String> {
-    std::env::var(key).ok().filter(|value| !value.is_empty())
+    with_home(key, std::env::var(key).ok(), std::env::home_dir)
+}
+
+fn with_home(key: &str, said: Option<String>, home: impl FnOnce() -> Option<PathBuf>) -> Option<String> {
+    let home = || home().filter(|_| key == "HOME")?.into_os_string().into_string().ok();
+    said.filter(|value| !value.is_empty()).or_else(home)
 }
 
 /// A secret: `Debug` and logs show nothing of it, and its memory is cleared when it goes.
@@ -120,6 +126,15 @@ pub(crate) async fn run(command: &str, what: &str) -> Result<Zeroizing<String>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_has_a_home_though_nobody_tells_it() {
+        let home = || Some(PathBuf::from("/root"));
+        assert_eq!(with_home("HOME", None, home).as_deref(), Some("/root"));
+        assert_eq!(with_home("HOME", Some("/home/me".into()), home).as_deref(), Some("/home/me"));
+        assert_eq!(with_home("SSH_AUTH_SOCK", None, home), None);
+        assert_eq!(with_home("SSH_AUTH_SOCK", Some(String::new()), home), None);
+    }
 
     #[tokio::test]
     async fn a_secret_is_the_first_line_of_its_source() {
