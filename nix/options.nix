@@ -141,7 +141,7 @@ in
           upload_rate_max = setting types.str "`\"0\"`" "Bytes a second; \"0\" sets no limit.";
           download_rate_max = setting types.str "`\"0\"`" "download_rate_max";
           parallel = setting (types.either types.ints.unsigned types.str) "`4`" "How many programs bring a Borg archive back at once. (restic sees to that by itself.)";
-          directory = setting types.str "none; for example `\"/var/lib/haven/copies\"`" "Where the programs keep their caches, and Borg its notes and keys: a directory for each copy is made below it. It is also where a library is shown to them, always at the same place. Default: below ~/.local/state/haven/copies.";
+          directory = setting types.str "none; for example `\"/var/lib/haven/copies\"`" "Where the programs keep their caches, and Borg its notes and keys: a directory for each copy is made below it. It is also where a library is shown to them, always at the same place. Default: below ~/.local/state/haven/copies, for the keeper as well.";
           format = setting types.str "none; for example `\"borg\"`" "\"borg\" (1.2 to 1.4; 1.2.6 or later is better) or \"restic\" (0.14 or later): the program must be installed.";
           repository = setting types.str "none; for example `\"ssh://backup@nas.example.org/./photos\"`" "As that program names it. Borg: /srv/borg, ssh://user@host/path. restic: /srv/restic, sftp:user@host:/path, rest:https://host/path, s3:https://host/bucket.";
           passphrase_file = setting types.str "none; for example `\"/etc/haven/copy-passphrase\"`" "The repository's passphrase: the first line of a file, or the first that a command prints, run by /bin/sh.";
@@ -165,7 +165,7 @@ in
         upload_rate_max = setting types.str "`\"0\"`" "Bytes a second; \"0\" sets no limit.";
         download_rate_max = setting types.str "`\"0\"`" "download_rate_max";
         parallel = setting (types.either types.ints.unsigned types.str) "`4`" "How many programs bring a Borg archive back at once. (restic sees to that by itself.)";
-        directory = setting types.str "none; for example `\"/var/lib/haven/copies\"`" "Where the programs keep their caches, and Borg its notes and keys: a directory for each copy is made below it. It is also where a library is shown to them, always at the same place. Default: below ~/.local/state/haven/copies.";
+        directory = setting types.str "none; for example `\"/var/lib/haven/copies\"`" "Where the programs keep their caches, and Borg its notes and keys: a directory for each copy is made below it. It is also where a library is shown to them, always at the same place. Default: below ~/.local/state/haven/copies, for the keeper as well.";
       };
     };
   };

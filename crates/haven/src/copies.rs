@@ -19,6 +19,7 @@ use toml_edit::{DocumentMut, value};
 use zeroize::Zeroizing;
 
 use crate::{
+    cli::copy::Remembered,
     config::{self, Config, Size, over},
     report::{Code, Trouble, UNTOUCHED},
     settings_file,
@@ -54,6 +55,17 @@ pub struct CopyConfig {
     #[serde(default)]
     pub append_only: bool,
     pub library: Option<PathBuf>,
+}
+
+/// Where a service once kept what it remembers of copies.
+const SERVICE: &str = "/var/lib/haven/copies";
+
+/// Where copies are kept when nobody says; what `service` remembers of this one stays there.
+fn usual_place(own: Option<PathBuf>, service: &Path, name: &str) -> PathBuf {
+    match own {
+        Some(own) if !Remembered::file(&service.join(name)).exists() => own,
+        _ => service.to_owned(),
+    }
 }
 
 /// Whose format it is.
@@ -128,12 +140,15 @@ impl Config {
 impl CopyConfig {
     /// Where this copy's programs keep what is theirs, and ours beside it.
     pub fn directory(&self, name: &str) -> PathBuf {
-        let named = self.directory.clone();
         let usual = || {
-            let base = config::user_directory("XDG_STATE_HOME", ".local/state");
-            base.unwrap_or_else(|| "/var/lib/haven".into()).join("copies")
+            let own = config::user_directory("XDG_STATE_HOME", ".local/state");
+            // A service of systemd has no HOME, and yet the same place as its user has at a shell: two runs of one copy meet
+            // at its lock, and each knows what the other has made.
+            let home = || std::env::home_dir().filter(|home| home.is_absolute());
+            let own = own.or_else(|| Some(home()?.join(".local/state/haven")));
+            usual_place(own.map(|own| own.join("copies")), SERVICE.as_ref(), name)
         };
-        let base = named.unwrap_or_else(usual);
+        let base = self.directory.clone().unwrap_or_else(usual);
         std::path::absolute(&base).unwrap_or(base).join(name)
     }
 
@@ -312,6 +327,18 @@ mod tests {
         assert!(refusal("[copy.near]\nformat = 'borg'").contains("repository"));
         assert!(refusal("[copy.near]\nformat = 'tar'\nrepository = '/x'").contains("copy.near.format"));
         assert!(refusal("[copy]\nkep = 'x'").contains("is it copy.keep?"));
+    }
+
+    #[test]
+    fn a_service_and_a_person_keep_a_copy_at_one_place_and_what_is_remembered_stays() {
+        let service = tempfile::tempdir().unwrap();
+        let own = || Some(PathBuf::from("/root/.local/state/haven/copies"));
+        assert_eq!(usual_place(own(), service.path(), "home"), own().unwrap());
+        assert_eq!(usual_place(None, service.path(), "home"), service.path());
+        fs::create_dir(service.path().join("home")).unwrap();
+        fs::write(Remembered::file(&service.path().join("home")), "{}").unwrap();
+        assert_eq!(usual_place(own(), service.path(), "home"), service.path());
+        assert_eq!(usual_place(own(), service.path(), "far"), own().unwrap());
     }
 
     #[test]

@@ -25,17 +25,18 @@ pub struct Remembered {
     pub last_good: Option<i64>,
 }
 
-fn path(directory: &Path) -> PathBuf {
-    directory.join("archives.json")
-}
-
 impl Remembered {
+    /// Where it is written, in the directory of a copy.
+    pub fn file(directory: &Path) -> PathBuf {
+        directory.join("archives.json")
+    }
+
     /// What is remembered in the directory of a copy; nothing, where nothing is written.
     ///
     /// # Errors
     /// Why it can't be read, in a line. Taken for nothing, it would be written over, and no archive would be missed any more.
     pub fn at(directory: &Path) -> Result<Self, String> {
-        let path = path(directory);
+        let path = Self::file(directory);
         match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).map_err(|error| format!("{} is damaged: {error}", path.display())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
@@ -62,7 +63,7 @@ impl Remembered {
     }
 
     pub fn write(&self, opened: &Opened) -> Result<(), Trouble> {
-        let path = path(&opened.config.directory(&opened.name));
+        let path = Self::file(&opened.config.directory(&opened.name));
         let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
         settings_file::replace(&path, &text).map_err(|error| {
             Trouble::new(Code::Local, format!("{} can't be written", path.display())).caused_by(&error)
