@@ -162,7 +162,8 @@ impl Setup {
         let does = if self.keeper { "run" } else { "mount --foreground" };
         _ = writeln!(out, "ExecStart={} --config {} {does}", quoted(&self.program), quoted(&self.config));
         if self.keeper {
-            out += "ExecReload=/bin/kill -HUP $MAINPID\n";
+            // Its shell's own: the program of that name is not on every machine.
+            out += "ExecReload=/bin/sh -c \"kill -HUP $MAINPID\"\n";
         }
         self.environment_and_credentials(&mut out);
         out += "CacheDirectory=haven\nCacheDirectoryMode=0700\nStateDirectory=haven\nStateDirectoryMode=0700\n";
