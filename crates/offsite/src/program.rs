@@ -217,7 +217,10 @@ const UNSHARE: &str = "unshare";
 /// Whether the program has come to run at all: what keeps those that show it the directory ([`beside`]) from doing so says
 /// nothing of what is in it.
 pub fn shown(said: &Said) -> Result<(), Error> {
-    let by_mount = |text: &str| text.starts_with("mount: ") || text.starts_with("sh: ") && text.contains(" mount: ");
+    let no_mount =
+        |text: &str| [": mount: not found", ": mount: command not found"].iter().any(|end| text.ends_with(end));
+    // It hints at an fstab that has changed, and mounts all the same.
+    let by_mount = |text: &str| text.starts_with("mount: ") && !text.starts_with("mount: (hint)") || no_mount(text);
     let by_unshare = |text: &str| text.starts_with("unshare: ");
     let told = said.words.iter().find(|word| word.level.is_empty() && (by_unshare(&word.text) || by_mount(&word.text)));
     let Some(told) = told.filter(|_| !said.status.success() && !said.cancelled) else { return Ok(()) };
@@ -243,7 +246,7 @@ pub fn beside(command: Command, source: &Source, dress: impl Fn(&mut Command)) -
                 { [ -z \"$2\" ] || mount --bind -- \"$2\" \"$1/$3\"; } && cd -- \"$1\" && shift 3 && exec \"$@\"";
     let (over, at) = source.over.clone().unwrap_or_default();
     let mut placed = Command::new(UNSHARE);
-    placed.args(["--mount", "--propagation", "private", "--", "sh", "-c", show]);
+    placed.args(["--mount", "--propagation", "private", "--", "/bin/sh", "-c", show]);
     placed.arg(&source.directory).arg(place).arg(over).arg(at);
     placed.arg(command.get_program()).args(command.get_args());
     dress(&mut placed);
@@ -285,9 +288,11 @@ mod tests {
         };
         assert_eq!(kind(1, "unshare: unshare failed: Operation not permitted"), Err(Kind::Unshown));
         assert_eq!(kind(32, "mount: /srv/copies/home/library: permission denied."), Err(Kind::Unshown));
-        assert_eq!(kind(127, "sh: 1: mount: not found"), Err(Kind::Unshown));
+        // It calls itself by its first argument.
+        assert_eq!(kind(127, "/mnt/photos/.snapshots/one: 1: mount: not found"), Err(Kind::Unshown));
         assert_eq!(kind(1, "Remote: sh: 1: borg: not found"), Ok(()));
         assert_eq!(kind(1, "/a: read: [Errno 5] Input/output error"), Ok(()));
         assert_eq!(kind(0, "mount: a word of warning"), Ok(()));
+        assert_eq!(kind(1, "mount: (hint) your fstab has been modified, but systemd still uses"), Ok(()));
     }
 }

@@ -110,7 +110,7 @@ pub(crate) async fn read_file(path: &Path, what: &str) -> Result<Zeroizing<Strin
 
 /// What a shell command prints.
 pub(crate) async fn run(command: &str, what: &str) -> Result<Zeroizing<String>, String> {
-    let mut child = tokio::process::Command::new("sh");
+    let mut child = tokio::process::Command::new("/bin/sh");
     child.arg("-c").arg(command).stdin(std::process::Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(COMMAND_TIMEOUT, child.output()).await;
     let output = output
