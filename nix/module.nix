@@ -24,6 +24,20 @@ let
   local = config.services;
   immichHere = (options.services ? immich) && local.immich.enable;
   postgresHere = (options.services ? postgresql) && local.postgresql.enable;
+  dockerHere = (options ? virtualisation.docker) && config.virtualisation.docker.enable;
+  # With the extensions of the server that runs here: a drill's own restores into them.
+  postgres = if postgresHere then local.postgresql.finalPackage or local.postgresql.package else pkgs.postgresql;
+  # Those of the owner's choice, among settings that hold for all of them.
+  tables = setting: lib.filter lib.isAttrs (lib.attrValues setting);
+  copies = tables cfg.settings.copy;
+  # A service finds what its PATH names, and no more: what the keeper's jobs call.
+  called = [ pkgs.util-linux ] # unshare and mount, which show a snapshot to borg and restic
+    ++ optional (copies != [ ]) pkgs.openssh
+    ++ optional (lib.any (copy: (copy.format or null) != "restic") copies) pkgs.borgbackup
+    ++ optional (lib.any (copy: (copy.format or null) == "restic") copies) pkgs.restic
+    ++ optional (lib.any (app: (app.kind or null) != "folder") (tables cfg.settings.backup)) postgres
+    # backup.NAME.within and compose.
+    ++ optional dockerHere config.virtualisation.docker.package;
   bound = {
     bindsTo = [ "haven.service" ];
     after = [ "haven.service" ];
@@ -154,7 +168,7 @@ in
             startLimitIntervalSec = 3600;
             startLimitBurst = 5;
             restartTriggers = [ settingsFile ];
-            path = [ pkgs.fuse3 ];
+            path = [ pkgs.fuse3 ] ++ lib.optionals cfg.keeper called;
             serviceConfig = sandbox // {
               Type = "notify";
               NotifyAccess = "main";
