@@ -12,7 +12,8 @@ let
       environment.etc = any;
       systemd.services = mkOption { type = types.attrsOf (types.submodule { freeformType = types.attrsOf types.anything; }); default = { }; };
       services.immich = { enable = mkOption { type = types.bool; default = false; }; mediaLocation = mkOption { type = types.str; default = "/var/lib/immich"; }; };
-      services.postgresql.enable = mkOption { type = types.bool; default = false; };
+      services.postgresql = { enable = mkOption { type = types.bool; default = false; }; package = mkOption { default = "/postgresql-here"; }; };
+      virtualisation.docker = { enable = mkOption { type = types.bool; default = false; }; package = mkOption { default = "/docker"; }; };
     };
     config._module.args.pkgs = {
       formats.toml = _: { generate = _: value: { inherit value; outPath = "/nix/store/x-haven.toml"; }; };
@@ -20,6 +21,7 @@ let
       writeShellScript = name: _: "/nix/store/x-${name}";
       haven = { type = "derivation"; name = "haven"; outPath = "/nix/store/x-haven"; };
       fuse3 = "/fuse3"; util-linux = "/util-linux"; e2fsprogs = "/e2fsprogs"; coreutils = "/coreutils";
+      openssh = "/openssh"; borgbackup = "/borg"; restic = "/restic"; postgresql = "/postgresql";
     };
   };
   evaluated = own: (lib.evalModules { modules = [ ./module.nix stub own ]; }).config;
@@ -45,6 +47,7 @@ let
   holds = config: lib.all (one: one.assertion) config.assertions;
   fails = own: !(builtins.tryEval (builtins.deepSeq (evaluated own).environment.etc true)).success;
   unit = config.systemd.services.haven;
+  alone = (evaluated (lib.recursiveUpdate base { services.haven.keeper = false; })).systemd.services.haven.serviceConfig;
   # Plain data is compared; nothing of it may be null, for nothing that is not set is written.
   settings = config.environment.etc."haven/haven.toml".source.value;
   expected = {
@@ -75,11 +78,33 @@ let
     "without Immich nothing is said of it" =
       !(plain.systemd.services ? immich-server) && plain.services.immich.mediaLocation == "/var/lib/immich";
     "secrets come from files" = unit.serviceConfig.LoadCredential == [ "haven-passphrase:/run/secrets/haven" ];
+    "who tells of a failure needs no other secret than its own" =
+      (evaluated (lib.recursiveUpdate base {
+        services.haven.credentials.ntfy = "/run/secrets/ntfy";
+        services.haven.settings.alert.phone = { kind = "ntfy"; token.systemd = "ntfy"; };
+      })).systemd.services."haven-alert@".serviceConfig.LoadCredential == [ "ntfy:/run/secrets/ntfy" ]
+      && plain.systemd.services."haven-alert@".serviceConfig.LoadCredential == [ ];
     "the keeper is what runs, and its failure is told" =
       lib.hasSuffix " run" unit.serviceConfig.ExecStart && unit.onFailure == [ "haven-alert@%n.service" ]
       && config.systemd.services ? "haven-alert@";
-    "it can be the mount alone" = lib.hasSuffix " mount --foreground"
-      (evaluated (lib.recursiveUpdate base { services.haven.keeper = false; })).systemd.services.haven.serviceConfig.ExecStart;
+    "it can be the mount alone" = lib.hasSuffix " mount --foreground" alone.ExecStart;
+    "a third copy can be made by the keeper, and who makes none makes no namespace" =
+      unit.serviceConfig.RestrictNamespaces == "mnt" && alone.RestrictNamespaces == true
+      && config.systemd.services."haven-alert@".serviceConfig.RestrictNamespaces == true;
+    "the keeper's jobs find what they call, and nothing is there that nobody calls" =
+      (evaluated (lib.recursiveUpdate base {
+        services.postgresql.enable = true;
+        virtualisation.docker.enable = true;
+        services.haven.settings.copy = { lock_wait = "1min"; home.repository = "/srv/borg"; far = { format = "restic"; repository = "/srv/restic"; }; };
+        services.haven.settings.backup = { tries = 5; immich.kind = "immich"; };
+      })).systemd.services.haven.path == [ "/fuse3" "/util-linux" "/openssh" "/borg" "/restic" "/postgresql-here" "/docker" ]
+      && (evaluated (lib.recursiveUpdate base {
+        services.haven.settings.copy.far = { format = "restic"; repository = "/srv/restic"; };
+        services.haven.settings.backup = { immich.kind = "immich"; papers.kind = "folder"; };
+      })).systemd.services.haven.path == [ "/fuse3" "/util-linux" "/openssh" "/restic" "/postgresql" ]
+      && plain.systemd.services.haven.path == [ "/fuse3" "/util-linux" ];
+    "the mount alone calls nobody" =
+      (evaluated (lib.recursiveUpdate base { services.haven.keeper = false; })).systemd.services.haven.path == [ "/fuse3" ];
     "nothing hides the mount" = lib.all (key: !(unit.serviceConfig ? ${key})) [
       "ProtectSystem" "ProtectHome" "PrivateTmp" "PrivateDevices" "PrivateMounts" "ProtectKernelTunables" "DynamicUser"
     ];

@@ -24,6 +24,20 @@ let
   local = config.services;
   immichHere = (options.services ? immich) && local.immich.enable;
   postgresHere = (options.services ? postgresql) && local.postgresql.enable;
+  dockerHere = (options ? virtualisation.docker) && config.virtualisation.docker.enable;
+  # With the extensions of the server that runs here: a drill's own restores into them.
+  postgres = if postgresHere then local.postgresql.finalPackage or local.postgresql.package else pkgs.postgresql;
+  # Those of the owner's choice, among settings that hold for all of them.
+  tables = setting: lib.filter lib.isAttrs (lib.attrValues setting);
+  copies = tables cfg.settings.copy;
+  # A service finds what its PATH names, and no more: what the keeper's jobs call.
+  called = [ pkgs.util-linux ] # unshare and mount, which show a snapshot to borg and restic
+    ++ optional (copies != [ ]) pkgs.openssh
+    ++ optional (lib.any (copy: (copy.format or null) != "restic") copies) pkgs.borgbackup
+    ++ optional (lib.any (copy: (copy.format or null) == "restic") copies) pkgs.restic
+    ++ optional (lib.any (app: (app.kind or null) != "folder") (tables cfg.settings.backup)) postgres
+    # backup.NAME.within and compose.
+    ++ optional dockerHere config.virtualisation.docker.package;
   bound = {
     bindsTo = [ "haven.service" ];
     after = [ "haven.service" ];
@@ -44,7 +58,15 @@ let
     KeyringMode = "private";
     UMask = "0077";
   };
-  loaded = lib.mapAttrsToList (name: file: "${name}:${file}") cfg.credentials;
+  load = lib.mapAttrsToList (name: file: "${name}:${file}");
+  # Secrets that a part of the settings names: systemd = "NAME", at any depth.
+  named = part:
+    if lib.isAttrs part then
+      lib.concatLists (lib.mapAttrsToList (key: value: if key == "systemd" then [ value ] else named value) part)
+    else if lib.isList part then lib.concatMap named part
+    else [ ];
+  # What keeps the service from starting must not keep the alert from telling so.
+  telling = lib.filterAttrs (name: _: lib.elem name (named (cfg.settings.alert or { }))) cfg.credentials;
 in
 {
   options.services.haven = {
@@ -154,7 +176,7 @@ in
             startLimitIntervalSec = 3600;
             startLimitBurst = 5;
             restartTriggers = [ settingsFile ];
-            path = [ pkgs.fuse3 ];
+            path = [ pkgs.fuse3 ] ++ lib.optionals cfg.keeper called;
             serviceConfig = sandbox // {
               Type = "notify";
               NotifyAccess = "main";
@@ -165,7 +187,7 @@ in
                 ${pkgs.e2fsprogs}/bin/chattr +i ${lib.escapeShellArg point} 2>/dev/null || true
               '';
               ExecStart = "${cfg.package}/bin/haven --config /etc/haven/haven.toml ${if cfg.keeper then "run" else "mount --foreground"}";
-              LoadCredential = loaded;
+              LoadCredential = load cfg.credentials;
               CacheDirectory = "haven";
               CacheDirectoryMode = "0700";
               StateDirectory = "haven";
@@ -181,6 +203,9 @@ in
               CapabilityBoundingSet = [ "CAP_SYS_ADMIN" "CAP_DAC_READ_SEARCH" ]
                 # For a drill's own PostgreSQL, which refuses to be root.
                 ++ lib.optionals cfg.keeper [ "CAP_DAC_OVERRIDE" "CAP_CHOWN" "CAP_FOWNER" "CAP_SETUID" "CAP_SETGID" "CAP_KILL" ];
+              # haven copy run shows its snapshot in a mount namespace of its own.
+              RestrictNamespaces = if cfg.keeper then "mnt" else true;
+              RestrictAddressFamilies = [ "AF_UNIX" "AF_INET" "AF_INET6" ];
               DeviceAllow = "/dev/fuse rw";
               SystemCallFilter = [ "@system-service @mount" "~@resources" ];
             } // lib.optionalAttrs cfg.keeper {
@@ -196,7 +221,7 @@ in
               Type = "oneshot";
               TimeoutStartSec = "5min";
               ExecStart = "${cfg.package}/bin/haven --config /etc/haven/haven.toml alert unit %i";
-              LoadCredential = loaded;
+              LoadCredential = load telling;
               StateDirectory = "haven";
               StateDirectoryMode = "0700";
               KillMode = "mixed";

@@ -33,6 +33,8 @@ pub enum Kind {
     Damaged,
     /// It was asked to end.
     Cancelled,
+    /// The library can't be shown to the program at its one place.
+    Unshown,
     /// A file or directory of this machine is in the way.
     Local,
     /// Anything else that the program said.
@@ -108,6 +110,11 @@ impl Error {
             ),
             Kind::Damaged => format!("make a new repository beside it and run once: haven copy init {name}"),
             Kind::Cancelled => format!("haven copy run {name}    goes on"),
+            Kind::Unshown => {
+                "a service of systemd needs RestrictNamespaces=mnt for it, and unshare and mount (util-linux) in its \
+                              PATH: haven setup systemd writes it so, then systemctl daemon-reload and a restart"
+                    .into()
+            }
             Kind::Local => "put right what is named above, then run it again".into(),
             Kind::Other => "what the program said is above; its manual knows more".into(),
         }

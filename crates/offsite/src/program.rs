@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    fs::{AtFlags, CWD, Mode},
+    io::Errno,
+    process::{Pid, Signal, kill_process_group},
+};
 
 use crate::{Cancel, Error, Kind, Progress, Source, Watch};
 
@@ -122,8 +126,8 @@ const PIECE: usize = 1 << 18;
 
 fn spawn(command: &mut Command) -> Result<Child, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let cannot =
-        |error: io::Error| Error::new(Kind::Program, format!("{program} can't be started")).because(error.to_string());
+    let kind = if program == UNSHARE { Kind::Unshown } else { Kind::Program };
+    let cannot = |error: io::Error| Error::new(kind, format!("{program} can't be started")).because(error.to_string());
     command.spawn().map_err(cannot)
 }
 
@@ -207,6 +211,27 @@ impl Said {
     }
 }
 
+/// Makes a mount namespace, and is the first of those that show a program its directory.
+const UNSHARE: &str = "unshare";
+
+/// Whether the program has come to run at all: what keeps those that show it the directory ([`beside`]) from doing so says
+/// nothing of what is in it.
+pub fn shown(said: &Said) -> Result<(), Error> {
+    let no_mount =
+        |text: &str| [": mount: not found", ": mount: command not found"].iter().any(|end| text.ends_with(end));
+    // It hints at an fstab that has changed, and mounts all the same.
+    let by_mount = |text: &str| text.starts_with("mount: ") && !text.starts_with("mount: (hint)") || no_mount(text);
+    let by_unshare = |text: &str| text.starts_with("unshare: ");
+    let told = said.words.iter().find(|word| word.level.is_empty() && (by_unshare(&word.text) || by_mount(&word.text)));
+    let Some(told) = told.filter(|_| !said.status.success() && !said.cancelled) else { return Ok(()) };
+    let why = match by_unshare(&told.text) {
+        true => "no mount namespace can be made here",
+        false => "it can't be mounted at its place",
+    };
+    let what = format!("the library can't be shown to {}: {why}", said.program);
+    Err(Error::new(Kind::Unshown, what).because(told.text.clone()))
+}
+
 /// `command`, in the directory that is copied: where it is, or at the fixed place where nobody but the program sees it.
 /// `dress` gives a command its environment.
 pub fn beside(command: Command, source: &Source, dress: impl Fn(&mut Command)) -> Result<Command, Error> {
@@ -220,12 +245,19 @@ pub fn beside(command: Command, source: &Source, dress: impl Fn(&mut Command)) -
     let show = "mount --bind -- \"$0\" \"$1\" && \
                 { [ -z \"$2\" ] || mount --bind -- \"$2\" \"$1/$3\"; } && cd -- \"$1\" && shift 3 && exec \"$@\"";
     let (over, at) = source.over.clone().unwrap_or_default();
-    let mut placed = Command::new("unshare");
-    placed.args(["--mount", "--propagation", "private", "--", "sh", "-c", show]);
+    let mut placed = Command::new(UNSHARE);
+    placed.args(["--mount", "--propagation", "private", "--", "/bin/sh", "-c", show]);
     placed.arg(&source.directory).arg(place).arg(over).arg(at);
     placed.arg(command.get_program()).args(command.get_args());
     dress(&mut placed);
     Ok(placed)
+}
+
+/// Whether this process, and so each program of its, may set the set-user-ID and set-group-ID bits: a service is kept from it
+/// (systemd's RestrictSUIDSGID=).
+pub fn may_set_bits() -> bool {
+    // What is refused is the call itself, before anybody looks which file it is for.
+    rustix::fs::chmodat(CWD, "", Mode::SGID, AtFlags::empty()) != Err(Errno::PERM)
 }
 
 /// Makes a directory, if it is missing.
@@ -233,4 +265,34 @@ pub fn make(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(|error| {
         Error::new(Kind::Local, format!("{} can't be made", path.display())).because(error.to_string())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_bits_may_be_set_is_known_before_it_is_tried() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let set = std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o2700));
+        assert_eq!(may_set_bits(), set.is_ok());
+    }
+
+    #[test]
+    fn who_can_not_be_shown_the_library_has_not_failed_to_read_it() {
+        let kind = |code: i32, text: &str| {
+            let word = Word { level: String::new(), id: String::new(), text: text.into() };
+            let status = ExitStatus::from_raw(code << 8);
+            shown(&Said { status, words: vec![word], ..Said::new("borg") }).map_err(|error| error.kind)
+        };
+        assert_eq!(kind(1, "unshare: unshare failed: Operation not permitted"), Err(Kind::Unshown));
+        assert_eq!(kind(32, "mount: /srv/copies/home/library: permission denied."), Err(Kind::Unshown));
+        // It calls itself by its first argument.
+        assert_eq!(kind(127, "/mnt/photos/.snapshots/one: 1: mount: not found"), Err(Kind::Unshown));
+        assert_eq!(kind(1, "Remote: sh: 1: borg: not found"), Ok(()));
+        assert_eq!(kind(1, "/a: read: [Errno 5] Input/output error"), Ok(()));
+        assert_eq!(kind(0, "mount: a word of warning"), Ok(()));
+        assert_eq!(kind(1, "mount: (hint) your fstab has been modified, but systemd still uses"), Ok(()));
+    }
 }

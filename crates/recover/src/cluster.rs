@@ -94,6 +94,10 @@ impl Cluster {
         {
             serve.args(["-c", setting]);
         }
+        // Code that is made while it runs is refused to a service (MemoryDenyWriteExecute=), and the query with it. (From 11 on.)
+        if dumped.major() >= 11 {
+            serve.args(["-c", "jit=off"]);
+        }
         let preload: Vec<&str> =
             ["vchord", "vectors"].into_iter().filter(|name| dumped.extensions.contains_key(*name)).collect();
         if !preload.is_empty() {

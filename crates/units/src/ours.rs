@@ -45,6 +45,8 @@ pub struct Credential {
     pub file: PathBuf,
     /// Sealed by systemd-creds(1).
     pub encrypted: bool,
+    /// Who tells of a failed unit needs it. What it does not need could only keep it from telling that it is not there.
+    pub tells: bool,
 }
 
 /// What a FUSE server can be kept from without a mount namespace of its own, in which nobody else would see its mount.
@@ -52,8 +54,7 @@ const MOUNT_SANDBOX: &str = "\
 NoNewPrivileges=yes
 DevicePolicy=closed
 DeviceAllow=/dev/fuse rw
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-RestrictNamespaces=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
@@ -72,6 +73,12 @@ const MOUNT_MAY: &str = "CAP_SYS_ADMIN CAP_DAC_READ_SEARCH";
 /// The keeper also starts a PostgreSQL of its own for a drill, which refuses to be root, gives it its directory, and ends
 /// it.
 const KEEPER_MAY: &str = "CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_SETUID CAP_SETGID CAP_KILL";
+/// A job makes a mount namespace: root's third copies are made of a snapshot that is shown to borg or restic at one place,
+/// and to nobody else.
+const KEEPER_NAMESPACES: &str = "\
+# haven copy run shows its snapshot in a mount namespace of its own.
+RestrictNamespaces=mnt
+";
 
 /// Who only sends a message needs next to nothing.
 const ALERT_SANDBOX: &str = "\
@@ -157,9 +164,10 @@ impl Setup {
         let does = if self.keeper { "run" } else { "mount --foreground" };
         _ = writeln!(out, "ExecStart={} --config {} {does}", quoted(&self.program), quoted(&self.config));
         if self.keeper {
-            out += "ExecReload=/bin/kill -HUP $MAINPID\n";
+            // Its shell's own: the program of that name is not on every machine.
+            out += "ExecReload=/bin/sh -c \"kill -HUP $MAINPID\"\n";
         }
-        self.environment_and_credentials(&mut out);
+        self.environment_and_credentials("", |_| true, &mut out);
         out += "CacheDirectory=haven\nCacheDirectoryMode=0700\nStateDirectory=haven\nStateDirectoryMode=0700\n";
         out += "Restart=on-failure\nRestartSec=5s\nTimeoutStartSec=10min\n";
         if self.keeper {
@@ -176,6 +184,7 @@ impl Setup {
                 # else would see the mount.\n";
         let more = if self.keeper { format!(" {KEEPER_MAY}") } else { String::new() };
         _ = writeln!(out, "CapabilityBoundingSet={MOUNT_MAY}{more}");
+        out += if self.keeper { KEEPER_NAMESPACES } else { "RestrictNamespaces=yes\n" };
         out += MOUNT_SANDBOX;
         out += "\n[Install]\nWantedBy=multi-user.target\n";
         out
@@ -188,7 +197,7 @@ impl Setup {
         );
         out += "Documentation=man:haven(1)\n\n[Service]\nType=oneshot\n# An alert that hangs holds up the next one.\nTimeoutStartSec=5min\n";
         _ = writeln!(out, "ExecStart={} --config {} alert unit %i", quoted(&self.program), quoted(&self.config));
-        self.environment_and_credentials(&mut out);
+        self.environment_and_credentials("-", |credential| credential.tells, &mut out);
         out += "StateDirectory=haven\nStateDirectoryMode=0700\nKillMode=mixed\n\n";
         // A home is not closed to it: the program itself may lie there, and what haven.toml names.
         out += ALERT_SANDBOX;
@@ -211,11 +220,13 @@ impl Setup {
         )
     }
 
-    fn environment_and_credentials(&self, out: &mut String) {
+    /// `perhaps`: `-` where the unit starts without the file as well.
+    fn environment_and_credentials(&self, perhaps: &str, wanted: fn(&Credential) -> bool, out: &mut String) {
         if let Some(file) = &self.environment {
-            _ = writeln!(out, "EnvironmentFile={}", specifiers(&file.display().to_string()));
+            let file = file.display().to_string();
+            _ = writeln!(out, "EnvironmentFile={perhaps}{}", specifiers(file.trim_start_matches('-')));
         }
-        for credential in &self.credentials {
+        for credential in self.credentials.iter().filter(|credential| wanted(credential)) {
             let encrypted = if credential.encrypted { "Encrypted" } else { "" };
             let file = specifiers(&credential.file.display().to_string());
             _ = writeln!(out, "LoadCredential{encrypted}={}:{file}", credential.name);
@@ -254,12 +265,15 @@ mod tests {
             keeper,
             alerts: true,
             state: None,
-            credentials: vec![Credential {
-                name: "haven-passphrase".into(),
-                file: "/etc/haven/passphrase".into(),
-                encrypted: false,
-            }],
-            environment: None,
+            credentials: ["haven-passphrase", "telegram"]
+                .map(|name| Credential {
+                    name: name.into(),
+                    file: Path::new("/etc/haven").join(name),
+                    encrypted: false,
+                    tells: name == "telegram",
+                })
+                .to_vec(),
+            environment: Some("/etc/haven/environment".into()),
             applications: vec!["immich-server.service".into()],
             docker: true,
             after: vec!["postgresql.service".into()],
@@ -297,8 +311,26 @@ mod tests {
     fn an_alert_runs_a_program_below_a_home_and_writes_where_the_keeper_does() {
         let text = setup(true).alert();
         assert!(text.contains("\nProtectHome=read-only\n") && !text.contains("ReadWritePaths"), "{text}");
+        // What keeps the service from starting does not keep it from telling so.
+        assert!(!text.contains("haven-passphrase") && text.contains("\nLoadCredential=telegram:/etc/haven/telegram\n"));
+        assert!(text.contains("\nEnvironmentFile=-/etc/haven/environment\n"), "{text}");
+        let service = setup(true).service();
+        assert!(service.contains("\nLoadCredential=haven-passphrase:"), "{service}");
         let text = Setup { state: Some("/srv/my keeper".into()), ..setup(true) }.alert();
         assert!(text.ends_with("\nReadWritePaths=\"-/srv/my keeper\"\n"), "{text}");
+    }
+
+    #[test]
+    fn a_copy_can_be_made_by_the_keeper_and_who_makes_none_makes_no_namespace() {
+        let (keeper, mount) = (setup(true).service(), setup(false).service());
+        assert!(
+            keeper.contains("\nRestrictNamespaces=mnt\n") && !keeper.contains("RestrictNamespaces=yes"),
+            "{keeper}"
+        );
+        assert!(mount.contains("\nRestrictNamespaces=yes\n") && !mount.contains("RestrictNamespaces=mnt"), "{mount}");
+        assert!(setup(true).alert().contains("\nRestrictNamespaces=yes\n"));
+        // What unshare(1) and mount(8) call.
+        assert!(keeper.contains(" @mount\n") && MOUNT_MAY.contains("CAP_SYS_ADMIN"));
     }
 
     #[test]

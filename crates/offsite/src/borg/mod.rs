@@ -252,6 +252,7 @@ impl ThirdCopy for Borg {
         let mut next = 2..=TRIES;
         let (said, mut warnings) = loop {
             let said = run(self.creating(source, &unfinished)?, watch)?;
+            program::shown(&said)?;
             match (judge(&said, doing, Kind::Incomplete), next.next()) {
                 (Err(error), Some(n)) if error.kind == Kind::Exists => unfinished = format!("{name}.{n}{UNFINISHED}"),
                 (outcome, _) => break (said, outcome?),

@@ -3,12 +3,15 @@
 
 use crate::{
     Error, Kind,
-    program::{Said, Word},
+    program::{Said, Word, may_set_bits},
 };
 
 /// How warnings begin that say nothing of what is in an archive.
 const HARMLESS: [&str; 3] =
     ["Remote: Warning: Permanently added", "Remote: ** ", "Remote: WARNING: connection is not using a post-quantum"];
+
+/// What it says of a file that is whole, and whose permissions it may not set.
+const UNDRESSED: &str = ": attrs: [Errno 1] Operation not permitted";
 
 /// What Python and ssh call a connection that ended: borg has no name for each of them.
 const CUT: [&str; 4] = ["BrokenPipeError", "Broken pipe", "ConnectionResetError", "closed by remote host"];
@@ -66,6 +69,11 @@ fn last_words(words: &[Word]) -> Vec<String> {
     out.split_off(out.len().saturating_sub(4))
 }
 
+/// `undressed`: permissions that could not be set are no fault of the archive's.
+fn is_harmless(word: &Word, undressed: bool) -> bool {
+    HARMLESS.iter().any(|known| word.text.starts_with(known)) || undressed && word.text.contains(UNDRESSED)
+}
+
 /// `Ok` with the warnings if nothing is amiss. `amiss` is what borg's warnings mean for this command.
 pub fn judge(said: &Said, doing: &str, amiss: Kind) -> Result<Vec<String>, Error> {
     if said.cancelled {
@@ -75,8 +83,9 @@ pub fn judge(said: &Said, doing: &str, amiss: Kind) -> Result<Vec<String>, Error
     match said.status.code() {
         Some(0) => Ok(warnings.iter().map(|word| word.text.clone()).collect()),
         Some(1 | 100..=127) => {
-            let harmless = |word: &&&Word| HARMLESS.iter().any(|known| word.text.starts_with(known));
-            let grave: Vec<_> = warnings.iter().filter(|word| !harmless(word)).collect();
+            // A service may not set some of them: a drill by the keeper has not failed for that.
+            let undressed = amiss == Kind::NotRestored && !may_set_bits();
+            let grave: Vec<_> = warnings.iter().filter(|word| !is_harmless(word, undressed)).collect();
             if grave.is_empty() && !warnings.is_empty() {
                 return Ok(warnings.iter().map(|word| word.text.clone()).collect());
             }
@@ -142,5 +151,15 @@ mod tests {
         assert_eq!(kind(2, &[("ERROR", "LockTimeout", "no lock")]).unwrap_err(), Kind::Locked);
         assert_eq!(kind(73, &[("ERROR", "LockTimeout", "no lock")]).unwrap_err(), Kind::Locked);
         assert_eq!(kind(2, &[("ERROR", "", "OSError: [Errno 28] No space left on device")]).unwrap_err(), Kind::Full);
+    }
+
+    #[test]
+    fn what_a_service_may_not_set_is_not_missing_from_an_archive() {
+        let harmless = |text: &str, undressed| {
+            is_harmless(&Word { level: "WARNING".into(), id: String::new(), text: text.into() }, undressed)
+        };
+        let bits = "album: attrs: [Errno 1] Operation not permitted: '/srv/scratch/album'";
+        assert_eq!([true, false].map(|undressed| harmless(bits, undressed)), [true, false]);
+        assert!(!harmless("a.jpg: open: [Errno 1] Operation not permitted: '/srv/scratch/a.jpg'", true));
     }
 }

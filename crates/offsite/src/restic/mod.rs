@@ -368,6 +368,7 @@ impl ThirdCopy for Restic {
         }
         let command = program::beside(self.command("backup", &args), source, |command| self.dress(command))?;
         let said = program::run(command, Restics::default(), watch)?;
+        program::shown(&said)?;
         judge(&said, doing, Kind::Incomplete)?;
         let summary = said
             .out

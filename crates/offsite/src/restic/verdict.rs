@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Error, Kind, Progress,
-    program::{Ear, Heard, Said, Word},
+    program::{Ear, Heard, Said, Word, may_set_bits},
 };
 
 /// It goes on trying for a quarter of an hour when its store does not answer. That is long for somebody who waits, and
@@ -141,6 +141,15 @@ fn sentence(kind: Kind, doing: &str) -> String {
     }
 }
 
+/// Whether all that a restore failed with is that permissions could not be set. (0.14 says nothing of that, and ends well.)
+fn undressed(said: &Said) -> bool {
+    let errors = said.words.iter().filter_map(|word| word.text.strip_prefix("ignoring error for "));
+    let bits = errors.clone().filter(|text| text.contains(": chmod ") && text.ends_with(": operation not permitted"));
+    let count = errors.count();
+    let told = said.words.iter().find_map(|word| word.text.strip_prefix("Fatal: There were ")?.strip_suffix(" errors"));
+    count > 0 && bits.count() == count && told.and_then(|told| told.parse().ok()) == Some(count)
+}
+
 /// `Ok` if nothing is amiss. `amiss` is what an error means that has no name.
 pub fn judge(said: &Said, doing: &str, amiss: Kind) -> Result<(), Error> {
     if said.cancelled {
@@ -149,6 +158,10 @@ pub fn judge(said: &Said, doing: &str, amiss: Kind) -> Result<(), Error> {
     let files: Vec<&Word> = said.words.iter().filter(|word| word.level == "FILE").collect();
     // An error of a file is one, whatever the exit code says.
     if said.status.success() && files.is_empty() {
+        return Ok(());
+    }
+    // A service may not set some of them: a drill by the keeper has not failed for that.
+    if amiss == Kind::NotRestored && files.is_empty() && undressed(said) && !may_set_bits() {
         return Ok(());
     }
     let found = SIGNS.iter().find(|(sign, _)| said.words.iter().any(|word| word.text.contains(sign)));
@@ -201,6 +214,27 @@ mod tests {
         let kept = "Remove(<snapshot/80c80a5c76>) returned error, retrying after 1.5s: blob not removed, server response: 403 Forbidden";
         let said = [kept, kept, kept, refused, refused, away, refused, refused, refused].map(hears);
         assert_eq!(said, [false, false, false, false, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn what_a_service_may_not_set_is_all_that_is_passed_over() {
+        let judged = |lines: &[&str]| {
+            let word = |line: &&str| Word { level: String::new(), id: String::new(), text: (*line).to_owned() };
+            undressed(&Said {
+                program: "restic",
+                status: ExitStatus::from_raw(1 << 8),
+                out: String::new(),
+                words: lines.iter().map(word).collect(),
+                cancelled: false,
+            })
+        };
+        // As 0.18 says it.
+        let bits = "ignoring error for /album: chmod /srv/scratch/album: operation not permitted";
+        let other = "ignoring error for /a.jpg: ciphertext verification failed";
+        assert!(judged(&[bits, "Fatal: There were 1 errors"]));
+        assert!(!judged(&[bits, other, "Fatal: There were 2 errors"]));
+        assert!(!judged(&[bits, "Fatal: There were 2 errors"]), "one was not told");
+        assert!(!judged(&[bits]) && !judged(&["Fatal: There were 0 errors"]));
     }
 
     #[test]

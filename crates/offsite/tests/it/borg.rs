@@ -278,6 +278,8 @@ fn shown_at_one_place_unchanged_files_are_not_read_again() {
     assert!(before.is_empty(), "what borg was shown is seen by nobody else");
     let again = quietly(|w| borg.create(&shown("moved"), "two", w)).unwrap();
     assert!(again.files == 20 && again.new_bytes < 5_000, "{again:?}");
+    // What can't be shown was not read badly.
+    assert_eq!(kind(quietly(|w| borg.create(&shown("library"), "three", w))), Kind::Unshown);
 }
 
 #[test]

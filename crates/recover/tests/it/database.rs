@@ -334,6 +334,11 @@ fn a_cluster_of_our_own_takes_a_dump_and_leaves_nothing() {
     let goal = Goal { reach: own.reach("immich"), role: None, rights: false, jobs: 2 };
     let restored = goal.restore(&scene.database, &scene.dump(), None, &AtomicBool::new(false), &mut |_| ()).unwrap();
     assert!(restored.role_made && restored.set_aside.is_none());
+    let soon = std::time::Duration::from_secs(10);
+    let mut session = haven_point::pg::Session::open(&goal.reach, soon).unwrap();
+    let jit: serde_json::Value = session.row("SELECT current_setting('jit') AS jit", soon).unwrap();
+    assert_eq!(jit["jit"], "off", "a service may not make code while it runs");
+    drop(session);
     let directory = own.reach("x").database.split('\'').nth(1).unwrap().to_owned();
     assert!(fs::metadata(&directory).is_ok());
     drop(own);

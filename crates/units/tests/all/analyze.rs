@@ -17,8 +17,18 @@ fn units(keeper: bool, into: &Path) -> Vec<String> {
         alerts: true,
         state: Some("/srv/my keeper".into()),
         credentials: vec![
-            Credential { name: "haven-passphrase".into(), file: "/etc/haven/passphrase".into(), encrypted: false },
-            Credential { name: "haven-s3".into(), file: "/etc/credstore.encrypted/haven-s3".into(), encrypted: true },
+            Credential {
+                name: "haven-passphrase".into(),
+                file: "/etc/haven/passphrase".into(),
+                encrypted: false,
+                tells: false,
+            },
+            Credential {
+                name: "haven-s3".into(),
+                file: "/etc/credstore.encrypted/haven-s3".into(),
+                encrypted: true,
+                tells: true,
+            },
         ],
         environment: Some("/etc/haven/environment".into()),
         applications: vec!["immich-server.service".into()],

@@ -162,7 +162,7 @@ pub fn trouble(name: &str, error: &Error) -> Trouble {
         Kind::Incomplete | Kind::NotRestored => Code::Incomplete,
         Kind::Damaged => Code::Damaged,
         Kind::Cancelled => Code::Unfinished,
-        Kind::Local | Kind::Program => Code::Local,
+        Kind::Local | Kind::Program | Kind::Unshown => Code::Local,
     };
     let trouble = Trouble::new(code, format!("copy {name}: {}", error.what));
     let trouble = error.because.iter().fold(trouble, |trouble, why| trouble.because(why.clone()));

@@ -1,5 +1,6 @@
 //! `haven drill`: proof that the way back is open.
 
+mod elsewhere;
 mod machine;
 mod one;
 

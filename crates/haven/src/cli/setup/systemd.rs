@@ -198,6 +198,8 @@ fn credentials(config: &crate::config::Config, from: &Path, root: &Path) -> Resu
     let text = fs::read_to_string(from).map_err(|error| cannot(from, &error))?;
     let mut names = Vec::new();
     let table: toml::Table = text.parse().unwrap_or_default();
+    let mut telling = Vec::new();
+    table.get("alert").into_iter().for_each(|alert| systemd_names(alert, &mut telling));
     systemd_names(&toml::Value::Table(table), &mut names);
     let key = &config.key;
     if key.passphrase_file.is_none() && key.key_file.is_none() && key.passphrase_command.is_none() {
@@ -205,19 +207,19 @@ fn credentials(config: &crate::config::Config, from: &Path, root: &Path) -> Resu
     }
     names.sort();
     names.dedup();
-    Ok(names.into_iter().map(|name| credential(&name, root)).collect())
+    Ok(names.into_iter().map(|name| credential(&name, telling.contains(&name), root)).collect())
 }
 
-fn credential(name: &str, root: &Path) -> Credential {
+fn credential(name: &str, tells: bool, root: &Path) -> Credential {
     let sealed = PathBuf::from("/etc/credstore.encrypted").join(name);
     if below(root, &sealed).exists() {
-        return Credential { name: name.to_owned(), file: sealed, encrypted: true };
+        return Credential { name: name.to_owned(), file: sealed, encrypted: true, tells };
     }
     let own = Path::new("/etc/haven");
     let plain = own.join(name);
     let short = own.join(name.trim_start_matches("haven-"));
     let file = if !below(root, &plain).exists() && below(root, &short).exists() { short } else { plain };
-    Credential { name: name.to_owned(), file, encrypted: false }
+    Credential { name: name.to_owned(), file, encrypted: false, tells }
 }
 
 fn systemd_names(value: &toml::Value, out: &mut Vec<String>) {
