@@ -223,8 +223,9 @@ impl Setup {
     /// `perhaps`: `-` where the unit starts without the file as well.
     fn environment_and_credentials(&self, perhaps: &str, wanted: fn(&Credential) -> bool, out: &mut String) {
         if let Some(file) = &self.environment {
-            let file = file.display().to_string();
-            _ = writeln!(out, "EnvironmentFile={perhaps}{}", specifiers(file.trim_start_matches('-')));
+            let file = specifiers(&file.display().to_string());
+            let perhaps = if file.starts_with('-') { "" } else { perhaps };
+            _ = writeln!(out, "EnvironmentFile={perhaps}{file}");
         }
         for credential in self.credentials.iter().filter(|credential| wanted(credential)) {
             let encrypted = if credential.encrypted { "Encrypted" } else { "" };
