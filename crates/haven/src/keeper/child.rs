@@ -32,7 +32,7 @@ pub fn give(variables: Vec<(&'static str, OsString)>) {
     _ = GIVEN.set(variables);
 }
 
-/// To be called first in every process: a child of a keeper ends with it, and gives way to others.
+/// To be called first in every process: a child of a keeper ends with it, and gives way to others, where its unit lets it.
 pub fn settle_in() {
     let Some(parent) = std::env::var_os(PARENT) else { return };
     // What it starts itself belongs to it, and not to the keeper.

@@ -15,8 +15,9 @@ use rustix::process::Signal;
 use super::{
     Event, Keeper, SLEEP_MAX, WIND_DOWN, Working,
     child::{self, Papers, Said},
-    facts::{self, Outcome},
-    jobs, locked, millis, seconds,
+    facts, jobs,
+    judge::{self, Outcome},
+    locked, millis, seconds,
 };
 use crate::config::Config;
 
@@ -233,7 +234,7 @@ impl Keeper {
         }
         let papers = papers.clone();
         let said = tokio::task::spawn_blocking(move || papers.finish()).await.unwrap_or_default();
-        let outcome = facts::judge(&self.ledger, &job.kind, &job.name, exit, &said, began, seconds());
+        let outcome = judge::judge(&self.ledger, &job.kind, &job.name, exit, &said, began, seconds());
         (outcome, tail(&said), exit)
     }
 
