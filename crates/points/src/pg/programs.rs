@@ -119,10 +119,9 @@ pub fn dump(
     command.args(["-Fc", "-Z0", "-w", "-d", &peer::given(reach)]);
     command.arg(format!("--lock-wait-timeout={}", ends.lock_wait.as_millis().max(1)));
     command.arg(format!("--snapshot={snapshot}"));
-    let said = write_to(reach, "pg_dump", command, to, ends, &mut || {
-        told(to.metadata().map_or(0, |about| about.len()));
-    });
-    let said = said.inspect_err(|_| in_vain()).map_err(|error| match error {
+    let mut told = || told(to.metadata().map_or(0, |about| about.len()));
+    let said = write_to(reach, "pg_dump", command, to, ends, &mut told, in_vain);
+    let said = said.map_err(|error| match error {
         PgError::Failed { said, .. } if said.contains("LOCK TABLE") && said.contains("timeout") => {
             PgError::Busy { said }
         }
@@ -137,7 +136,7 @@ pub fn globals(reach: &Reach, server: u32, to: &mut File, ends: Ends<'_>) -> Res
     let run = |to: &File, more: &[&str]| {
         let mut command = command(reach, "pg_dumpall", Some(server));
         command.args(["--globals-only", "-w", "-d", &peer::given(reach)]).args(more);
-        write_to(reach, "pg_dumpall", command, to, ends, &mut || ())
+        write_to(reach, "pg_dumpall", command, to, ends, &mut || (), &|| ())
     };
     match run(to, &[]) {
         Ok(_) => Ok(None),
@@ -201,7 +200,7 @@ impl Drop for Carrier {
     }
 }
 
-/// Runs it, and what it writes goes into `to`.
+/// Runs it, and what it writes goes into `to`. `in_vain` is called when it failed, before any way to that file is closed.
 fn write_to(
     reach: &Reach,
     program: &str,
@@ -209,18 +208,24 @@ fn write_to(
     to: &File,
     ends: Ends<'_>,
     told: &mut dyn FnMut(),
+    in_vain: &dyn Fn(),
 ) -> Result<String, PgError> {
     let to = to.try_clone().map_err(PgError::Write)?;
     if peer::found(reach).is_none() {
         // A file, not a pipe: then pg_dump notes where each table begins.
         command.stdout(to);
-        return watch(program, &mut command, ends, told);
+        return watch(program, &mut command, ends, told).inspect_err(|_| in_vain());
     }
     let carrier = Carrier::behind(&mut command, to)?;
-    let outcome = watch(program, &mut command, ends, told);
+    let outcome = watch(program, &mut command, ends, told).inspect_err(|_| in_vain());
     // Then nobody holds the pipe any more, and it comes to its end.
     drop(command);
-    carrier.ended(outcome, ends)
+    let came = outcome.is_ok();
+    carrier.ended(outcome, ends).inspect_err(|_| {
+        if came {
+            in_vain()
+        }
+    })
 }
 
 /// Lets `command` read `from`, whoever it runs as. What comes back is kept until it has ended.
