@@ -344,20 +344,20 @@ pub fn keep(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use haven_keeper::ledger::{Begin, End, Verdict};
     use serde_json::json;
 
     use super::{super::judge::judge, *};
     use crate::report::{Code, Trouble};
 
-    fn ledger() -> (tempfile::TempDir, Ledger) {
+    pub fn ledger() -> (tempfile::TempDir, Ledger) {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&folder.path().join("l")).unwrap();
         (folder, ledger)
     }
 
-    fn said(values: &[Value], trouble: Option<Trouble>) -> Said {
+    pub fn said(values: &[Value], trouble: Option<Trouble>) -> Said {
         Said { values: values.to_vec(), troubles: trouble.into_iter().collect(), log: String::new() }
     }
 

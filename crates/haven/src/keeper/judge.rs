@@ -126,17 +126,10 @@ fn sentence(
 mod tests {
     use serde_json::json;
 
-    use super::*;
-
-    fn ledger() -> (tempfile::TempDir, Ledger) {
-        let folder = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&folder.path().join("l")).unwrap();
-        (folder, ledger)
-    }
-
-    fn said(values: &[Value], trouble: Option<Trouble>) -> Said {
-        Said { values: values.to_vec(), troubles: trouble.into_iter().collect(), log: String::new() }
-    }
+    use super::{
+        super::facts::tests::{ledger, said},
+        *,
+    };
 
     #[test]
     fn a_point_without_its_copy_beside_counts_and_is_told() {

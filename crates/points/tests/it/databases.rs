@@ -1,9 +1,11 @@
 //! With a real PostgreSQL.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
+    path::Path,
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -245,6 +247,41 @@ fn roles_come_without_passwords_where_these_may_not_be_read() {
     roles.rewind().unwrap();
     roles.read_to_string(&mut text).unwrap();
     assert!(text.contains("CREATE ROLE immich") && !text.contains("SCRAM"), "{text}");
+}
+
+/// How often a file is open in this process and in the programs that it has started.
+fn times_open(path: &Path) -> usize {
+    let number = |entry: &std::fs::DirEntry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().filter(number);
+    let fds =
+        processes.filter_map(|process| std::fs::read_dir(process.path().join("fd")).ok()).flat_map(|fds| fds.flatten());
+    fds.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == path)).count()
+}
+
+/// A close waits until all is stored, where a library has room again: what came to nothing must be gone before, also before the
+/// way to it that a program was given is closed.
+fn told_before_it_is_closed(reach: &Reach) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap().join("dump");
+    let file = File::create(&path).unwrap();
+    let (stop, told) = (AtomicBool::new(false), Cell::new(None));
+    let in_vain = || told.set(Some(times_open(&path)));
+    let failed = pg::dump(reach, 1, "00000003-00000FFF-1", &file, ends(&stop), &mut |_| {}, &in_vain).unwrap_err();
+    assert!(failed.to_string().contains("snapshot"), "{failed}");
+    assert_eq!(told.get(), Some(2), "here, and for the program");
+    assert_eq!(times_open(&path), 1);
+}
+
+#[test]
+fn a_dump_that_came_to_nothing_is_told_before_it_is_closed() {
+    let Some(cluster) = Cluster::start() else { return };
+    let plain = cluster.database("odd", ODD);
+    told_before_it_is_closed(&reach(plain.clone()));
+    if cluster.lets_in_peers_alone() {
+        let peer = reach(plain.replace(" user=postgres", ""));
+        assert_eq!(role(&peer.database).unwrap(), "postgres");
+        told_before_it_is_closed(&peer);
+    }
 }
 
 /// The role that a session has.
