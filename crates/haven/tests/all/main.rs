@@ -16,6 +16,7 @@ mod made;
 mod making;
 mod mounted;
 mod museum;
+mod parts;
 mod points;
 mod recovering;
 mod replicas;
